@@ -1,0 +1,88 @@
+# Everything a developer or CI does. `make run` and `make test` need Python 3.11+ and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+CODEGEN ?= .venv-codegen
+CLIENT_VENV ?= .venv-client
+TOOLS ?= .tools
+BIN := $(VENV)/bin
+BUF := $(TOOLS)/node_modules/.bin/buf
+PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
+IMAGE := $(TOOLS)/des.binpb
+
+.PHONY: run test test-slow test-client check lint types imports proto proto-check proto-accept demo bench format clean
+
+run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
+	$(BIN)/des serve
+
+test: $(VENV)/.ready test-client ## Every test but the slow ones.
+	$(BIN)/pytest -m "not slow" tests
+
+test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
+	$(BIN)/pytest -m slow --timeout 1800 tests
+
+test-client: $(CLIENT_VENV)/.ready ## The client's tests, where neither des nor des_server is installed.
+	$(CLIENT_VENV)/bin/pytest -c client/pytest.ini client/tests
+
+check: $(VENV)/.ready lint types imports proto-check ## What CI checks besides the tests.
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+imports: $(VENV)/.ready
+	$(BIN)/lint-imports
+
+demo: $(VENV)/.ready ## Put a real tree of small files, read it back, compare.
+	$(BIN)/python scripts/demo.py
+
+bench: $(VENV)/.ready ## The figures: puts, gets, streams, log, recovery.
+	$(BIN)/python benchmarks/run_all.py
+
+# --- generated code -------------------------------------------------------------------------
+
+proto: $(CODEGEN)/.ready ## Make the Python code and stubs from the protos.
+	scripts/generate_proto.sh $(CODEGEN)/bin/python proto
+
+proto-check: $(CODEGEN)/.ready $(BUF) ## Lint, compatibility with the accepted API, generated code unchanged.
+	mkdir -p $(TOOLS)
+	scripts/generate_proto.sh $(CODEGEN)/bin/python $(TOOLS)/generated
+	diff -r -x '*.proto' -x '__pycache__' -x '__init__.py' $(TOOLS)/generated/des_proto/v1 proto/des_proto/v1
+	scripts/proto_image.sh $(CODEGEN)/bin/python $(IMAGE)
+	cd proto && $(abspath $(BUF)) format -d --exit-code .
+	cd proto && $(abspath $(BUF)) lint $(abspath $(IMAGE)) --path des_proto/v1
+	cd $(TOOLS) && $(abspath $(BUF)) breaking $(abspath $(IMAGE)) --against $(abspath proto/accepted.binpb) --config $(abspath proto/buf.yaml) --path des_proto/v1
+
+proto-accept: $(CODEGEN)/.ready ## Make today's protos the API that later ones must not break.
+	scripts/proto_image.sh $(CODEGEN)/bin/python proto/accepted.binpb
+
+# --- environments ---------------------------------------------------------------------------
+
+$(VENV)/.ready: pyproject.toml proto/pyproject.toml client/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "DES needs Python 3.11 or newer, found " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e proto -e client -e '.[test,check]'
+	touch $@
+
+$(CLIENT_VENV)/.ready: proto/pyproject.toml client/pyproject.toml
+	$(PYTHON) -m venv $(CLIENT_VENV)
+	$(CLIENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e proto -e 'client[test]'
+	touch $@
+
+$(CODEGEN)/.ready: scripts/codegen-requirements.txt
+	$(PYTHON) -m venv $(CODEGEN)
+	$(CODEGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/codegen-requirements.txt
+	touch $@
+
+$(BUF):
+	@command -v npm >/dev/null || { echo "buf comes from npm: install Node.js (apt-get install npm)"; exit 1; }
+	npm install --silent --no-fund --no-audit --prefix $(TOOLS) @bufbuild/buf@1.75.0
+
+clean:
+	rm -rf $(VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

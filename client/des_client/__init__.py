@@ -1,0 +1,1 @@
+"""Typed clients for DES, the small-file store."""

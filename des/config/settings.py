@@ -1,0 +1,157 @@
+"""Every setting of a node, in one frozen model: file, then environment, then flags."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+Bytes = Annotated[ByteSize, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogSettings(_Group):
+    """The ingest log."""
+
+    segment_bytes: Bytes = ByteSize(64 * MIB)
+    """Length of one segment file, reserved ahead."""
+    group_bytes: Bytes = ByteSize(4 * MIB)
+    """A commit group closes at this many bytes even when more is waiting."""
+    budget_bytes: Bytes = ByteSize(4 * GIB)
+    """Disk the log may use; the oldest files are sealed when it would grow past three quarters of it."""
+    reserve_free_bytes: Bytes = ByteSize(256 * MIB)
+    """Below this much free disk writes are refused, so that sealing and the catalog keep working."""
+    reclaim_delay_s: Seconds = 900
+    """A segment is removed no sooner than this after its last file was recorded as stored."""
+
+
+class SealSettings(_Group):
+    """When open files become containers."""
+
+    size_bytes: Bytes = ByteSize(256 * MIB)
+    """A shard and day with this many open bytes is sealed."""
+    entries: PositiveInt = 200_000
+    """... or with this many open files."""
+    age_s: Seconds = 6 * 3600
+    """... or whose oldest open file is this old."""
+    day_grace_s: Seconds = 600
+    """... or whose UTC day ended this long ago."""
+    useful_bytes: Bytes = ByteSize(8 * MIB)
+    """Quiet neighbour shards share one container until it is about this large."""
+    check_interval_s: Seconds = 1
+    """How often the rules are looked at."""
+    retry_s: Seconds = 5
+    """How long a seal that failed waits before it is tried again."""
+
+
+class LimitSettings(_Group):
+    """What one client can ask for."""
+
+    file_bytes: Bytes = ByteSize(16 * GIB)
+    metadata_bytes: Bytes = ByteSize(8 * KIB)
+    metadata_entries: PositiveInt = 64
+    content_type_bytes: PositiveInt = 255
+    names_per_assign: PositiveInt = 1000
+    batch_items: PositiveInt = 10_000
+    page_size: PositiveInt = 1000
+    chunk_bytes: Annotated[ByteSize, Field(ge=64 * KIB, le=2 * MIB)] = ByteSize(2 * MIB)
+    """Data in one message, at most; the message itself may be a little larger."""
+    preferred_chunk_bytes: Annotated[ByteSize, Field(ge=4 * KIB, le=2 * MIB)] = ByteSize(MIB)
+    bytes_in_flight: Bytes = ByteSize(128 * MIB)
+    """Upload bytes held in memory over all calls."""
+    concurrent_calls: PositiveInt = 2000
+    stall_s: Seconds = 60
+    """A sender silent for this long loses its stream."""
+    admission_wait_s: Seconds = 10
+    """How long a write waits for room before it is told that the server is busy."""
+
+
+class Settings(BaseSettings):
+    """All settings of a node.
+
+    Sources, later ones win: defaults, the YAML file named by `DES_CONFIG` or `--config`, environment
+    variables `DES_<NAME>` (`DES_LOG__SEGMENT_BYTES` for a group), flags.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="DES_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Path("des-data")
+    """Folder of the ingest log, the embedded catalog and, by default, the objects."""
+    listen: str = "127.0.0.1:7420"
+    """Address of the gRPC service; port 0 lets the system choose."""
+    http_listen: str = "127.0.0.1:7421"
+    """Address of health and metrics over HTTP; empty for none."""
+    node_id: Annotated[int, Field(ge=0, le=255)] = 0
+    """Node id in assigned names."""
+    name_prefix: str = "DES"
+    shard_bits: Annotated[int, Field(ge=0, le=16)] = 8
+    wrap_bits: Annotated[int, Field(ge=27, le=32)] = 32
+    object_prefix: str = ""
+    """Put before every object key."""
+    object_dir: Path | None = None
+    """Folder of the local object store; None for `objects` in the data folder."""
+    catalog_url: str = ""
+    """SQLAlchemy URL; empty for `catalog.sqlite` in the data folder."""
+    layout: Literal["framed", "v1"] = "framed"
+    """Container layout (docs/format.md)."""
+    big_file_bytes: Annotated[ByteSize, Field(ge=MIB, le=GIB)] = ByteSize(16 * MIB)
+    """A longer file lies outside its container, under `_bigFiles/`."""
+    index_cache_bytes: Bytes = ByteSize(256 * MIB)
+    """Memory for the indexes of sealed containers."""
+    drain_s: Seconds = 30
+    """How long calls in flight may take after SIGTERM."""
+    drain_notice_s: Seconds = 0
+    """How long readiness is off before new calls are refused, so that balancers notice."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    log: LogSettings = LogSettings()
+    seal: SealSettings = SealSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  no .env files: nothing is read unasked
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, strongest first."""
+        return init_settings, env_settings, file_secret_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """Read the settings once: `config` (a YAML file), environment, then `flags` that are not None.
+
+    Raises:
+        FileNotFoundError: `config` does not exist.
+        pydantic.ValidationError: a value is out of its range, or a key is unknown.
+    """
+    if config is not None and not config.is_file():
+        raise FileNotFoundError(f"no configuration file at {config}")
+
+    class Loaded(Settings):
+        model_config = SettingsConfigDict(yaml_file=config)
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    return Loaded(**given)

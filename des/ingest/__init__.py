@@ -1,0 +1,1 @@
+"""The ingest log: the only thing a put waits for."""

@@ -1,0 +1,156 @@
+"""The door to the object store: immutable named objects, readable by range.
+
+Every backend passes `des.testing.ObjectStoreSuite`; the suite, not this text, settles what a
+doubtful case means. Keys use "/" and never start with it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from des.errors import AlreadyExistsError, CorruptError, NotFoundError, UnavailableError
+
+
+class NoSuchObjectError(NotFoundError):
+    """The store answered, and no object has this key. Never raised for a store that did not answer."""
+
+
+class ObjectExistsError(AlreadyExistsError):
+    """An object with this key exists; nothing was written."""
+
+    reason = "NAME_CONFLICT"
+
+
+class ObjectChangedError(UnavailableError):
+    """The object's etag is no longer the one the caller knows."""
+
+
+class ObjectStoreUnavailableError(UnavailableError):
+    """The store did not answer, or refused; whether an effect took place is unknown."""
+
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class ObjectDamagedError(CorruptError):
+    """The store answered with fewer or other bytes than it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says about one object."""
+
+    key: str
+    size: int
+    """Length in bytes."""
+    etag: str
+    """Opaque; changes whenever the bytes could have."""
+    metadata: Mapping[str, str]
+    """As given when the object was made; lower-case keys, ASCII values."""
+    modified_ms: int
+    """UTC milliseconds since 1970, by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store honours, as its start-up probe found."""
+
+    kind: str
+    """"local", "memory", "s3", "gcs" or "azure"."""
+    conditional_create: bool
+    """Of many concurrent creates of one key exactly one wins."""
+    checksums: bool
+    """The store verifies a checksum sent with the bytes."""
+    server_side_copy: bool
+    """Bytes can be copied inside the store."""
+    survives_node: bool
+    """Losing the node's disk does not lose the store."""
+
+
+class Body(Protocol):
+    """Bytes to upload, readable more than once. `DiskFile` is one."""
+
+    def size(self) -> int:
+        """Return the length in bytes."""
+        ...
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to `size` bytes at `offset`."""
+        ...
+
+
+class ObjectUpload(Protocol):
+    """An object being written from a stream; nobody sees it before `finish`."""
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`. Returns when the upload can take more; memory stays bounded."""
+        ...
+
+    async def finish(self) -> ObjectInfo:
+        """Make the object visible and durable, whole.
+
+        Raises:
+            ObjectExistsError: the key was taken meanwhile; nothing was written.
+            ObjectStoreUnavailableError: outcome unknown; `head` tells.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Drop what was written. Safe after any failure, and twice."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Named immutable objects. Nothing here ever overwrites an object."""
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the store honours (probed once, then remembered)."""
+        ...
+
+    async def create(self, key: str, body: Body, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Write `body` whole under a new key, or not at all; durable when it returns.
+
+        Raises:
+            ObjectExistsError: the key is taken.
+            ObjectStoreUnavailableError: outcome unknown; `head` tells.
+        """
+        ...
+
+    async def begin_upload(self, key: str, *, metadata: Mapping[str, str]) -> ObjectUpload:
+        """Start writing a new object of unknown size from a stream."""
+        ...
+
+    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+        """Return exactly the bytes `[start, stop)`. An empty range costs no request.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is given and is not the object's.
+            ObjectDamagedError: the object ends before `stop`.
+            ObjectStoreUnavailableError: no answer; safe to repeat.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Return what the store knows about `key`.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectStoreUnavailableError: no answer; safe to repeat.
+        """
+        ...
+
+    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Yield objects whose key starts with `prefix`, in key order, after `start_after`."""
+        ...
+
+    async def delete(self, key: str, *, etag: str | None = None) -> None:
+        """Remove an object; an absent one is fine.
+
+        Raises:
+            ObjectChangedError: `etag` is given and is not the object's.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give connections back."""
+        ...

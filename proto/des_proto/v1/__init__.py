@@ -1,0 +1,1 @@
+"""Generated code of package `des.v1`; made by `make proto`."""
