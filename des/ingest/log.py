@@ -311,17 +311,22 @@ class IngestLog:
         return done
 
     async def _commit_groups(self) -> None:
-        while True:
-            await self._work.wait()
-            # One pass of the loop: who was just acknowledged may already have the next record ready.
-            await asyncio.sleep(0)
-            group = self._next_group()
-            if group:
-                await self._commit_group(group)
-            elif self._closing:
-                return
-            else:
-                self._work.clear()
+        try:
+            while True:
+                await self._work.wait()
+                # One pass of the loop: who was just acknowledged may have the next record ready.
+                await asyncio.sleep(0)
+                group = self._next_group()
+                if group:
+                    await self._commit_group(group)
+                elif self._closing:
+                    return
+                else:
+                    self._work.clear()
+        except BaseException as error:  # cancelled, or worse: nobody must wait for a task that is gone
+            if self._failure is None:
+                self._poison([], error)
+            raise
 
     def _next_group(self) -> list[_Append]:
         group: list[_Append] = []
@@ -494,7 +499,9 @@ class IngestLog:
                     raise LogReclaimError(f"{segment.path} could not be removed: {error}") from error
                 del self._segments[segment.number]
                 freed += segment.allocated
-                segment.retire()
+                segment.retired = True
+                if not segment.readers:
+                    await self._blocking(segment.file.close)  # the last handle: here its blocks are freed
         return freed
 
     def _removable(self) -> LiveSegment | None:

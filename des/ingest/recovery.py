@@ -153,7 +153,9 @@ def _recover(
 
     recovery = Recovery(log, floor_segment=found.floor_segment)
     for segment, file in zip(examined, opened, strict=True):
-        if segment.scan:
+        if segment.scan is None or segment.number in recovery.segments:
+            file.close()  # damaged beyond reading
+        else:
             scan = segment.scan
             recovery.segments[segment.number] = LiveSegment(
                 scan.header,
