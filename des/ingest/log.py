@@ -18,6 +18,7 @@ from des.clock import Clock
 from des.config.settings import LogSettings
 from des.errors import DesError
 from des.ingest import record
+from des.ingest.drafts import check_data, file_record, open_file
 from des.ingest.errors import (
     LogClosedError,
     LogCorruptError,
@@ -210,7 +211,7 @@ class IngestLog:
             LogFullError: there is no room; nothing was written.
             LogFailedError: the log takes no writes; whether this one is kept is unknown.
         """
-        done = self._append(_file_record(draft, self._loose), draft)
+        done = self._append(file_record(draft, self._loose), draft)
         self._loose.difference_update(draft.blocks)
         try:
             file = await done
@@ -232,7 +233,7 @@ class IngestLog:
         loose = set(self._loose)
         records: list[Draft] = []
         for draft in drafts:
-            records.append(_file_record(draft, loose))
+            records.append(file_record(draft, loose))
             loose.difference_update(draft.blocks)
         waiting = [self._append(record, draft) for record, draft in zip(records, drafts, strict=True)]
         self._loose = loose
@@ -263,7 +264,7 @@ class IngestLog:
         """
         if not data:
             raise ValueError("a block has at least one byte")
-        _check_data(data, crc32c)
+        check_data(data, crc32c)
         done = self._append(Draft(Kind.BLOCK, 0, b"", b"", data, crc32c, 0, 0))
         try:
             extent = await done
@@ -376,7 +377,7 @@ class IngestLog:
             segment.pinned.append(append.file is not None)
             if append.file is not None:
                 segment.pins += 1
-                file = _open_file(append.file, seq, time_ms, segment.number, offset)
+                file = open_file(append.file, seq, time_ms, segment.number, offset)
                 files.append(file)
                 result = file
             elif draft.kind is Kind.BLOCK:
@@ -553,53 +554,3 @@ def _verified(data: bytes, extent: Extent) -> bytes:
             f"{extent.crc32c:#010x} over {extent.length} bytes"
         )
     return data
-
-
-def _check_data(data: bytes, crc32c: int) -> None:
-    # A wrong checksum would make a valid file look like damage, and all behind it, at the next start.
-    if len(data) > record.DATA_MAX:
-        raise ValueError(f"{len(data)} bytes of data in one record, at most {record.DATA_MAX} are allowed")
-    if google_crc32c.value(data) != crc32c:
-        raise ValueError(f"data do not match their checksum {crc32c:#010x}")
-
-
-def _file_record(draft: FileDraft, loose: set[Extent]) -> Draft:
-    name = draft.name.encode()
-    if not name or len(name) > record.NAME_MAX:
-        raise ValueError(f"a name of {len(name)} bytes, expected 1 to {record.NAME_MAX}")
-    if draft.data is not None:
-        if draft.blocks or draft.size != len(draft.data):
-            raise ValueError(f"{len(draft.data)} bytes and {len(draft.blocks)} blocks for size {draft.size}")
-        _check_data(draft.data, draft.crc32c)
-        flags, text, data, data_crc = 0, draft.facts, draft.data, draft.crc32c
-    else:
-        if draft.blocks and draft.size != sum(extent.length for extent in draft.blocks):
-            raise ValueError(f"the blocks of {draft.name!r} do not add up to {draft.size} bytes")
-        if not draft.size:
-            raise ValueError("an empty file has data b'', not None")
-        if not loose.issuperset(draft.blocks) or len(set(draft.blocks)) != len(draft.blocks):
-            raise ValueError(f"blocks of {draft.name!r} were released or taken by another file")
-        flags = record.FLAG_BLOCKS if draft.blocks else record.FLAG_EXTERNAL
-        text = record.encode_outside(
-            size=draft.size, crc32c=draft.crc32c, extents=draft.blocks, facts=draft.facts
-        )
-        data, data_crc = b"", 0
-    if len(text) > record.TEXT_MAX:
-        raise ValueError(f"{len(text)} bytes of facts and extents, at most {record.TEXT_MAX} are allowed")
-    return Draft(Kind.FILE, flags, name, text, data, data_crc, draft.day, draft.shard)
-
-
-def _open_file(draft: FileDraft, seq: int, time_ms: int, segment: int, offset: int) -> OpenFile:
-    return OpenFile(
-        draft.name,
-        draft.day,
-        draft.shard,
-        seq,
-        time_ms,
-        draft.size,
-        draft.crc32c,
-        draft.facts,
-        segment,
-        offset if draft.data else 0,
-        draft.blocks,
-    )

@@ -72,7 +72,7 @@ MUTANTS = {
     "publish before the sync": Mutant(
         LOG,
         {
-            COMMIT: "        self._publish([_open_file(e.file, 0, 0, 0, 0) for e in group if e.file])\n"
+            COMMIT: "        self._publish([open_file(e.file, 0, 0, 0, 0) for e in group if e.file])\n"
             + COMMIT
         },
         crashes,
