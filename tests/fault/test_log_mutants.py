@@ -110,7 +110,7 @@ MUTANTS = {
     ),
     "believe an END that may be in memory only": Mutant(
         RECOVERY,
-        {"        write_all(file, [end], scan.stop - HEADER_SIZE)\n        file.sync()\n": ""},
+        {"        _write_again(file, scan.stop - END_SIZE, scan.stop)": "        file.sync()"},
         crashes,
     ),
     "forget the folder of the copy": Mutant(
