@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import des.ingest.committer
 import des.ingest.log
 import des.ingest.recovery
 import des.ingest.scan
@@ -53,6 +54,7 @@ async def rotting_reads(log_type):
 
 
 WRITER, RECOVERY, SCAN, LOG = des.ingest.writer, des.ingest.recovery, des.ingest.scan, des.ingest.log
+COMMITTER = des.ingest.committer
 
 
 class Mutant(NamedTuple):
@@ -62,7 +64,7 @@ class Mutant(NamedTuple):
 
 
 SYNC = "        segment.file.sync()\n        first_seq"
-FAILED = "        if self._failure is not None:\n            raise _again(self._failure)\n"
+FAILED = "        if self.failure is not None:\n            raise _again(self.failure)\n"
 COPY = "    temporary = last.path + TEMPORARY_SUFFIX\n"
 COMMIT = "        committed = await self._blocking(\n            self._writer.commit,"
 BETWEEN_SEGMENTS = "header.first_seq != before.scan.next_seq"
@@ -93,7 +95,7 @@ MUTANTS = {
         },
         crashes,
     ),
-    "go on after a failure": Mutant(LOG, {FAILED: ""}, crashes),
+    "go on after a failure": Mutant(COMMITTER, {FAILED: ""}, crashes),
     "ignore a short write": Mutant(
         WRITER, {"            buffers[index] = buffers[index][taken:]": "            index += 1"}, crashes
     ),
@@ -198,6 +200,8 @@ async def test_a_planted_bug_is_found(name, monkeypatch):
     elif mutant.module is SCAN:
         monkeypatch.setattr("des.ingest.recovery.scan_segment", namespace["scan_segment"])
         monkeypatch.setattr("des.ingest.recovery.later_group", namespace["later_group"])
+    elif mutant.module is COMMITTER:
+        monkeypatch.setattr("des.ingest.log.Committer", namespace["Committer"])
     elif mutant.module is RECOVERY:
         monkeypatch.setattr("des.ingest.log.recover", namespace["recover"])
     else:

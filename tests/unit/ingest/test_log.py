@@ -187,8 +187,8 @@ async def test_a_failed_publication_poisons_the_log(disk, monkeypatch):
 async def test_nobody_waits_for_a_log_whose_task_was_cancelled(disk):
     log, _ = await open_log(disk, 1)
     await log.append_file(draft("a", b"1"))
-    log._committer.cancel()
-    await asyncio.gather(log._committer, return_exceptions=True)
+    log._committer.task.cancel()
+    await asyncio.gather(log._committer.task, return_exceptions=True)
     with pytest.raises(LogFailedError):
         await log.append_file(draft("b", b"2"))
 
