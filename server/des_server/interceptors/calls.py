@@ -147,6 +147,8 @@ class CallWrapper:
                 if status is not None:
                     trailers = (*context.trailing_metadata(), *status.trailers)
                     await context.abort(status.code, status.message, trailers)
+                if isinstance(error, grpc.aio.InternalError):
+                    raise asyncio.CancelledError from error
                 raise
             finally:
                 received = request.count if client_stream else 1
@@ -190,6 +192,9 @@ def _ending(
         remaining = context.time_remaining()
         late = remaining is not None and remaining <= 0
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None
+    if isinstance(error, grpc.aio.InternalError):
+        # A read or write on a call that the client has left, seen before the cancellation arrives.
+        return grpc.StatusCode.CANCELLED, None
     if isinstance(error, AbortError):
         return context.code(), None
     if isinstance(error, Exception):

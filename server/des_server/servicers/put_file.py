@@ -26,6 +26,7 @@ from des_server.store import (
     UploadSizeMismatchError,
 )
 
+CANCELLATION_LAG_S: Final = 0.02
 _SHA256_SIZE: Final = 32
 
 
@@ -121,6 +122,8 @@ class PutFile:
                     break
                 following = await self._next(requests)
                 if following is None:
+                    # A client that has left looks the same until the cancellation arrives.
+                    await asyncio.sleep(CANCELLATION_LAG_S)
                     raise StreamIncompleteError(
                         f"the stream ended after {received} bytes without `finish`", position=received
                     )

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import google_crc32c
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
 from des.config import LimitSettings, Settings
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
-from des.errors import DesError, NotFoundError
+from des.errors import NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
 from des.storage.object_store import Capabilities
 from des_server.app import DesServer, build_server
@@ -53,10 +54,16 @@ class DoubleOpened:
     info: FileInfo
     data: bytes
     cost: ReadCost = ReadCost(1, 77)
+    blocks_read: int = 0
+    ended: bool = False
 
     async def read(self, start, stop):
-        for at in range(start, stop, 1 << 20):
-            yield self.data[at : min(stop, at + (1 << 20))]
+        try:
+            for at in range(start, stop, 1 << 20):
+                self.blocks_read += 1
+                yield self.data[at : min(stop, at + (1 << 20))]
+        finally:
+            self.ended = True
 
     async def read_whole(self):
         return self.data
@@ -74,6 +81,7 @@ class DoubleNode:
         self.files: dict[str, tuple[FileInfo, bytes]] = {}
         self.specs: list[FileSpec] = []
         self.uploads: list[DoubleUpload] = []
+        self.opened: list[DoubleOpened] = []
         self.error: BaseException | None = None
         self.gate: asyncio.Event | None = None
         self.waiting = 0
@@ -124,7 +132,8 @@ class DoubleNode:
     async def open_file(self, name: str) -> DoubleOpened:
         await self.pause()
         try:
-            return DoubleOpened(*self.files[name])
+            self.opened.append(DoubleOpened(*self.files[name]))
+            return self.opened[-1]
         except KeyError:
             raise NotFoundError(f"no file {name!r}", name=name) from None
 
@@ -174,7 +183,7 @@ def limits() -> LimitSettings:
 @pytest.fixture
 def settings(tmp_path, limits) -> Settings:
     return Settings(
-        data_dir=tmp_path, listen="127.0.0.1:0", http_listen="127.0.0.1:0", shard_bits=4, limits=limits
+        data_dir=tmp_path, listen="127.0.0.1:0", http_listen="", shard_bits=4, limits=limits
     )
 
 
@@ -195,3 +204,44 @@ async def server(double, settings) -> AsyncIterator[DesServer]:
 async def channel(server) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(str(server.address)) as channel:
         yield channel
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A failed call, as a client sees it."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    facts: dict[str, str]
+    kinds: set[str]
+    trailers: dict[str, str | bytes]
+
+
+def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
+    trailers = dict(error.trailing_metadata())
+    rich = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert rich.code == error.code().value[0]
+    assert rich.message == error.details()
+    info = error_details_pb2.ErrorInfo()
+    assert rich.details[0].Unpack(info)
+    assert info.domain == "des.storage"
+    kinds = {detail.TypeName().rpartition(".")[2] for detail in rich.details}
+    return Refusal(error.code(), error.details(), info.reason, dict(info.metadata), kinds, trailers)
+
+
+@pytest.fixture
+def refusal():
+    """`async with refusal() as refused:` around a call that fails; `refused()` is what it failed with."""
+
+    @contextlib.asynccontextmanager
+    async def expect():
+        caught: list[Refusal] = []
+        try:
+            yield lambda: caught[0]
+        except grpc.aio.AioRpcError as error:
+            caught.append(read_refusal(error))
+        else:
+            pytest.fail("the call succeeded")
+
+    return expect
