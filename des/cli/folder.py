@@ -7,6 +7,7 @@ down is taken with `openat` and `O_NOFOLLOW`: there is no moment between a check
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Folder:
                     names[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent
                 )
             with os.fdopen(fd, "rb", buffering=0) as file:
-                return sha256_of(file)
+                return sha256_of(file) if stat.S_ISREG(os.fstat(fd).st_mode) else None
         except OSError:
             return None
 

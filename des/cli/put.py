@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from des_client import Durability
 
 from des.cli import options, sources
 from des.cli.connection import connected_async
@@ -83,7 +84,7 @@ def put(
         guess_content_type=not no_content_type,
         keep_path=not no_path,
         metadata=dict(_pair(one) for one in meta or ()),
-        durability=durability,
+        durability=None if durability is None else Durability(durability),
         follow=follow,
         in_flight=jobs,
     )

@@ -51,7 +51,7 @@ Found: TypeAlias = Source | Stream | Skipped | Unreadable
 
 
 def find(paths: Sequence[str], *, follow: bool) -> Iterator[Found]:
-    """Yield what the paths mean, in the file system's order; memory is that of the folders' depth."""
+    """Yield what the paths mean, in the file system's order."""
     for path in paths:
         if path == STDIN:
             yield Stream(path)
@@ -79,48 +79,58 @@ def _key(path: str) -> str:
     return "/".join(parts)
 
 
-def _below(folder: str, *, follow: bool) -> Iterator[Found]:
-    """Walk one folder, depth first, without recursion: folders may be nested deeper than Python's stack."""
-    prefix_size = len(os.path.join(folder, ""))  # noqa: PTH118  paths stay text
-    stack: list[tuple[str, Iterator[os.DirEntry[str]], tuple[int, int]]] = []
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: str
+    above: "_Folder | None" = None
+    identity: tuple[int, int] = (0, 0)
 
-    def enter(path: str) -> Unreadable | None:
+    def lies_in(self, identity: tuple[int, int]) -> bool:
+        folder = self.above
+        while folder is not None:
+            if folder.identity == identity:
+                return True
+            folder = folder.above
+        return False
+
+
+def _below(top: str, *, follow: bool) -> Iterator[Found]:
+    """Walk one folder with one of them open at a time, however deep they are nested."""
+    prefix_size = len(os.path.join(top, ""))  # noqa: PTH118  paths stay text
+    pending = [_Folder(top)]
+    while pending:
+        folder = pending.pop()
         try:
-            status = os.stat(path)  # noqa: PTH116  paths stay text
+            status = os.stat(folder.path)  # noqa: PTH116  paths stay text
             identity = (status.st_dev, status.st_ino)
-            if any(identity == above for *_, above in stack):
-                return Unreadable(path, "is a link to a folder above it")
-            stack.append((path, os.scandir(path), identity))
+            if folder.lies_in(identity):
+                yield Unreadable(folder.path, "is a link to a folder above it")
+                continue
+            here = _Folder(folder.path, folder.above, identity)
+            with os.scandir(folder.path) as entries:
+                for entry in entries:
+                    found = _look(entry, prefix_size, follow=follow)
+                    if found is None:
+                        pending.append(_Folder(entry.path, here))
+                    else:
+                        yield found
         except OSError as error:
-            return Unreadable(path, error.strerror or str(error))
-        return None
+            yield Unreadable(folder.path, error.strerror or str(error))
 
-    if (unreadable := enter(folder)) is not None:
-        yield unreadable
-    while stack:
-        inside, entries, _ = stack[-1]
-        try:
-            entry = next(entries, None)
-        except OSError as error:
-            stack.pop()
-            yield Unreadable(inside, error.strerror or str(error))
-            continue
-        if entry is None:
-            stack.pop()
-            continue
-        try:
-            if entry.is_symlink() and not follow:
-                yield Skipped(entry.path, "links skipped")
-            elif entry.is_dir():
-                if (unreadable := enter(entry.path)) is not None:
-                    yield unreadable
-            elif entry.is_file():
-                yield Source(entry.path, entry.path[prefix_size:], entry.stat().st_size, explicit=False)
-            else:
-                status = entry.stat()
-                yield Skipped(entry.path, f"{_kind(status.st_mode).split(maxsplit=1)[1]}s skipped")
-        except OSError as error:
-            yield Unreadable(entry.path, error.strerror or str(error))
+
+def _look(entry: os.DirEntry[str], prefix_size: int, *, follow: bool) -> Found | None:
+    """Say what an entry of a folder is; None for a folder to walk."""
+    try:
+        if entry.is_symlink() and not follow:
+            return Skipped(entry.path, "links skipped")
+        if entry.is_dir():
+            return None
+        status = entry.stat()
+        if entry.is_file():
+            return Source(entry.path, entry.path[prefix_size:], status.st_size, explicit=False)
+        return Skipped(entry.path, f"{_kind(status.st_mode).split(maxsplit=1)[1]}s skipped")
+    except OSError as error:
+        return Unreadable(entry.path, error.strerror or str(error))
 
 
 def _kind(mode: int) -> str:

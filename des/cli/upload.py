@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import google_crc32c
-from des_client import AsyncDesClient, DeadlineExceeded, DesClientError, Progress, PutResult, Unavailable
+from des_client import AsyncDesClient, DeadlineExceeded, DesClientError, Durability, Progress, PutResult, Unavailable
 
 from des.cli import manifest, sources, text
 from des.cli.connection import failure
@@ -52,7 +52,7 @@ class Choice:
     guess_content_type: bool = True
     keep_path: bool = True
     metadata: Mapping[str, str] | None = None
-    durability: str | None = None
+    durability: Durability | None = None
     follow: bool = False
     in_flight: int = 64
 
