@@ -18,6 +18,7 @@ from des_client import (
     UploadInterrupted,
 )
 
+from des.cli import options
 from des.cli.exits import Exit, Failure
 
 EXITS: Final[tuple[tuple[type[DesClientError], Exit], ...]] = (
@@ -31,10 +32,10 @@ EXITS: Final[tuple[tuple[type[DesClientError], Exit], ...]] = (
 )
 """The first row that fits decides; every other error is FAILED."""
 
-FIRST_CONTACT_S: Final = 5.0
+FIRST_CONTACT_S: Final = 3.0
 """How long the first call of a bulk verb may take: a wrong address should not look like a slow server."""
-CALL_S: Final = 30.0
-"""Least time for a call, so that little patience with a dead server is not haste with a busy one."""
+CALL_S_MIN: Final = 5.0
+"""Least time for a call: little patience with a dead server is not haste with a busy one."""
 PATIENT_BACKOFF_S: Final = 2.0
 PATIENT_ATTEMPTS: Final = 1_000_000
 """Time, not this number, ends the attempts."""
@@ -48,8 +49,10 @@ def failure(error: DesClientError) -> Failure:
 
 def unreachable(address: str, error: DesClientError) -> Failure:
     """Translate the failure of the first call, where a wrong address is the likely cause."""
+    # gRPC tells the whole way to the cause; the cause stands last.
+    cause = str(error).rsplit("Failed to connect to remote host: ", maxsplit=1)[-1]
     return Failure(
-        f"no DES server answers at {address} ({error}); start one with `des serve`, or name another with"
+        f"no DES server answers at {address} ({cause}); start one with `des serve`, or name another with"
         " --address or DES_ADDRESS",
         code=Exit.UNAVAILABLE,
         reason=error.reason or error.code.name,
@@ -76,14 +79,15 @@ def connected(address: str, *, timeout_s: float, retry: bool = True) -> Iterator
 async def connected_async(address: str, *, patience_s: float) -> AsyncIterator[AsyncDesClient]:
     """Open an asynchronous client that has reached the server once.
 
-    From then on every call outlasts a server that is away for `patience_s`.
+    From then on every call outlasts a server that is away for `patience_s`; with 0, none is repeated.
 
     Raises:
         Failure: always in place of a `DesClientError`.
     """
-    retry = RetryConfig(attempts=PATIENT_ATTEMPTS, backoff_max_s=PATIENT_BACKOFF_S)
+    retry = RetryConfig(attempts=PATIENT_ATTEMPTS, backoff_max_s=PATIENT_BACKOFF_S) if patience_s else None
+    timeout_s = max(patience_s, CALL_S_MIN) if patience_s else options.DEFAULT_TIMEOUT_S
     try:
-        async with AsyncDesClient(address, timeout_s=max(patience_s, CALL_S), retry=retry) as client:
+        async with AsyncDesClient(address, timeout_s=timeout_s, retry=retry) as client:
             try:
                 await client.server_info(timeout_s=FIRST_CONTACT_S)
             except (Unavailable, DeadlineExceeded) as error:

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from des.cli.exits import Failure
-
 T = TypeVar("T")
 
 
 async def over_all(items: Iterable[T], work: Callable[[T], Awaitable[None]], jobs: int) -> None:
-    """Run `work` on every item, `jobs` at a time. A Failure it raises ends the whole.
+    """Run `work` on every item, `jobs` at a time.
 
-    Raises:
-        Failure: the first one that `work` raised; what was under way is cancelled.
+    The first exception that `work` lets out ends the whole and is raised; what was under way is cancelled.
     """
     source = iter(items)
 
@@ -25,11 +22,11 @@ async def over_all(items: Iterable[T], work: Callable[[T], Awaitable[None]], job
         async with asyncio.TaskGroup() as group:
             for _ in range(jobs):
                 group.create_task(worker())
-    except* Failure as failures:
+    except BaseExceptionGroup as failures:
         raise first_of(failures) from None
 
 
-def first_of(failures: BaseExceptionGroup[Failure]) -> Failure:
-    """Return the first leaf of a group."""
+def first_of(failures: BaseExceptionGroup) -> BaseException:
+    """Return the first leaf of a group: what ended it, before the others were cancelled for that."""
     one = failures.exceptions[0]
     return first_of(one) if isinstance(one, BaseExceptionGroup) else one

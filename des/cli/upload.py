@@ -125,7 +125,7 @@ class Upload:
                 tasks.create_task(feed())
                 for _ in range(self._choice.in_flight):
                     tasks.create_task(store())
-        except* Failure as failures:
+        except BaseExceptionGroup as failures:
             raise first_of(failures) from None
 
     # --- in a thread: find and read ----------------------------------------------------------
