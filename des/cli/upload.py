@@ -20,7 +20,15 @@ from itertools import chain
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import google_crc32c
-from des_client import AsyncDesClient, DeadlineExceeded, DesClientError, Durability, Progress, PutResult, Unavailable
+from des_client import (
+    AsyncDesClient,
+    DeadlineExceeded,
+    DesClientError,
+    Durability,
+    Progress,
+    PutResult,
+    Unavailable,
+)
 
 from des.cli import manifest, sources, text
 from des.cli.connection import failure

@@ -60,9 +60,7 @@ def test_a_folder_is_stored_with_paths_relative_to_it(des, store):
     assert sorted(line.split("  ")[1] for line in ran.lines) == ["in/a/b.txt", "in/c.tar.gz", "in/empty"]
     assert "put 3 files, 2 B in" in ran.err
     assert ran.err.endswith("; 1 links skipped; 1 pipes skipped\n")
-    assert {
-        one.spec.metadata["path"]: (one.data, one.spec.content_type) for one in store.files.values()
-    } == {
+    assert {one.spec.metadata["path"]: (one.data, one.spec.content_type) for one in store.files.values()} == {
         "a/b.txt": (b"b", "text/plain"),
         "empty": (b"", ""),
         "c.tar.gz": (b"z", "application/gzip"),

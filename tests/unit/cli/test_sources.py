@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from des.cli import sources
-from des.cli.sources import Skipped, Source, Stream, Unreadable
+from des.cli.sources import Source, Stream, Unreadable
 
 
 def found(*paths, follow=False):
