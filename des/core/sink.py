@@ -19,7 +19,7 @@ class ContainerExistsError(AlreadyExistsError):
 class ByteStream(Protocol):
     """What a container can be written to: any binary file open for writing, or its like."""
 
-    def write(self, data: bytes | memoryview[int], /) -> int | None:
+    def write(self, data: bytes | memoryview, /) -> int | None:
         """Append some of `data` and return how many bytes; None when nothing can be taken now."""
         ...
 

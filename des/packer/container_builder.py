@@ -236,7 +236,7 @@ class _StagedSink:
         self._staged = staged
         self._offset = 0
 
-    def write(self, data: bytes | memoryview[int], /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Append what the file takes, which may be less than all."""
         taken = self._staged.pwrite([bytes(data)], self._offset)
         self._offset += taken
