@@ -201,8 +201,7 @@ def _ending(
     error: BaseException, context: _Context, *, method: str, request_id: str
 ) -> tuple[grpc.StatusCode, CallStatus | None]:
     """Say how `error` ends the call; without a status where gRPC has ended it already."""
-    if isinstance(error, DesError):
-        status = status_of(error)
+    if isinstance(error, DesError) and (status := status_of(error)).code is not grpc.StatusCode.INTERNAL:
         _log_failure(error, status, method=method, request_id=request_id)
         return status.code, status
     if isinstance(error, asyncio.CancelledError):
@@ -229,7 +228,7 @@ def _log_failure(error: DesError, status: CallStatus, *, method: str, request_id
         "reason": error.reason,
         "message": status.message,
     }
-    if status.code in {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INTERNAL}:
+    if status.code is grpc.StatusCode.DATA_LOSS:
         _log.error("call failed", exc_info=error, **facts)
     elif status.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} and (
         error.reason not in EXPECTED_REASONS
