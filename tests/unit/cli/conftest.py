@@ -1,3 +1,4 @@
+# ruff: noqa: N802  gRPC names the methods
 """A store in memory behind the real protocol, and the command run against it as a process of its own."""
 
 import json
@@ -13,10 +14,6 @@ from pathlib import Path
 import google_crc32c
 import grpc
 import pytest
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
-
 from des_proto.v1 import (
     file_service_pb2,
     file_service_pb2_grpc,
@@ -28,6 +25,9 @@ from des_proto.v1 import (
     system_service_pb2_grpc,
     types_pb2,
 )
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 CHUNK = 64 << 10
 
