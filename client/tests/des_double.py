@@ -14,11 +14,6 @@ from dataclasses import dataclass, field
 
 import google_crc32c
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
-from grpc import aio
-
 from des_proto.v1 import (
     file_service_pb2,
     file_service_pb2_grpc,
@@ -30,6 +25,10 @@ from des_proto.v1 import (
     system_service_pb2_grpc,
     types_pb2,
 )
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
 
 MIB = 1 << 20
 

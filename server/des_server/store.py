@@ -1,5 +1,7 @@
 """What the service asks of a node. Stands here until `des.node` has it."""
 
+# ruff: noqa: D102  the docstrings stand at `des.node.Node`
+
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import google_crc32c
 import grpc
 import pytest
+from des_server.app import DesServer, build_server
+from des_server.store import AssignedName, NodeHealth, PutResult, ReadCost, ShardStatus
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
@@ -16,8 +18,6 @@ from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, Shar
 from des.errors import NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
 from des.storage.object_store import Capabilities
-from des_server.app import DesServer, build_server
-from des_server.store import AssignedName, NodeHealth, PutResult, ReadCost, ShardStatus
 
 DAY_MS = 1_795_392_000_000
 
@@ -182,9 +182,7 @@ def limits() -> LimitSettings:
 
 @pytest.fixture
 def settings(tmp_path, limits) -> Settings:
-    return Settings(
-        data_dir=tmp_path, listen="127.0.0.1:0", http_listen="", shard_bits=4, limits=limits
-    )
+    return Settings(data_dir=tmp_path, listen="127.0.0.1:0", http_listen="", shard_bits=4, limits=limits)
 
 
 @pytest.fixture

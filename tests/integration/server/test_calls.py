@@ -4,12 +4,12 @@ import asyncio
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry
-
-from des.errors import NotFoundError
 from des_server.inflight import InFlight
 from des_server.interceptors.calls import CallWrapper
 from des_server.interceptors.metrics import GrpcMetrics
+from prometheus_client import CollectorRegistry
+
+from des.errors import NotFoundError
 
 ARITIES = {
     "unary": (False, False),

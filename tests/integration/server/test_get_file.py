@@ -3,12 +3,12 @@ import asyncio
 import google_crc32c
 import grpc
 import pytest
-
-from des.errors import UnavailableError
-from des.files import FileSpec
 from des_proto.v1 import types_pb2
 from des_proto.v1.file_service_pb2 import GetFileRequest, StatFileRequest
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
+
+from des.errors import UnavailableError
+from des.files import FileSpec
 
 MIB = 1 << 20
 
@@ -67,7 +67,9 @@ async def test_a_long_file_comes_in_chunks_each_with_its_checksum(files, double,
     assert max(len(message.chunk.data) for message in messages) == min(expected, MIB)
     assert all(message.chunk.crc32c == google_crc32c.value(message.chunk.data) for message in messages)
     assert [message.HasField("file") for message in messages] == [True] + [False] * (len(messages) - 1)
-    assert [message.HasField("content_range") for message in messages] == [True] + [False] * (len(messages) - 1)
+    assert [message.HasField("content_range") for message in messages] == [True] + [False] * (
+        len(messages) - 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,12 @@ async def test_a_range_means_its_window(files, double, offset, limit, start, sto
 @pytest.mark.parametrize(
     ("fields", "code", "reason", "facts"),
     [
-        ({"offset": 1001}, grpc.StatusCode.OUT_OF_RANGE, "RANGE_NOT_SATISFIABLE", {"offset": "1001", "size": "1000"}),
+        (
+            {"offset": 1001},
+            grpc.StatusCode.OUT_OF_RANGE,
+            "RANGE_NOT_SATISFIABLE",
+            {"offset": "1001", "size": "1000"},
+        ),
         ({"limit": -1}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", {"field": "range.limit"}),
         ({"chunk_bytes": -1}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", {"field": "chunk_bytes"}),
         ({"name": "B"}, grpc.StatusCode.NOT_FOUND, "FILE_NOT_FOUND", {"name": "B"}),

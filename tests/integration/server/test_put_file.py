@@ -4,13 +4,13 @@ import hashlib
 import google_crc32c
 import grpc
 import pytest
+from des_proto.v1 import types_pb2
+from des_proto.v1.file_service_pb2 import FileSpec, PutFileRequest
+from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 
 from des.config import LimitSettings
 from des.errors import DisabledError, UnavailableError
 from des.files import Durability
-from des_proto.v1 import types_pb2
-from des_proto.v1.file_service_pb2 import FileSpec, PutFileRequest
-from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 
 KIB = 1 << 10
 CHUNK = 64 * KIB
@@ -206,7 +206,12 @@ SPEC = FileSpec(name="A", size_bytes=4)
             reason="INVALID_FIELD",
             field="spec",
         ),
-        bad(first(b"abc"), more(b"d", 3, upload_id="u", finish=True), reason="INVALID_FIELD", field="upload_id"),
+        bad(
+            first(b"abc"),
+            more(b"d", 3, upload_id="u", finish=True),
+            reason="INVALID_FIELD",
+            field="upload_id",
+        ),
         bad(first(b"abc", finish=True), more(b"d", 3), reason="INVALID_FIELD", field="finish"),
         bad(
             first(b"abc"),
@@ -222,7 +227,11 @@ SPEC = FileSpec(name="A", size_bytes=4)
             max_size=str(CHUNK),
         ),
         bad(
-            first(b"abc"), more(bytes(CHUNK + 1), 3), reason="MESSAGE_TOO_LARGE", size=str(CHUNK + 1), max_size=str(CHUNK)
+            first(b"abc"),
+            more(bytes(CHUNK + 1), 3),
+            reason="MESSAGE_TOO_LARGE",
+            size=str(CHUNK + 1),
+            max_size=str(CHUNK),
         ),
         bad(
             first(b"x", spec=FileSpec(size_bytes=(1 << 20) + 1)),
@@ -230,9 +239,7 @@ SPEC = FileSpec(name="A", size_bytes=4)
             size=str((1 << 20) + 1),
             max_size=str(1 << 20),
         ),
-        bad(
-            first(b"abc", spec=SPEC, finish=True), reason="UPLOAD_SIZE_MISMATCH", expected="4", actual="3"
-        ),
+        bad(first(b"abc", spec=SPEC, finish=True), reason="UPLOAD_SIZE_MISMATCH", expected="4", actual="3"),
         bad(first(b"abcde", spec=SPEC), reason="UPLOAD_SIZE_MISMATCH", expected="4", actual="5"),
         bad(
             first(b"abc", spec=SPEC),

@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import ServerBusyError
 

@@ -1,8 +1,13 @@
 import socket
 
 import pytest
-
-from des_server.listen import Address, AddressInUseError, AddressInvalidError, AddressRefusedError, refuse_exposed
+from des_server.listen import (
+    Address,
+    AddressInUseError,
+    AddressInvalidError,
+    AddressRefusedError,
+    refuse_exposed,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +25,9 @@ def test_an_address_is_read_and_written_alike(text, host, port):
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "::1:5", "h:-1", "h:\u0663"])
+@pytest.mark.parametrize(
+    "text", ["", "host", ":1", "host:", "host:x", "host:65536", "::1:5", "h:-1", "h:\u0663"]
+)
 def test_what_is_not_an_address_is_refused(text):
     with pytest.raises(AddressInvalidError):
         Address.parse(text)

@@ -3,16 +3,16 @@ import pkgutil
 import re
 from pathlib import Path
 
+import des_proto
+import des_server
 import grpc
 import pytest
+from des_proto.v1.errors_pb2 import ErrorReason
+from des_server.status import CODES, FIELD_REASONS, RETRY_AFTER_S, code_of, internal_status, status_of
 from google.rpc import error_details_pb2, status_pb2
 
 import des
-import des_proto
-import des_server
 from des.errors import DesError, ExhaustedError, InvalidInputError, NotFoundError, UnavailableError
-from des_proto.v1.errors_pb2 import ErrorReason
-from des_server.status import CODES, FIELD_REASONS, RETRY_AFTER_S, code_of, internal_status, status_of
 
 ERRORS_PROTO = Path(des_proto.__file__).parent / "v1" / "errors.proto"
 
@@ -67,7 +67,9 @@ def test_every_kind_of_error_has_a_row():
 
 
 def test_the_protos_document_every_reason():
-    assert set(REASONS) == {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()} - {"UNSPECIFIED"}
+    assert set(REASONS) == {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()} - {
+        "UNSPECIFIED"
+    }
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__qualname__)
