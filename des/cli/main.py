@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from des import __version__
 from des.cli.exits import Exit, Failure
 
 VERBS: Final = {
@@ -80,9 +81,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:  # noqa: FBT001  Typer's callback interface
     if asked:
-        from importlib.metadata import version  # noqa: PLC0415  slow, and needed here only
-
-        typer.echo(f"des {version('des-store')}")
+        typer.echo(f"des {__version__}")
         raise typer.Exit
 
 
