@@ -27,6 +27,8 @@ _TRANSPORT_TEXTS: Final = (
     "Connection reset",
     "Broken pipe",
     "GOAWAY",
+    # A write that grpc.aio could not make because the call had ended.
+    "Internal error from Core",
 )
 """Words of gRPC's C core about a lost connection; some versions file it under INTERNAL, UNKNOWN or
 CANCELLED instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
@@ -329,7 +331,7 @@ def _build(
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_after_s = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
-    kind = BY_REASON.get(reason) or BY_CODE[code]
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
     if not reason and kind in {Internal, Cancelled} and any(text in message for text in _TRANSPORT_TEXTS):
         kind = Unavailable
     return kind(
