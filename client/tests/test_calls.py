@@ -6,8 +6,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from des_double import RunningDouble
-
 from des_client import (
     ClientClosed,
     DeadlineExceeded,
@@ -24,6 +22,7 @@ from des_client import (
     ShardState,
     Unavailable,
 )
+from des_double import RunningDouble
 
 MIB = 1 << 20
 
@@ -321,7 +320,7 @@ def test_many_threads_share_a_client(make_client, double):
             data = bytes([number]) * (number * 100_000)
             for _ in range(5):
                 assert des.get(des.put(data).file.name) == data
-        except BaseException as failed:  # noqa: BLE001  reported by the assertion below
+        except BaseException as failed:
             failures.append(failed)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]

@@ -2,10 +2,9 @@
 
 import google_crc32c
 import pytest
-from des_proto.v1 import file_service_pb2, types_pb2
-
 from des_client.download import Download
 from des_client.errors import ChecksumMismatch, DataLoss, Internal, InvalidArgument, Unavailable
+from des_proto.v1 import file_service_pb2, types_pb2
 
 DATA = b"0123456789"
 

@@ -4,7 +4,6 @@ import io
 import os
 
 import pytest
-
 from des_client import (
     ChecksumMismatch,
     DataLoss,
