@@ -56,7 +56,7 @@ def timed(work, *args):
     return time.perf_counter() - start
 
 
-def write_des(path, data, count, layout=Layout.FRAMED, metadata=None, digest=True):
+def write_des(path, data, count, *, layout=Layout.FRAMED, metadata=None, digest=True):
     with DesWriter(path, layout=layout, digest=digest) as writer:
         for i in range(count):
             writer.add_file(name(i), data, metadata=metadata)
@@ -123,7 +123,7 @@ def bench_reading(folder, scale):
     wanted = [name(i) for i in random.sample(range(count), count // 2)]
     for layout in Layout:
         path = folder / f"{layout}.des"
-        write_des(path, os.urandom(4096), count, layout)
+        write_des(path, os.urandom(4096), count, layout=layout)
         with DesReader(path) as reader:
             seconds = timed(read_each, reader.get_file, wanted)
             report(f"read 4 KiB at random: DesReader {layout}", len(wanted), seconds)
