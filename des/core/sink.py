@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 from des.errors import AlreadyExistsError
 
@@ -14,6 +14,18 @@ BUFFER_SIZE: Final = 1 << 20
 
 class ContainerExistsError(AlreadyExistsError):
     """The path to write a container to is taken."""
+
+
+class ByteStream(Protocol):
+    """What a container can be written to: any binary file open for writing, or its like."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        """Append some of `data` and return how many bytes; None when nothing can be taken now."""
+        ...
+
+    def flush(self) -> object:
+        """Hand on what is held back."""
+        ...
 
 
 class Sink(Protocol):
@@ -42,7 +54,7 @@ class Sink(Protocol):
 class StreamSink:
     """Appends to a stream that the caller opened, and will sync and close."""
 
-    def __init__(self, stream: BinaryIO, *, digest: bool) -> None:
+    def __init__(self, stream: ByteStream, *, digest: bool) -> None:
         self.size = 0
         self._stream = stream
         self._waiting: list[bytes] = []

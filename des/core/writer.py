@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import google_crc32c
 
 from des.core.container_index import ContainerIndex
-from des.core.sink import FileSink, Sink, StreamSink
+from des.core.sink import ByteStream, FileSink, Sink, StreamSink
 from des.errors import ConflictError, CorruptError
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums, block_checksums
@@ -62,7 +62,7 @@ class DesWriter:
 
     def __init__(
         self,
-        target: str | Path | BinaryIO,
+        target: str | Path | ByteStream,
         *,
         layout: Layout | str = Layout.FRAMED,
         day: str | None = None,
