@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -95,7 +95,7 @@ class DesDbConnector:
         self._engine = (
             _sqlite_engine(self._url, connections_max, timeout_s)
             if self._is_sqlite
-            else (_postgresql_engine(self._url, connections_max, timeout_s))
+            else _postgresql_engine(self._url, connections_max, timeout_s)
         )
         if self._is_sqlite:
             self._reads = self._engine
@@ -205,6 +205,8 @@ def _understand(url: str | URL) -> URL:
 def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        # Before 2.0.38 SQLAlchemy opened a connection for every transaction.
+        poolclass=AsyncAdaptedQueuePool,
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=timeout_s,
