@@ -112,4 +112,6 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # A name that the terminal's encoding lacks is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    # gRPC's core would write its own lines between ours; what matters comes back as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="des")

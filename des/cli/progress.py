@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from des.cli import text
@@ -122,9 +123,9 @@ def metered(title: str) -> Iterator[Meter]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        _CountColumn(),
-        _RateColumn(),
-        _LeftColumn(compact=True),
+        _CountColumn(table_column=Column(no_wrap=True)),
+        _RateColumn(table_column=Column(no_wrap=True)),
+        _LeftColumn(compact=True, table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
         transient=True,
         expand=True,

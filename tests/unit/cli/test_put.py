@@ -224,6 +224,7 @@ def test_an_import_survives_a_restart_of_the_server(des, server, store):
     time.sleep(1)
     server.start()
     out, _ = command.communicate(timeout=60)
+    assert [line for line in out.splitlines() if b"error" in line] == []
     assert command.returncode == Exit.OK
     assert len(out.splitlines()) == 300
 
