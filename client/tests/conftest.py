@@ -11,9 +11,8 @@ import pytest
 # The double stands beside the tests, which are no package: they also run from the root of the repository.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from des_double import RunningDouble
-
 from des_client import AsyncDesClient, DesClient, RetryConfig
+from des_double import RunningDouble
 
 FAST = RetryConfig(backoff_initial_s=0.001, backoff_max_s=0.01)
 """Retries that do not make tests wait."""

@@ -1,3 +1,4 @@
+# ruff: noqa: N802  gRPC gives servicer methods the names of the calls
 """A small DES over real sockets, in memory, with faults on order: what the client's tests talk to.
 
 It keeps the promises of the protos that a client can see (write-once names, request ids, ranges,
@@ -15,11 +16,6 @@ from dataclasses import dataclass, field
 
 import google_crc32c
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
-from grpc import aio
-
 from des_proto.v1 import (
     file_service_pb2,
     file_service_pb2_grpc,
@@ -31,6 +27,10 @@ from des_proto.v1 import (
     system_service_pb2_grpc,
     types_pb2,
 )
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
 
 MIB = 1 << 20
 
@@ -72,7 +72,7 @@ class StoredFile:
     content: bytes
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  it says what happened, it is no defect
     """A call that the double answers with an error."""
 
     def __init__(self, code, reason, message, *, retry_after_s=None, **metadata):

@@ -4,15 +4,14 @@ import builtins
 import errno
 import pickle
 
+import des_client
 import grpc
 import pytest
+from des_client import errors
+from des_client.errors import BY_CODE, BY_REASON, DesClientError, StatusCode, from_call
 from des_proto.v1 import errors_pb2
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-
-import des_client
-from des_client import errors
-from des_client.errors import BY_CODE, BY_REASON, DesClientError, StatusCode, from_call
 
 # errors.proto, comment of each value.
 CODE_OF_REASON = {

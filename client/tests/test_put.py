@@ -5,7 +5,6 @@ import os
 import threading
 
 import pytest
-
 from des_client import (
     ChecksumMismatch,
     DeadlineExceeded,

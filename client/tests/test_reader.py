@@ -7,7 +7,6 @@ import tarfile
 import zipfile
 
 import pytest
-
 from des_client import AsyncDesClient, DesClient, FileMissing, InvalidArgument
 
 DATA = random.Random(7).randbytes(700_001)

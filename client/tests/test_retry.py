@@ -3,7 +3,6 @@
 import math
 
 import pytest
-
 from des_client.errors import DeadlineExceeded, InvalidArgument, NotFound, QuotaExceeded, Unavailable
 from des_client.retry import NO_RETRY, TRANSFER_RATE_MIN, Attempts, Pace, RetryConfig
 
