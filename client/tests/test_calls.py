@@ -292,8 +292,6 @@ def test_closing_ends_calls_under_way(make_client, server, method):
 
 def test_closing_ends_a_wait_for_the_next_attempt(make_client, server):
     des = make_client(retry=RetryConfig(backoff_initial_s=20, backoff_max_s=20), timeout_s=1000)
-    if make_client.kind == "aio":
-        pytest.skip("tasks waiting between attempts are cancelled, not woken")
     server.double.fail("StatFile", code="UNAVAILABLE")
     ended = []
 
