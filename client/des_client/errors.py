@@ -302,7 +302,10 @@ def from_call(failed: FailedCall, *, request_id: str | None = None) -> DesClient
         failed: the gRPC error.
         request_id: id that this client gave the request, used when the server names none.
     """
-    trailers = dict(failed.trailing_metadata() or ())
+    # Not dict(...): grpc.aio's trailers look like a mapping, and in older versions are none.
+    trailers: dict[str, str | bytes] = {}
+    for key, value in failed.trailing_metadata() or ():
+        trailers[key] = value
     details = trailers.get(_DETAILS_KEY)
     if isinstance(details, bytes):
         try:

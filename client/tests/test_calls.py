@@ -150,7 +150,8 @@ def test_retries_stay_within_the_deadline(make_client, double):
     des = make_client(retry=RetryConfig(attempts=10**6, backoff_initial_s=0.02, backoff_max_s=0.02))
     double.fail("StatFile", code="UNAVAILABLE", times=10_000)
     started = time.monotonic()
-    with pytest.raises(Unavailable):
+    # The deadline may also pass in the middle of an attempt.
+    with pytest.raises((Unavailable, DeadlineExceeded)):
         des.stat("x", timeout_s=0.4)
     assert 0.2 < time.monotonic() - started < 1
 
