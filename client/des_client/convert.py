@@ -1,0 +1,234 @@
+"""Wire messages to values and back: the only module that knows both."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from des_proto.v1 import (
+    file_service_pb2,
+    naming_service_pb2,
+    shard_service_pb2,
+    system_service_pb2,
+    types_pb2,
+)
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from des_client.errors import Internal, InvalidArgument
+from des_client.types import (
+    AssignedName,
+    Durability,
+    FileInfo,
+    FileState,
+    Limits,
+    ObjectStoreInfo,
+    Placement,
+    PutResult,
+    SealedContainer,
+    SealResult,
+    ServerInfo,
+    ShardInfo,
+    ShardState,
+)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_DURABILITY: Final = {
+    types_pb2.DURABILITY_LOCAL: Durability.LOCAL,
+    types_pb2.DURABILITY_STORED: Durability.STORED,
+}
+_WIRE_DURABILITY: Final = {
+    None: types_pb2.DURABILITY_UNSPECIFIED,
+    Durability.LOCAL: types_pb2.DURABILITY_LOCAL,
+    Durability.STORED: types_pb2.DURABILITY_STORED,
+}
+_FILE_STATE: Final = {
+    types_pb2.FILE_STATE_OPEN: FileState.OPEN,
+    types_pb2.FILE_STATE_STORED: FileState.STORED,
+    types_pb2.FILE_STATE_DELETED: FileState.DELETED,
+}
+_SHARD_STATE: Final = {
+    shard_service_pb2.SHARD_STATE_ACTIVE: ShardState.ACTIVE,
+    shard_service_pb2.SHARD_STATE_SEALING: ShardState.SEALING,
+    shard_service_pb2.SHARD_STATE_READ_ONLY: ShardState.READ_ONLY,
+    shard_service_pb2.SHARD_STATE_RECOVERING: ShardState.RECOVERING,
+    shard_service_pb2.SHARD_STATE_UNOWNED: ShardState.UNOWNED,
+}
+
+
+def _time(message: Timestamp) -> datetime:
+    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+
+
+def _duration(message: Duration) -> timedelta:
+    return timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+
+
+def file_info(message: types_pb2.FileInfo) -> FileInfo:
+    """Convert what the server says about a file."""
+    checksums = message.checksums
+    has = message.HasField
+    return FileInfo(
+        name=message.name,
+        shard_id=message.shard_id,
+        size_bytes=message.size_bytes,
+        crc32c=checksums.crc32c if checksums.HasField("crc32c") else None,
+        sha256=checksums.sha256 or None,
+        content_type=message.content_type,
+        state=_FILE_STATE.get(message.state, FileState.UNKNOWN),
+        create_time=_time(message.create_time) if has("create_time") else None,
+        seal_time=_time(message.seal_time) if has("seal_time") else None,
+        delete_time=_time(message.delete_time) if has("delete_time") else None,
+        metadata=dict(message.metadata),
+        placement=_placement(message.placement) if has("placement") else None,
+    )
+
+
+def _placement(message: types_pb2.Placement) -> Placement:
+    return Placement(
+        container_id=message.container_id,
+        data_offset=message.data_offset,
+        data_length=message.data_length,
+        external_key=message.external_key,
+    )
+
+
+def file_spec(
+    *,
+    name: str | None,
+    prefix: str,
+    content_type: str,
+    metadata: Mapping[str, str] | None,
+    durability: Durability | None,
+    request_id: str | None,
+) -> file_service_pb2.FileSpec:
+    """Build the part of a write that comes before its bytes; the size is set by the upload.
+
+    Raises:
+        InvalidArgument: text that is not valid Unicode, a prefix beside a name, or a durability that
+            nobody can ask for.
+    """
+    if name is not None and not name:
+        raise InvalidArgument("name is empty; leave it out to have one assigned", reason="INVALID_NAME")
+    if name and prefix:
+        raise InvalidArgument(f"prefix {prefix!r} is only for assigned names, but name is {name!r}")
+    if durability not in _WIRE_DURABILITY:
+        raise InvalidArgument(f"durability is {durability!r}, expected LOCAL, STORED or None")
+    try:
+        return file_service_pb2.FileSpec(
+            name=name or "",
+            prefix=prefix,
+            content_type=content_type,
+            metadata=metadata or {},
+            durability=_WIRE_DURABILITY[durability],
+            request_id=request_id or "",
+        )
+    except UnicodeEncodeError as failed:
+        raise not_unicode(failed) from None
+
+
+def not_unicode(failed: UnicodeEncodeError) -> InvalidArgument:
+    """Name the text that protobuf refused."""
+    return InvalidArgument(f"{failed.object!r} is not valid Unicode: {failed.reason}", reason="INVALID_FIELD")
+
+
+def put_result(message: file_service_pb2.PutFileResponse) -> PutResult:
+    """Convert the answer to a finished write.
+
+    Raises:
+        Internal: the server answered without a file.
+    """
+    if not message.HasField("file"):
+        raise Internal("the server answered a finished write without a file")
+    return PutResult(
+        file=file_info(message.file),
+        already_existed=message.already_existed,
+        durability=_DURABILITY.get(message.durability, Durability.UNKNOWN),
+    )
+
+
+def assigned_names(message: naming_service_pb2.AssignNameResponse) -> list[AssignedName]:
+    """Convert reserved names."""
+    return [AssignedName(name=one.name, shard_id=one.shard_id, day=one.day) for one in message.names]
+
+
+def shard_info(message: shard_service_pb2.Shard) -> ShardInfo:
+    """Convert the state of one shard."""
+    has = message.HasField
+    return ShardInfo(
+        shard_id=message.shard_id,
+        state=_SHARD_STATE.get(message.state, ShardState.UNKNOWN),
+        owner_node=message.owner_node,
+        owner_address=message.owner_address,
+        open_files=message.open_files,
+        open_bytes=message.open_bytes,
+        stored_files=message.stored_files,
+        stored_bytes=message.stored_bytes,
+        containers=message.containers,
+        oldest_open_age=_duration(message.oldest_open_age) if has("oldest_open_age") else None,
+        last_seal_time=_time(message.last_seal_time) if has("last_seal_time") else None,
+        last_heartbeat_time=_time(message.last_heartbeat_time) if has("last_heartbeat_time") else None,
+        last_error=message.last_error,
+        epoch=message.epoch,
+    )
+
+
+def seal_result(message: shard_service_pb2.SealShardResponse) -> SealResult:
+    """Convert what a seal did."""
+    return SealResult(
+        shard=shard_info(message.shard),
+        containers=tuple(
+            SealedContainer(
+                container_id=one.container_id,
+                day=one.day,
+                shard_id=one.shard_id,
+                shard_span=one.shard_span,
+                key=one.key,
+                file_count=one.file_count,
+                size_bytes=one.size_bytes,
+            )
+            for one in message.containers
+        ),
+    )
+
+
+def server_info(message: system_service_pb2.GetServerInfoResponse) -> ServerInfo:
+    """Convert what a server says about itself."""
+    store = message.object_store
+    return ServerInfo(
+        server_version=message.server_version,
+        api_versions=tuple(message.api_versions),
+        features=frozenset(message.features),
+        limits=_limits(message.limits),
+        default_durability=_DURABILITY.get(message.default_durability, Durability.UNKNOWN),
+        node_id=message.node_id,
+        shard_bits=message.shard_bits,
+        store_id=message.store_id,
+        object_store=ObjectStoreInfo(
+            kind=store.kind,
+            conditional_create=store.conditional_create,
+            checksums=store.checksums,
+            server_side_copy=store.server_side_copy,
+            survives_node=store.survives_node,
+        ),
+        start_time=_time(message.start_time) if message.HasField("start_time") else None,
+    )
+
+
+def _limits(message: types_pb2.Limits) -> Limits:
+    has = message.HasField
+    return Limits(
+        max_file_size_bytes=message.max_file_size_bytes,
+        max_message_bytes=message.max_message_bytes,
+        max_chunk_bytes=message.max_chunk_bytes,
+        preferred_chunk_bytes=message.preferred_chunk_bytes,
+        max_batch_items=message.max_batch_items,
+        max_batch_message_bytes=message.max_batch_message_bytes,
+        max_names_per_assign=message.max_names_per_assign,
+        max_page_size=message.max_page_size,
+        max_metadata_bytes=message.max_metadata_bytes,
+        max_metadata_entries=message.max_metadata_entries,
+        max_prefix_length=message.max_prefix_length,
+        upload_ttl=_duration(message.upload_ttl) if has("upload_ttl") else None,
+        request_id_ttl=_duration(message.request_id_ttl) if has("request_id_ttl") else None,
+    )
