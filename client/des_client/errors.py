@@ -27,9 +27,11 @@ _TRANSPORT_TEXTS: Final = (
     "Connection reset",
     "Broken pipe",
     "GOAWAY",
+    # A write that grpc.aio could not make because the call had ended.
+    "Internal error from Core",
 )
-"""Words of gRPC's C core about a lost connection; some versions file it under INTERNAL, UNKNOWN or
-CANCELLED instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
+"""Words of gRPC's C core about a lost connection; some versions file it under INTERNAL or UNKNOWN
+instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
 
 
 class StatusCode(StrEnum):
@@ -222,7 +224,7 @@ class PermissionDenied(DesClientError, PermissionError):
 
 
 class Cancelled(DesClientError):
-    """The call was cancelled by somebody else: the server, or `close()` from another thread."""
+    """The call was cancelled in this process, and not by `close()`."""
 
     default_code = StatusCode.CANCELLED
 
@@ -246,7 +248,8 @@ class WrongLoop(DesClientError, RuntimeError):
 
 
 BY_CODE: Final[Mapping[StatusCode, type[DesClientError]]] = {
-    StatusCode.CANCELLED: Cancelled,
+    # Not by us, that is told apart before: a stopping server cancels the calls that outlive its grace.
+    StatusCode.CANCELLED: Unavailable,
     StatusCode.UNKNOWN: Internal,
     StatusCode.INVALID_ARGUMENT: InvalidArgument,
     StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -299,7 +302,8 @@ def from_call(failed: FailedCall, *, request_id: str | None = None) -> DesClient
         failed: the gRPC error.
         request_id: id that this client gave the request, used when the server names none.
     """
-    trailers = dict(failed.trailing_metadata() or ())
+    # Not dict(...): grpc.aio's trailers look like a mapping, and in older versions are none.
+    trailers = {key: value for key, value in failed.trailing_metadata() or ()}  # noqa: C416  see above
     details = trailers.get(_DETAILS_KEY)
     if isinstance(details, bytes):
         try:
@@ -329,8 +333,11 @@ def _build(
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_after_s = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
-    kind = BY_REASON.get(reason) or BY_CODE[code]
-    if not reason and kind in {Internal, Cancelled} and any(text in message for text in _TRANSPORT_TEXTS):
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
+    if not reason and kind is Internal and any(text in message for text in _TRANSPORT_TEXTS):
+        kind = Unavailable
+    elif not reason and kind is Cancelled:
+        # Not by us: a server that stops cancels the calls that outlive its grace.
         kind = Unavailable
     return kind(
         message or code.value,

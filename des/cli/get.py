@@ -14,7 +14,7 @@ import typer
 from des.cli import options, text
 from des.cli.connection import connected, connected_async
 from des.cli.download import Download, Wanted
-from des.cli.exits import Exit, Failure
+from des.cli.exits import Failure
 from des.cli.folder import Folder
 from des.cli.manifest import read_last
 from des.cli.progress import metered
@@ -87,17 +87,17 @@ def _plan(names: list[str], output: str, manifest: Path | None) -> Plan:
 
 
 async def _get(plan: Plan, report: Report, *, address: str, retry_for_s: float, jobs: int) -> None:
-    started_s = time.monotonic()
-    try:
-        folder = Folder.open(plan.folder)
-    except OSError as error:
-        raise Failure(f"{text.escape(plan.folder)}: {error.strerror}", code=Exit.USAGE) from None
-    try:
-        with metered("get") as meter:
-            meter.expect(plan.count, None)
-            async with connected_async(address, patience_s=retry_for_s) as client:
+    async with connected_async(address, patience_s=retry_for_s) as client:
+        started_s = time.monotonic()
+        try:
+            folder = Folder.open(plan.folder)
+        except OSError as error:
+            raise Failure(f"{text.escape(plan.folder)}: {error.strerror}") from None
+        try:
+            with metered("get") as meter:
+                meter.expect(plan.count, None)
                 await Download(client, plan.folder, folder, report, meter).run(plan.wanted, jobs)
-    finally:
-        folder.close()
-        if plan.count != 1:
-            say(report.summary("got", time.monotonic() - started_s))
+        finally:
+            folder.close()
+            if plan.count != 1:
+                say(report.summary("got", time.monotonic() - started_s))

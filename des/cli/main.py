@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from des import __version__
 from des.cli.exits import Exit, Failure
 
 VERBS: Final = {
@@ -80,9 +81,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:  # noqa: FBT001  Typer's callback interface
     if asked:
-        from importlib.metadata import version  # noqa: PLC0415  slow, and needed here only
-
-        typer.echo(f"des {version('des-store')}")
+        typer.echo(f"des {__version__}")
         raise typer.Exit
 
 
@@ -113,4 +112,6 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # A name that the terminal's encoding lacks is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    # gRPC's core would write its own lines between ours; what matters comes back as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="des")

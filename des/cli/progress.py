@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from des.cli import text
@@ -32,7 +33,6 @@ class Meter:
 
     def __init__(self, progress: Progress | None = None, title: str = "") -> None:
         self._progress = progress
-        self._task = None if progress is None else progress.add_task(title, total=None, meter=self)
         self._drawn_at = 0.0
         self._marks: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
         self.shown = progress is not None
@@ -41,6 +41,8 @@ class Meter:
         self.size = 0
         self.expected: tuple[int, int | None] | None = None
         """Files and bytes in all; None while unknown."""
+        # Last: it draws at once.
+        self._task = None if progress is None else progress.add_task(title, total=None, meter=self)
 
     def expect(self, files: int, size: int | None) -> None:
         """Say how much there is in all; `size` is None when only the files are known."""
@@ -103,6 +105,14 @@ class _RateColumn(ProgressColumn):
         return Text(f"{files_per_s:,.0f} files/s  {text.size(size_per_s)}/s", style="cyan")
 
 
+class _LeftColumn(TimeRemainingColumn):
+    """`01:12 left`; empty while the whole is unknown."""
+
+    def render(self, task: Task) -> Text:
+        time_left = super().render(task)
+        return time_left.append(" left") if time_left.plain else time_left
+
+
 @contextmanager
 def metered(title: str) -> Iterator[Meter]:
     """Show a bar on stderr while the block runs, when stderr is a terminal."""
@@ -112,13 +122,13 @@ def metered(title: str) -> Iterator[Meter]:
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        _CountColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
+        BarColumn(bar_width=None),
+        _CountColumn(table_column=Column(no_wrap=True)),
+        _RateColumn(table_column=Column(no_wrap=True)),
+        _LeftColumn(compact=True, table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
         transient=True,
+        expand=True,
         # Lines for the same terminal go above the bar; lines for a file or a pipe must not be touched.
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=True,

@@ -2,7 +2,10 @@
 
 import asyncio
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -110,24 +113,36 @@ async def _put(
     address: str,
     retry_for_s: float,
 ) -> None:
-    started_s = time.monotonic()
     writer = None if file is None else ManifestWriter(file)
     try:
-        with metered("put") as meter:
-            async with connected_async(address, patience_s=retry_for_s) as client:
-                counting = asyncio.create_task(_count(paths, choice, meter))
-                try:
+        async with connected_async(address, patience_s=retry_for_s) as client:
+            started_s = time.monotonic()
+            try:
+                with metered("put") as meter, counting(paths, choice, meter):
                     await Upload(client, choice, report, meter, writer, resume=resume).run(paths)
-                finally:
-                    counting.cancel()
+            finally:
+                if report.total_count != 1:
+                    say(report.summary("put", time.monotonic() - started_s))
     finally:
         if writer is not None:
             writer.close()
-        if report.done_count + report.failed_count + report.skipped.total() != 1:
-            say(report.summary("put", time.monotonic() - started_s))
 
 
-async def _count(paths: list[str], choice: Choice, meter: Meter) -> None:
-    """Find out how much there is, for the time left, while storing has begun."""
+@contextmanager
+def counting(paths: list[str], choice: Choice, meter: Meter) -> Iterator[None]:
+    """Find out how much there is, for the time left, while the block has begun to store it."""
+    stopped = threading.Event()
+
+    def count() -> None:
+        if (counted := sources.count(paths, stopped.is_set, follow=choice.follow)) is not None:
+            meter.expect(*counted)
+
+    counter = threading.Thread(target=count, name="count")
     if meter.shown:
-        meter.expect(*await asyncio.to_thread(sources.count, paths, follow=choice.follow))
+        counter.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        if meter.shown:
+            counter.join()

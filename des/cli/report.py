@@ -71,6 +71,11 @@ class Report:
         """How many items failed."""
         return self.failures.total()
 
+    @property
+    def total_count(self) -> int:
+        """How many items were looked at."""
+        return self.done_count + self.failed_count + self.skipped.total()
+
     def exit_code(self) -> Exit:
         """Return the code for the whole: the failures' own where all failed for one cause, else FAILED."""
         if not self.failures:

@@ -20,6 +20,13 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
     sets: settings.Set = None,
+    allow_exposed: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-allow-plaintext-non-loopback",
+            help="Listen beyond this machine without TLS and authentication.",
+        ),
+    ] = False,
 ) -> None:
     """Run a store until SIGTERM or Ctrl-C: SQLite and a local folder, on loopback, unless set otherwise.
 
@@ -33,5 +40,5 @@ def serve(
         log_level=log_level,
         log_format=log_format,
     )
-    if code := run(settings.load(config, given)):
+    if code := run(settings.load(config, given), allow_exposed=allow_exposed):
         raise typer.Exit(code)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 from des_client import DesClient, ShardInfo, ShardState
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -75,12 +76,12 @@ def shards(
             _repeat(lambda: _print_records(look()), every if watch else None)
         elif not sys.stdout.isatty():
             console = Console(width=PIPE_WIDTH)
-            _repeat(lambda: console.print(table(look())), every if watch else None)
+            _repeat(lambda: console.print(picture(look())), every if watch else None)
         elif watch:
-            with Live(table(look()), auto_refresh=False) as live:
-                _repeat(lambda: live.update(table(look()), refresh=True), every)
+            with Live(picture(look()), auto_refresh=False) as live:
+                _repeat(lambda: live.update(picture(look()), refresh=True), every)
         else:
-            Console().print(table(look()))
+            Console().print(picture(look()))
 
 
 def _looker(
@@ -131,27 +132,34 @@ def record(shard: ShardInfo) -> dict[str, Any]:
     }
 
 
-def table(found: list[ShardInfo]) -> Table:
-    """Draw shards with a row of totals."""
-    drawn = Table(show_footer=bool(found), header_style="bold", footer_style="bold")
-    total_age = max((one.oldest_open_age for one in found if one.oldest_open_age is not None), default=None)
+def picture(found: list[ShardInfo]) -> Group:
+    """Draw shards with a row of totals, in 80 columns; owners and errors only where they tell something."""
+    owners = {one.owner_node for one in found}
+    drawn = Table(
+        box=box.SIMPLE_HEAD,
+        show_footer=bool(found),
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        footer_style="bold",
+    )
+    oldest = max((one.oldest_open_age for one in found if one.oldest_open_age is not None), default=None)
     sealed = max((one.last_seal_time for one in found if one.last_seal_time is not None), default=None)
     for title, footer in (
-        ("shard", f"{len(found)}"),
-        ("open files", f"{sum(one.open_files for one in found):,}"),
-        ("open", text.size(sum(one.open_bytes for one in found))),
-        ("oldest", _age(total_age)),
-        ("stored files", f"{sum(one.stored_files for one in found):,}"),
-        ("stored", text.size(sum(one.stored_bytes for one in found))),
-        ("containers", f"{sum(one.containers for one in found):,}"),
-        ("last seal", _ago(sealed)),
+        ("\nshard", f"{len(found):,}"),
+        ("open\nfiles", f"{sum(one.open_files for one in found):,}"),
+        ("open\nbytes", text.size(sum(one.open_bytes for one in found))),
+        ("oldest\nopen", _age(oldest)),
+        ("stored\nfiles", f"{sum(one.stored_files for one in found):,}"),
+        ("stored\nbytes", text.size(sum(one.stored_bytes for one in found))),
+        ("con-\ntainers", f"{sum(one.containers for one in found):,}"),
+        ("since\nseal", _since(sealed)),
     ):
         drawn.add_column(title, footer, justify="right", no_wrap=True)
-    drawn.add_column("state", no_wrap=True)
-    drawn.add_column("owner", no_wrap=True)
-    drawn.add_column("last error", style="red")
+    drawn.add_column("\nstate", no_wrap=True)
+    if len(owners) > 1:
+        drawn.add_column("\nowner", no_wrap=True)
     for one in found:
-        drawn.add_row(
+        cells: list[str | Text] = [
             str(one.shard_id),
             f"{one.open_files:,}" if one.open_files else "-",
             text.size(one.open_bytes) if one.open_files else "-",
@@ -159,21 +167,23 @@ def table(found: list[ShardInfo]) -> Table:
             f"{one.stored_files:,}" if one.stored_files else "-",
             text.size(one.stored_bytes) if one.stored_files else "-",
             f"{one.containers:,}" if one.containers else "-",
-            _ago(one.last_seal_time),
+            _since(one.last_seal_time),
             Text(one.state.value.replace("_", " "), style=STYLES.get(one.state, "")),
-            Text(one.owner_node or "-"),
-            Text(text.escape(one.last_error)),
-        )
+        ]
+        if len(owners) > 1:
+            cells.append(Text(one.owner_node or "-"))
+        drawn.add_row(*cells)
+    notes = [
+        Text(f"shard {one.shard_id}: {text.escape(one.last_error)}", "red") for one in found if one.last_error
+    ]
     if not found:
-        drawn.caption = "no shard holds a file; --all shows the empty ones"
-    return drawn
+        notes.append(Text("no shard holds a file; --all shows the empty ones"))
+    return Group(drawn, *notes)
 
 
 def _age(age: timedelta | None) -> str:
     return "-" if age is None else text.age(age.total_seconds())
 
 
-def _ago(time_of: datetime | None) -> str:
-    if time_of is None:
-        return "-"
-    return f"{text.age(max(0.0, (datetime.now(UTC) - time_of).total_seconds()))} ago"
+def _since(moment: datetime | None) -> str:
+    return "-" if moment is None else text.age(max(0.0, (datetime.now(UTC) - moment).total_seconds()))

@@ -1,12 +1,16 @@
 """Which files a `des put` means: paths, and everything below folders."""
 
 import os
+import select
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 STDIN: Final = "-"
+READ_BYTES: Final = 1 << 20
+POLL_S: Final = 0.2
+"""How long a reader of a silent stream goes without looking whether it is still wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +145,46 @@ def _kind(mode: int) -> str:
     return "a device"
 
 
-def count(paths: Sequence[str], *, follow: bool) -> tuple[int, int]:
-    """Return how many files there are and their bytes, as of now."""
+def count(paths: Sequence[str], stopped: Callable[[], bool], *, follow: bool) -> tuple[int, int] | None:
+    """Return how many files there are and their bytes, as of now; None when stopped before the end."""
     files = size = 0
     for found in find(paths, follow=follow):
+        if stopped():
+            return None
         if isinstance(found, Source):
             files += 1
             size += found.size
     return files, size
+
+
+class StreamReader:
+    """Reads a stream piece by piece, from a thread that must not outlive an interrupted import."""
+
+    def __init__(self, stream: Stream, stopped: Callable[[], bool]) -> None:
+        """Open a pipe; stdin is open.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._stopped = stopped
+        self._owned = stream.path != STDIN
+        # Non-blocking: opening a pipe would wait for its writer, and nothing could end that.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        self._fd = os.open(stream.path, flags) if self._owned else 0
+
+    def read(self) -> bytes:
+        """Return the next bytes, empty at the end.
+
+        Raises:
+            InterruptedError: the import has ended.
+        """
+        while not self._stopped():
+            ready, _, _ = select.select([self._fd], [], [], POLL_S)
+            if ready:
+                return os.read(self._fd, READ_BYTES)
+        raise InterruptedError("interrupted")
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._owned:
+            os.close(self._fd)

@@ -12,11 +12,9 @@ import hashlib
 import mimetypes
 import os
 import stat
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import google_crc32c
@@ -99,6 +97,7 @@ class Upload:
         self._keys: set[bytes] = set()
         """Paths of this run, kept only for a manifest, where two files of one path would be confused."""
         self._large = asyncio.Semaphore(LARGE_IN_FLIGHT)
+        self._stopped = threading.Event()
         self._answered_s = 0.0
         """Loop time of the server's last answer."""
 
@@ -135,6 +134,8 @@ class Upload:
                     tasks.create_task(store())
         except BaseExceptionGroup as failures:
             raise first_of(failures) from None
+        finally:
+            self._stopped.set()
 
     # --- in a thread: find and read ----------------------------------------------------------
 
@@ -239,23 +240,19 @@ class Upload:
         return result, sha256
 
     async def _store_stream(self, stream: Stream) -> tuple[PutResult, str]:
-        source = await asyncio.to_thread(_open_stream, stream)
-        head = await asyncio.to_thread(source.read, SMALL_BYTES)
-        sha256 = hashlib.sha256(head)
-        if len(head) < SMALL_BYTES:
-            result = await self._put(stream, head)
-            self._meter.add(size=len(head))
-            return result, sha256.hexdigest()
+        reader = await asyncio.to_thread(sources.StreamReader, stream, self._stopped.is_set)
+        sha256 = hashlib.sha256()
 
-        def rest() -> Iterator[bytes]:
-            while chunk := source.read(CHUNK_BYTES):
-                sha256.update(chunk)
-                self._meter.add(size=len(chunk))
-                yield chunk
+        def pieces() -> Iterator[bytes]:
+            while piece := reader.read():
+                sha256.update(piece)
+                self._meter.add(size=len(piece))
+                yield piece
 
-        self._meter.add(size=len(head))
-        result = await self._put(stream, chain([head], rest()))
-        return result, sha256.hexdigest()
+        try:
+            return await self._put(stream, pieces()), sha256.hexdigest()
+        finally:
+            reader.close()
 
     def _content_type(self, key: str | None) -> str:
         if self._choice.content_type is not None:
@@ -346,9 +343,3 @@ def _digests(file: BinaryIO) -> tuple[int, int, str]:
         crc32c = google_crc32c.extend(crc32c, chunk)
         sha256.update(chunk)
     return size, crc32c, sha256.hexdigest()
-
-
-def _open_stream(stream: Stream) -> BinaryIO:
-    if stream.path == sources.STDIN:
-        return sys.stdin.buffer
-    return open(stream.path, "rb")  # noqa: PTH123  a path as text; closed with the process

@@ -1,11 +1,10 @@
 """`des version`: who we are, and who answers."""
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from typing import Annotated
 
 import typer
 
+from des import __version__
 from des.cli import options
 from des.cli.connection import connected
 from des.cli.exits import Failure
@@ -24,7 +23,7 @@ def version(
     address: options.Address = options.DEFAULT_ADDRESS,
 ) -> None:
     """Show the versions of this command and of the server; exit code 3 when no server answers."""
-    found: dict[str, str | None] = {"command": own_version()}
+    found: dict[str, str | None] = {"des": __version__}
     absent: Failure | None = None
     if not client_only:
         found["address"] = address
@@ -46,11 +45,3 @@ def version(
             print_line(f"{key:<8} {value or '-'}")
     if absent is not None:
         raise absent
-
-
-def own_version() -> str:
-    """Return the version of the package `des-store`."""
-    try:
-        return installed("des-store")
-    except PackageNotFoundError:
-        return "unknown (not installed)"

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -79,7 +79,7 @@ class DesDbConnector:
         Args:
             url: `sqlite:///path` or `postgresql://user:password@host/database`.
             connections_max: connections open at once.
-            timeout_s: limit of one transaction, its wait for a connection included.
+            timeout_s: limit of one transaction, its waits and repetitions included.
             clock: for the waits between attempts.
 
         Raises:
@@ -88,13 +88,14 @@ class DesDbConnector:
         self._url = _understand(url)
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
+        self._running: set[asyncio.Task[Any]] = set()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         # SQLite has one writer; in this process they queue here rather than by polling the file's lock.
         self._writer: AbstractAsyncContextManager[Any] = asyncio.Lock() if self._is_sqlite else nullcontext()
         self._engine = (
             _sqlite_engine(self._url, connections_max, timeout_s)
             if self._is_sqlite
-            else (_postgresql_engine(self._url, connections_max, timeout_s))
+            else _postgresql_engine(self._url, connections_max, timeout_s)
         )
         if self._is_sqlite:
             self._reads = self._engine
@@ -118,7 +119,7 @@ class DesDbConnector:
             CatalogUnavailableError: the database did not answer in time.
             CatalogDamagedError: the database found itself damaged.
         """
-        return await self._attempts(self._reads, nullcontext(), work)
+        return await self._run(self._reads, nullcontext(), work)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` as one transaction and commit it. On SQLite no other writer runs beside it.
@@ -129,38 +130,58 @@ class DesDbConnector:
             CatalogDamagedError: the database found itself damaged.
             sqlalchemy.exc.IntegrityError: a constraint; the transaction knows what it means.
         """
-        return await self._attempts(self._writes, self._writer, work)
+        return await self._run(self._writes, self._writer, work)
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Wait for the transactions under way, and give all connections back."""
+        if self._running:
+            await asyncio.wait(self._running)
         await self._engine.dispose()
+
+    async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+        """Run `work` to its end even if the caller is cancelled.
+
+        Cancelling a driver in the middle of a statement costs the connection, and on SQLite blocks other
+        writers until its thread is done; every transaction has its own time limit anyway.
+        """
+        task = asyncio.create_task(self._attempts(engine, turn, work))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen by the caller, or by nobody if it was cancelled
 
     async def _attempts(
         self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]
     ) -> T:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                return await self._once(engine, turn, work)
-            except _RolledBackError as error:
-                if attempt == ATTEMPTS_MAX:
-                    raise CatalogUnavailableError(
-                        f"{error}, {attempt} times in a row", backend="catalog"
-                    ) from error
-            ceiling_s = BACKOFF_FIRST_S * (1 << (attempt - 1))
-            await self._clock.sleep(ceiling_s * random.uniform(0.5, 1))  # noqa: S311  spreads retries
-        raise AssertionError("unreachable")
-
-    async def _once(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s), turn, engine.begin() as connection:
-                return await work(connection)
-        except DesError:
-            raise
+            async with asyncio.timeout(self._timeout_s):
+                for attempt in range(ATTEMPTS_MAX):
+                    try:
+                        return await self._once(engine, turn, work)
+                    except _RolledBackError as error:
+                        rolled_back = error
+                    wait_s = BACKOFF_FIRST_S * (1 << attempt) * random.uniform(0.5, 1)  # noqa: S311  no secret
+                    await self._clock.sleep(wait_s)
+                raise CatalogUnavailableError(
+                    f"{rolled_back}, {ATTEMPTS_MAX} times in a row", backend="catalog"
+                ) from rolled_back
         except (TimeoutError, PoolTimeoutError) as error:
             raise CatalogUnavailableError(
                 f"the catalog at {self!r} did not answer within {self._timeout_s} s", backend="catalog"
             ) from error
-        except (DBAPIError, sqlite3.Error, OSError) as error:
+
+    async def _once(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+        try:
+            async with turn, engine.begin() as connection:
+                return await work(connection)
+        except (DesError, TimeoutError, PoolTimeoutError):
+            raise
+        except Exception as error:
+            # While connecting, drivers raise their own errors, not SQLAlchemy's.
             translated = _translate(error, repr(self))
             if translated is None:
                 raise
@@ -185,9 +206,13 @@ def _understand(url: str | URL) -> URL:
 def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        # Before 2.0.38 SQLAlchemy opened a connection for every transaction.
+        poolclass=AsyncAdaptedQueuePool,
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=timeout_s,
+        # Every transaction here ends by itself; one more rollback would cost a switch of threads.
+        pool_reset_on_return=None,
         # None: the driver begins nothing by itself, which would be a deferred transaction.
         connect_args={"isolation_level": None, "timeout": timeout_s / 2},
     )

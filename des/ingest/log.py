@@ -215,11 +215,41 @@ class IngestLog:
         try:
             file = await done
         except asyncio.CancelledError:
-            if done.done() and not done.cancelled() and isinstance(done.exception(), LogFullError):
-                self.release_blocks(draft.blocks)  # nobody learnt that they are loose again
+            self._forget([done], [draft])
             raise
         assert isinstance(file, OpenFile)
         return file
+
+    async def append_files(self, drafts: Sequence[FileDraft]) -> list[OpenFile | DesError]:
+        """Append many files at the price of few waits; return for each its file or why it is not kept.
+
+        The errors are those of `append_file`, in the place of the files they befell.
+
+        Raises:
+            ValueError: a draft contradicts itself; nothing was appended.
+            LogFailedError: the log takes no writes; nothing was appended.
+        """
+        loose = set(self._loose)
+        records: list[Draft] = []
+        for draft in drafts:
+            records.append(_file_record(draft, loose))
+            loose.difference_update(draft.blocks)
+        waiting = [self._append(record, draft) for record, draft in zip(records, drafts, strict=True)]
+        self._loose = loose
+        results: list[OpenFile | DesError] = []
+        try:
+            for done in waiting:
+                try:
+                    file = await done
+                except DesError as error:
+                    results.append(error)
+                else:
+                    assert isinstance(file, OpenFile)
+                    results.append(file)
+        except asyncio.CancelledError:
+            self._forget(waiting, drafts)
+            raise
+        return results
 
     async def append_block(self, data: bytes, crc32c: int) -> Extent:
         """Append part of a file, at most `record.DATA_MAX` bytes; return its place when it is synced.
@@ -264,6 +294,12 @@ class IngestLog:
         """Record that a container was committed to the catalog."""
         await self._append(record.stored_draft(container_id, etag))
 
+    def _forget(self, waiting: Sequence[asyncio.Future[object]], drafts: Sequence[FileDraft]) -> None:
+        """Nobody waits for these any more: let go of the blocks of those that were refused."""
+        for done, draft in zip(waiting, drafts, strict=True):
+            if not done.cancel() and not done.cancelled() and isinstance(done.exception(), LogFullError):
+                self.release_blocks(draft.blocks)
+
     def _append(self, draft: Draft, file: FileDraft | None = None) -> asyncio.Future[object]:
         if self._failure is not None:
             raise _again(self._failure)
@@ -297,30 +333,21 @@ class IngestLog:
             group.append(self._queue.popleft())
         return group
 
-    async def _commit_group(self, group: list[_Append]) -> None:
+    async def _commit_group(self, group: list[_Append], *, urgent: bool = False) -> None:
         """Write, publish and acknowledge one group, or fail it."""
         try:
-            await self._write_group(group)
+            await self._write_group(group, urgent=urgent)
         except LogFullError as error:
-            full, rest = (
-                [each for each in group if each.carries_bytes],
-                [each for each in group if not each.carries_bytes],
-            )
-            self._refuse(full, error)
+            rest = [] if urgent else [each for each in group if not each.carries_bytes]
+            self._refuse([each for each in group if urgent or each.carries_bytes], error)
             if rest:
-                await self._commit_urgent(rest)
-        except Exception as error:  # noqa: BLE001  whatever it was, what is on the device is unknown
+                await self._commit_group(rest, urgent=True)
+        except BaseException as error:  # whatever it was, what is on the device is unknown
             self._poison(group, error)
+            if not isinstance(error, Exception):
+                raise
 
-    async def _commit_urgent(self, group: list[_Append]) -> None:
-        try:
-            await self._write_group(group, urgent=True)
-        except LogFullError as error:
-            self._refuse(group, error)
-        except Exception as error:  # noqa: BLE001  whatever it was, what is on the device is unknown
-            self._poison(group, error)
-
-    async def _write_group(self, group: list[_Append], *, urgent: bool = False) -> None:
+    async def _write_group(self, group: list[_Append], *, urgent: bool) -> None:
         time_ms = self._clock.now_ms()
         committed = await self._blocking(
             self._writer.commit,
@@ -374,7 +401,7 @@ class IngestLog:
                     self.release_blocks(append.file.blocks)
             append.fail(_again(error))
 
-    def _poison(self, group: list[_Append], error: Exception) -> None:
+    def _poison(self, group: list[_Append], error: BaseException) -> None:
         """Fail this group, all that wait and all that come."""
         self._failure = LogFailedError(f"the ingest log failed: {error!r}", cause=error)
         self._failure.__cause__ = error

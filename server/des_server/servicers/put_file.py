@@ -15,7 +15,7 @@ from des.errors import DesError, DisabledError, InvalidInputError
 from des.files import FileSpec
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node, PutResult
-from des.node.write_path import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
+from des.node.write_rules import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
 from des_server import convert
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import MessageTooLargeError, OffsetMismatchError, StreamIncompleteError

@@ -224,6 +224,7 @@ def test_an_import_survives_a_restart_of_the_server(des, server, store):
     time.sleep(1)
     server.start()
     out, _ = command.communicate(timeout=60)
+    assert [line for line in out.splitlines() if b"error" in line] == []
     assert command.returncode == Exit.OK
     assert len(out.splitlines()) == 300
 
@@ -240,7 +241,7 @@ def test_an_import_stops_when_the_server_stays_away(des, server, store):
         store.put_gate.set()
 
     threading.Thread(target=stop_when_busy).start()
-    ran = des("put", "in", "--retry-for", "1", "--manifest", "m")
+    ran = des("put", "in", "--retry-for", "0", "--manifest", "m")
     stopper.join()
     assert ran.code == Exit.UNAVAILABLE
     assert "stopped: " in ran.err
@@ -260,6 +261,22 @@ def test_ctrl_c_ends_an_import_with_a_summary_and_130(des, store):
     assert command.returncode == Exit.INTERRUPTED
     assert err.decode().splitlines()[-1] == "des: interrupted"
     assert "put 0 files" in err.decode()
+
+
+@pytest.mark.parametrize("path", ["-", "pipe"])
+def test_ctrl_c_ends_a_command_that_waits_for_a_silent_stream(des, store, path):
+    os.mkfifo(des.folder / "pipe")
+    command = subprocess.Popen(
+        des.line("put", path, "--json"),
+        cwd=des.folder,
+        env=des.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(1.2)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(10) == Exit.INTERRUPTED
+    command.communicate()
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(des, store):

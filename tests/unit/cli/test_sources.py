@@ -83,7 +83,7 @@ def test_deep_folders_cost_neither_recursion_nor_open_files(tmp_path):
     deep = str(tmp_path)
     for _ in range(300):
         deep += "/d"
-        os.mkdir(deep)
+        Path(deep).mkdir()
     Path(deep, "x").touch()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))

@@ -32,5 +32,5 @@ def test_escapes_are_what_the_manual_says(path, line):
 
 @pytest.mark.parametrize("line", ["\\", "a\\q", "\\x4", "\\xZZ", "\\U00110000"])
 def test_a_backslash_that_starts_no_escape_is_refused(line):
-    with pytest.raises(ValueError, match="escape|Unicode"):
+    with pytest.raises(ValueError, match=r"escape|Unicode"):
         text.unescape(line)
