@@ -21,10 +21,19 @@ from des_proto.v1 import (
 from grpc import aio
 
 from des_client import calls, convert, reader, target_file, upload
+from des_client.aio_outcome import Outcome
 from des_client.async_source import AsyncData, AsyncSource, from_source, open_async_source
 from des_client.channels import DEFAULT_TARGET, ChannelOptions, Endpoints, TlsConfig, endpoints
 from des_client.download import Download
-from des_client.errors import ClientClosed, DesClientError, FileMissing, WrongLoop, from_call
+from des_client.errors import (
+    ClientClosed,
+    DesClientError,
+    FailedCall,
+    FileMissing,
+    UploadInterrupted,
+    WrongLoop,
+    from_call,
+)
 from des_client.retry import NO_RETRY, TRANSFER_RATE_MIN, Attempts, Pace, RetryConfig
 from des_client.source import MemorySource
 from des_client.types import (
@@ -232,22 +241,21 @@ class AsyncDesClient:
         total_s = None if source.size is None else timeout_s + source.size / TRANSFER_RATE_MIN
         failed: DesClientError | None = None
         while True:
-            try:
-                chunks = source.chunks(self._chunk_bytes)
-            except DesClientError as unreadable:
-                raise unreadable from failed
             plan = upload.Upload(spec, source.size, with_checksums=self._verify)
             scope = asyncio.timeout_at(pace.begin(loop.time()))
             try:
                 async with scope:
+                    chunks = source.chunks(self._chunk_bytes)
                     return await self._send(plan, chunks, scope, pace, total_s, request_id, on_progress)
             except TimeoutError:
                 if not scope.expired():
                     raise
-                failed = calls.silent("upload", plan.built)
+                failed = calls.SilentError("upload", plan.built)
+            except UploadInterrupted as unreadable:
+                raise unreadable from failed
             except DesClientError as error:
                 failed = error
-            await self._wait_or_raise(attempts, failed, pace.ends_at - loop.time())
+            await self._wait_or_raise(attempts, failed, pace.left_s(loop.time(), silent=scope.expired()))
 
     async def _send(
         self,
@@ -260,22 +268,31 @@ class AsyncDesClient:
         on_progress: OnProgress | None,
     ) -> file_service_pb2.PutFileResponse:
         loop = asyncio.get_running_loop()
+        messages = plan.messages_async(chunks)
+        # Read before calling: a source that cannot be read costs the server nothing.
+        message = await anext(messages)
         call = self._channel().put_file(timeout=total_s, metadata=self._metadata)
+        outcome = Outcome(call)
         done = 0
         try:
             # InvalidStateError: the server has answered before the end. What, the last line says.
             with contextlib.suppress(asyncio.InvalidStateError):
-                async for message in plan.messages_async(chunks):
+                while True:
                     built = plan.built
                     await call.write(message)
                     scope.reschedule(pace.moved(built - done, loop.time()))
                     done = built
                     if on_progress is not None:
                         on_progress(Progress(done, plan.size))
-                await call.done_writing()
+                    if message.finish:
+                        break
+                    message = await anext(messages)
+                # A connection that broke raises an error of gRPC's own here; the call knows which status.
+                with contextlib.suppress(Exception):
+                    await call.done_writing()
             return await call
         except aio.AioRpcError as failed:
-            raise self._error(failed, request_id) from failed
+            raise self._error(await outcome.of(failed), request_id) from failed
         except asyncio.CancelledError:
             call.cancel()
             self._raise_if_closed()
@@ -360,7 +377,7 @@ class AsyncDesClient:
         while True:
             before = download.received
             call = self._channel().get_file(download.request(), metadata=self._metadata)
-            scope = asyncio.timeout_at(pace.begin(loop.time(), moved=before))
+            scope = asyncio.timeout_at(pace.begin(loop.time()))
             try:
                 async with scope:
                     # Anything else is grpc.aio.EOF.
@@ -384,7 +401,7 @@ class AsyncDesClient:
                 call.cancel()
                 if not scope.expired():
                     raise
-                error = calls.silent("download", download.received)
+                error = calls.SilentError("download", download.received)
             except DesClientError as failed:
                 call.cancel()
                 error = failed
@@ -399,7 +416,7 @@ class AsyncDesClient:
                 attempts = Attempts(self._retry, random.random)
             if download.received > before:
                 attempts.progressed()
-            await self._wait_or_raise(attempts, error, pace.ends_at - loop.time())
+            await self._wait_or_raise(attempts, error, pace.left_s(loop.time(), silent=scope.expired()))
 
     async def stat(self, name: str, *, timeout_s: float | None = None) -> FileInfo:
         """Return all that is known about a file; see `DesClient.stat`."""
@@ -532,12 +549,10 @@ class AsyncDesClient:
             await self._wait_or_raise(attempts, error, ends_at - loop.time())
             timeout_s = ends_at - loop.time()
 
-    def _error(self, failed: aio.AioRpcError, request_id: str | None) -> DesClientError:
+    def _error(self, failed: FailedCall, request_id: str | None) -> DesClientError:
         if self._closed:
             return ClientClosed("the client was closed while the call ran")
-        error = from_call(failed, request_id=request_id)
-        error.__cause__ = failed
-        return error
+        return from_call(failed, request_id=request_id)
 
     def _raise_if_closed(self) -> None:
         """Tell a call that `close` ended from a task that somebody cancelled."""

@@ -63,9 +63,11 @@ def check_size(source: _Sized, content: bytes) -> None:
         )
 
 
-def silent(what: str, done: int) -> DeadlineExceeded:
-    """Say that a transfer was too slow."""
-    return DeadlineExceeded(f"{what} stood at byte {done} when its time was over")
+class SilentError(DeadlineExceeded):
+    """A transfer stood still for too long, or took too long in all."""
+
+    def __init__(self, what: str, done: int) -> None:
+        super().__init__(f"{what} stood at byte {done} when its time was over")
 
 
 def stat_request(name: str) -> file_service_pb2.StatFileRequest:

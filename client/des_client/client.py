@@ -29,6 +29,7 @@ from des_client.errors import (
     ClientClosed,
     DesClientError,
     FileMissing,
+    UploadInterrupted,
     from_call,
 )
 from des_client.retry import NO_RETRY, TRANSFER_RATE_MIN, Attempts, Pace, RetryConfig
@@ -308,16 +309,18 @@ class DesClient:
         total_s = None if source.size is None else timeout_s + source.size / TRANSFER_RATE_MIN
         failed: DesClientError | None = None
         while True:
+            plan = upload.Upload(spec, source.size, with_checksums=self._verify)
+            silent = False
             try:
                 chunks = source.chunks(self._chunk_bytes)
-            except DesClientError as unreadable:
-                raise unreadable from failed
-            plan = upload.Upload(spec, source.size, with_checksums=self._verify)
-            try:
                 return self._send(plan, chunks, pace, total_s, request_id, on_progress)
+            except UploadInterrupted as unreadable:
+                raise unreadable from failed
+            except calls.SilentError as error:
+                failed, silent = error, True
             except DesClientError as error:
                 failed = error
-            self._wait_or_raise(attempts, failed, pace.ends_at - time.monotonic())
+            self._wait_or_raise(attempts, failed, pace.left_s(time.monotonic(), silent=silent))
 
     def _send(
         self,
@@ -353,7 +356,7 @@ class DesClient:
                 if feed.failure is not None:
                     raise feed.failure from None
                 if watched.expired:
-                    raise calls.silent("upload", done) from None
+                    raise calls.SilentError("upload", done) from None
                 if isinstance(failed, grpc.RpcError):
                     raise self._error(failed, request_id) from failed
                 raise Cancelled("the upload was cancelled") from failed
@@ -461,7 +464,7 @@ class DesClient:
             before = download.received
             request = download.request()
             call = self._channel().get_file(request, metadata=self._metadata)
-            watched = self._watchdog.add(call.cancel, pace.begin(now, moved=before))
+            watched = self._watchdog.add(call.cancel, pace.begin(now))
             try:
                 for response in call:
                     data = download.accept(response)
@@ -476,7 +479,7 @@ class DesClient:
                 if download.complete:
                     return
                 error: DesClientError = (
-                    calls.silent("download", download.received)
+                    calls.SilentError("download", download.received)
                     if watched.expired
                     else self._error(failed, None)
                 )
@@ -492,7 +495,8 @@ class DesClient:
                 attempts = Attempts(self._retry, random.random)
             if download.received > before:
                 attempts.progressed()
-            self._wait_or_raise(attempts, error, pace.ends_at - time.monotonic())
+            now = time.monotonic()
+            self._wait_or_raise(attempts, error, pace.left_s(now, silent=watched.expired))
             now = time.monotonic()
 
     def stat(self, name: str, *, timeout_s: float | None = None) -> FileInfo:

@@ -27,6 +27,8 @@ _TRANSPORT_TEXTS: Final = (
     "Connection reset",
     "Broken pipe",
     "GOAWAY",
+    # A write that grpc.aio could not make because the call had ended.
+    "Internal error from Core",
 )
 """Words of gRPC's C core about a lost connection; some versions file it under INTERNAL or UNKNOWN
 instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
@@ -330,11 +332,8 @@ def _build(
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_after_s = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
-    kind = BY_REASON.get(reason) or BY_CODE[code]
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
     if not reason and kind is Internal and any(text in message for text in _TRANSPORT_TEXTS):
-        kind = Unavailable
-    elif not reason and kind is Cancelled:
-        # Not by us: a server that stops cancels the calls that outlive its grace.
         kind = Unavailable
     return kind(
         message or code.value,

@@ -78,7 +78,8 @@ class Attempts:
         ceiling = _power(config.backoff_initial_s, config.backoff_multiplier, self._failed - 1)
         wait = self._random() * min(ceiling, config.backoff_max_s) + (error.retry_after_s or 0.0)
         if wait >= remaining_s:
-            error.add_note(f"given up: next attempt in {wait:.3f} s, {max(0.0, remaining_s):.3f} s left")
+            if remaining_s > 0:
+                error.add_note(f"given up: next attempt in {wait:.3f} s, but only {remaining_s:.3f} s left")
             return None
         return wait
 
@@ -94,32 +95,30 @@ class Pace:
     """The time a transfer has: `timeout_s` between two messages, and over all.
 
     Over all it is `timeout_s` plus one second for every `TRANSFER_RATE_MIN` bytes moved, so the limit
-    grows with the size and neither needs to be known ahead.
+    grows with the size and neither needs to be known ahead. Any monotonic clock will do.
     """
 
-    __slots__ = ("_idle_s", "_moved", "_started", "_timeout_s", "deadline_at")
+    __slots__ = ("_idle_s", "_moved", "_started", "_timeout_s")
 
     def __init__(self, now: float, timeout_s: float, attempt_timeout_s: float | None) -> None:
         self._started = now
         self._timeout_s = timeout_s
         self._idle_s = timeout_s if attempt_timeout_s is None else min(timeout_s, attempt_timeout_s)
         self._moved = 0
-        self.deadline_at: float = now + self._idle_s
-        """When the attempt under way is too late, on the clock that `now` came from."""
 
-    def begin(self, now: float, *, moved: int = 0) -> float:
-        """Start an attempt that already stands at byte `moved`; return its first deadline."""
-        self._moved = moved
-        self.deadline_at = min(now + self._idle_s, self.ends_at)
-        return self.deadline_at
+    def begin(self, now: float) -> float:
+        """Start an attempt; return its first deadline."""
+        return min(now + self._idle_s, self._ends_at)
 
     def moved(self, size: int, now: float) -> float:
-        """Count a message of `size` bytes; return the deadline of the next."""
+        """Count a message of `size` bytes, in whichever attempt; return the deadline of the next."""
         self._moved += size
-        self.deadline_at = min(now + self._idle_s, self.ends_at)
-        return self.deadline_at
+        return min(now + self._idle_s, self._ends_at)
+
+    def left_s(self, now: float, *, silent: bool) -> float:
+        """Return the time left for further attempts: none after a full `timeout_s` of silence."""
+        return 0.0 if silent and self._idle_s >= self._timeout_s else self._ends_at - now
 
     @property
-    def ends_at(self) -> float:
-        """When the whole transfer, all attempts together, is too late."""
+    def _ends_at(self) -> float:
         return self._started + self._timeout_s + self._moved / TRANSFER_RATE_MIN

@@ -5,6 +5,7 @@ checksums, sizes, limits, rich errors) and nothing else.
 """
 
 import asyncio
+import copy
 import hashlib
 import threading
 import time
@@ -125,6 +126,8 @@ class DesDouble(
         self.keep_content = True
         self.cancelled = 0
         """Calls that the client gave up."""
+        self.downloads_open = 0
+        """GetFile streams under way."""
         self.chunk_bytes = MIB
         self.limits = types_pb2.Limits(
             max_file_size_bytes=1 << 34,
@@ -252,6 +255,7 @@ class DesDouble(
                 raise Refused("INVALID_ARGUMENT", "UPLOAD_SIZE_MISMATCH", "size mismatch")
             if declared is not None and declared != crc:
                 raise Refused("INVALID_ARGUMENT", "UPLOAD_CHECKSUM_MISMATCH", "file checksum", scope="file")
+            spec = copy.deepcopy(spec)
             spec.size_bytes = size
             info, existed = self._store(spec, b"".join(pieces), crc)
         except Refused as refused:
@@ -285,6 +289,7 @@ class DesDouble(
             info.checksums.crc32c ^= 1
         first = True
         position = start
+        self.downloads_open += 1
         try:
             while first or position < stop:
                 data = stored.content[position : min(stop, position + self.chunk_bytes)]
@@ -311,9 +316,8 @@ class DesDouble(
                         return
                     if fault.code:
                         await self._break(fault, context)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+        finally:
+            self.downloads_open -= 1
         if fault.code and fault.after_effect:
             await self._break(fault, context)
 

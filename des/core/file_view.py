@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from des.errors import CorruptError, NotFoundError, OutOfRangeError
+from des.format.errors import UnsupportedContainerError
 from des.format.index import IndexEntry
 from des.format.metadata import Metadata
 
@@ -17,6 +18,10 @@ class RangeOutsideFileError(OutOfRangeError):
 
 class ExternalFileMissingError(CorruptError):
     """A container names an object that holds a file's bytes, and that object is not there."""
+
+
+class ExternalFileOutOfReachError(UnsupportedContainerError):
+    """A file's bytes lie in an object of their own, and this reader was not told how to read it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class S3DesReader:
             NoSuchObjectError: there is no such object.
         """
         async with self._opening:
-            if self._etag is None or (self._footer is None and self._size is None):
+            if self._etag is None or (self._index is None and self._footer is None and self._size is None):
                 self.cost.requests += 1
                 info = await self._store.head(self.key)
                 if self._etag not in {None, info.etag}:

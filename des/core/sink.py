@@ -34,8 +34,8 @@ class Sink(Protocol):
     size: int
     """Bytes taken so far."""
 
-    def write(self, data: bytes) -> None:
-        """Append `data`; it may wait in memory until `commit`."""
+    def write(self, *parts: bytes) -> None:
+        """Append `parts`; they may wait in memory until `commit`."""
         ...
 
     def sha256(self) -> str:
@@ -61,11 +61,12 @@ class StreamSink:
         self._waiting_size = 0
         self._digest = hashlib.sha256() if digest else None
 
-    def write(self, data: bytes) -> None:
-        """Append `data`; small pieces wait for each other."""
-        self._waiting.append(data)
-        self._waiting_size += len(data)
-        self.size += len(data)
+    def write(self, *parts: bytes) -> None:
+        """Append `parts`; small ones wait for each other."""
+        size = sum(map(len, parts))
+        self._waiting += parts
+        self._waiting_size += size
+        self.size += size
         if self._waiting_size >= BUFFER_SIZE:
             self._flush()
 
@@ -93,9 +94,13 @@ class StreamSink:
         self._waiting_size = 0
 
     def _flush(self) -> None:
-        data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_size = 0
+        waiting, self._waiting, self._waiting_size = self._waiting, [], 0
+        if max(map(len, waiting), default=0) < BUFFER_SIZE:
+            waiting = [b"".join(waiting)]
+        for data in waiting:
+            self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
         if self._digest is not None:
             self._digest.update(data)
         view = memoryview(data)

@@ -219,7 +219,7 @@ class DesWriter:
             )
         header = encode_frame_header(encoded, document, flags=FLAG_EXTERNAL, stored_length=0, data_crc32c=0)
         meta_offset = self._sink.size + FRAME_HEADER_SIZE + len(encoded)
-        self._write(header + encoded + document)
+        self._write(header, encoded, document)
         return self._record(encoded, IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL))
 
     def finish(self) -> Footer:
@@ -248,8 +248,7 @@ class DesWriter:
         index = bytes(self._index)
         try:
             sealed_index = ContainerIndex.parse(index, Footer.decode(encoded))
-            for section in (bytes(self._meta), index, encoded):
-                self._sink.write(section)
+            self._sink.write(bytes(self._meta), index, encoded)
             self._sink.commit()
         except BaseException:
             self.abort()
@@ -306,8 +305,7 @@ class DesWriter:
             return self._record(encoded, entry, document)
         header = encode_frame_header(encoded, document, flags=0, stored_length=length, data_crc32c=found)
         data_offset = self._sink.size + FRAME_HEADER_SIZE
-        for part in (header, data, encoded + document):
-            self._write(part)
+        self._write(header, data, encoded, document)
         meta_offset = data_offset + length + len(encoded)
         return self._record(encoded, IndexEntry(name, data_offset, length, meta_offset, len(document), 0))
 
@@ -338,7 +336,7 @@ class DesWriter:
             data_offset = self._sink.size
             self._pour(name, chunks, size, system, crc32c)
             if self._framed:
-                self._sink.write(encoded + document)
+                self._sink.write(encoded, document)
         except BaseException:
             # Half a file stands in DATA, so nothing behind it could be trusted.
             self.abort()
@@ -401,9 +399,9 @@ class DesWriter:
         self._names.add(entry.name)
         return entry
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, *parts: bytes) -> None:
         try:
-            self._sink.write(data)
+            self._sink.write(*parts)
         except BaseException:
             self.abort()
             raise

@@ -88,6 +88,7 @@ class DesDbConnector:
         self._url = _understand(url)
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
+        self._running: set[asyncio.Task[Any]] = set()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         # SQLite has one writer; in this process they queue here rather than by polling the file's lock.
         self._writer: AbstractAsyncContextManager[Any] = asyncio.Lock() if self._is_sqlite else nullcontext()
@@ -118,7 +119,7 @@ class DesDbConnector:
             CatalogUnavailableError: the database did not answer in time.
             CatalogDamagedError: the database found itself damaged.
         """
-        return await self._attempts(self._reads, nullcontext(), work)
+        return await self._run(self._reads, nullcontext(), work)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` as one transaction and commit it. On SQLite no other writer runs beside it.
@@ -129,11 +130,29 @@ class DesDbConnector:
             CatalogDamagedError: the database found itself damaged.
             sqlalchemy.exc.IntegrityError: a constraint; the transaction knows what it means.
         """
-        return await self._attempts(self._writes, self._writer, work)
+        return await self._run(self._writes, self._writer, work)
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Wait for the transactions under way, and give all connections back."""
+        if self._running:
+            await asyncio.wait(self._running)
         await self._engine.dispose()
+
+    async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+        """Run `work` to its end even if the caller is cancelled.
+
+        Cancelling a driver in the middle of a statement costs the connection, and on SQLite blocks other
+        writers until its thread is done; every transaction has its own time limit anyway.
+        """
+        task = asyncio.create_task(self._attempts(engine, turn, work))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen by the caller, or by nobody if it was cancelled
 
     async def _attempts(
         self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]
@@ -160,7 +179,8 @@ class DesDbConnector:
             raise CatalogUnavailableError(
                 f"the catalog at {self!r} did not answer within {self._timeout_s} s", backend="catalog"
             ) from error
-        except (DBAPIError, sqlite3.Error, OSError) as error:
+        except Exception as error:
+            # While connecting, drivers raise their own errors, not SQLAlchemy's.
             translated = _translate(error, repr(self))
             if translated is None:
                 raise
@@ -188,6 +208,8 @@ def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEng
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=timeout_s,
+        # Every transaction here ends by itself; one more rollback would cost a switch of threads.
+        pool_reset_on_return=None,
         # None: the driver begins nothing by itself, which would be a deferred transaction.
         connect_args={"isolation_level": None, "timeout": timeout_s / 2},
     )

@@ -36,9 +36,10 @@ metadata = MetaData(
 stores = Table(
     "des_store",
     metadata,
-    Column("singleton", SmallInteger, CheckConstraint("singleton = 1", name="one_row"), primary_key=True),
+    Column("singleton", SmallInteger, primary_key=True),
     Column("store_id", String(36), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("singleton = 1", name="one_row"),
 )
 
 nodes = Table(

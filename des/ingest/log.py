@@ -297,30 +297,21 @@ class IngestLog:
             group.append(self._queue.popleft())
         return group
 
-    async def _commit_group(self, group: list[_Append]) -> None:
+    async def _commit_group(self, group: list[_Append], *, urgent: bool = False) -> None:
         """Write, publish and acknowledge one group, or fail it."""
         try:
-            await self._write_group(group)
+            await self._write_group(group, urgent=urgent)
         except LogFullError as error:
-            full, rest = (
-                [each for each in group if each.carries_bytes],
-                [each for each in group if not each.carries_bytes],
-            )
-            self._refuse(full, error)
+            rest = [] if urgent else [each for each in group if not each.carries_bytes]
+            self._refuse([each for each in group if urgent or each.carries_bytes], error)
             if rest:
-                await self._commit_urgent(rest)
-        except Exception as error:  # noqa: BLE001  whatever it was, what is on the device is unknown
+                await self._commit_group(rest, urgent=True)
+        except BaseException as error:  # whatever it was, what is on the device is unknown
             self._poison(group, error)
+            if not isinstance(error, Exception):
+                raise
 
-    async def _commit_urgent(self, group: list[_Append]) -> None:
-        try:
-            await self._write_group(group, urgent=True)
-        except LogFullError as error:
-            self._refuse(group, error)
-        except Exception as error:  # noqa: BLE001  whatever it was, what is on the device is unknown
-            self._poison(group, error)
-
-    async def _write_group(self, group: list[_Append], *, urgent: bool = False) -> None:
+    async def _write_group(self, group: list[_Append], *, urgent: bool) -> None:
         time_ms = self._clock.now_ms()
         committed = await self._blocking(
             self._writer.commit,
@@ -374,7 +365,7 @@ class IngestLog:
                     self.release_blocks(append.file.blocks)
             append.fail(_again(error))
 
-    def _poison(self, group: list[_Append], error: Exception) -> None:
+    def _poison(self, group: list[_Append], error: BaseException) -> None:
         """Fail this group, all that wait and all that come."""
         self._failure = LogFailedError(f"the ingest log failed: {error!r}", cause=error)
         self._failure.__cause__ = error

@@ -50,5 +50,5 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
-    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
         logging.getLogger(noisy).setLevel(max(threshold, logging.WARNING))

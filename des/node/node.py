@@ -6,41 +6,26 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
-from uuid import uuid4
 
 import structlog
 
-from des.assignment import AssignedName, NameAssigner
-from des.clock import Clock, SystemClock
+from des.assignment import AssignedName
+from des.clock import Clock
 from des.config import Settings
-from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerRow, ShardTotals
 from des.errors import DesError, NotFoundError
 from des.files import FileInfo, FileSpec
 from des.ingest.directory import StoreDirectory
-from des.ingest.facts import FileFacts
-from des.ingest.log import IngestLog
-from des.ingest.open_index import OpenIndex
-from des.ingest.values import OpenFile
-from des.naming import SnowflakeNameGenerator
-from des.node.shard_lease import ShardLease
-from des.node.write_path import PutResult, Upload, WritePath
-from des.packer import CrashRecoveryManager, MultiShardPacker
-from des.packer.container_builder import ContainerBuilder
-from des.retrieval import OpenedFile, Retriever, StoredContainers
+from des.node.assembly import Parts, assemble, doors_of
+from des.node.write_path import PutResult, Upload
+from des.retrieval import OpenedFile
 from des.storage.disk import Disk
-from des.storage.local import LocalObjectStore
 from des.storage.object_store import Capabilities, ObjectStore
-from des.storage.posix_disk import PosixDisk
 
 _log = structlog.get_logger(__name__)
 
-OBJECTS: Final = "objects"
-CATALOG: Final = "catalog.sqlite"
 LOG_THREADS: Final = 4
 """One commits groups, the others read what is not in the page cache."""
-FLOOR_AHEAD_MS: Final = 3000
-"""How far names are reserved ahead of the clock: one synced log record per this time."""
 
 
 class ShardNotFoundError(NotFoundError):
@@ -82,53 +67,24 @@ class ShardStatus:
     last_error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """The five doors to the world; the defaults are the real ones."""
-
-    clock: Clock
-    disk: Disk
-    store: ObjectStore
-    catalog: Catalog
-    random_bytes: Callable[[int], bytes]
-
-
 class Node:
     """One process's store: puts, gets, shard status, seals."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        doors: Doors,
-        directory: StoreDirectory,
-        log: IngestLog,
-        open_index: OpenIndex,
-        packer: MultiShardPacker,
-        lease: ShardLease,
-        assigner: NameAssigner,
-        generator: SnowflakeNameGenerator,
-        writes: WritePath,
-        retriever: Retriever,
-        store_id: str,
-        executor: ThreadPoolExecutor | None,
-    ) -> None:
-        self.settings = settings
-        self.node_uuid = str(directory.node_uuid)
-        self.store_id = store_id
-        self.started_ms = doors.clock.now_ms()
-        self._doors = doors
-        self._directory = directory
-        self._log = log
-        self._open_index = open_index
-        self._packer = packer
-        self._lease = lease
-        self._assigner = assigner
-        self._generator = generator
-        self._writes = writes
-        self._retriever = retriever
-        self._executor = executor
-        self._tasks = [asyncio.ensure_future(packer.run()), asyncio.ensure_future(lease.run())]
+    def __init__(self, parts: Parts) -> None:
+        """For `open` only."""
+        self.settings = parts.settings
+        self.node_uuid = str(parts.directory.node_uuid)
+        self.store_id = parts.store_id
+        self.started_ms = parts.doors.clock.now_ms()
+        self._parts = parts
+        self._doors = parts.doors
+        self._log = parts.log
+        self._open_index = parts.open_index
+        self._packer = parts.packer
+        self._lease = parts.lease
+        self._writes = parts.writes
+        self._retriever = parts.retriever
+        self._tasks = [asyncio.ensure_future(parts.packer.run()), asyncio.ensure_future(parts.lease.run())]
         self._closed = False
 
     @classmethod
@@ -159,17 +115,13 @@ class Node:
             StoreVersionError, CatalogVersionError: the data was written by a newer version.
             DesError: the log or the catalog cannot be opened.
         """
-        doors = Doors(
-            clock=clock or SystemClock(),
-            disk=disk or PosixDisk(settings.data_dir),
-            store=store or LocalObjectStore(settings.object_dir or settings.data_dir / OBJECTS),
-            catalog=catalog or _catalog(settings),
-            random_bytes=random_bytes,
+        doors = doors_of(
+            settings, clock=clock, disk=disk, store=store, catalog=catalog, random_bytes=random_bytes
         )
         directory = StoreDirectory.open(doors.disk)
         executor = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="des-log") if threads else None
         try:
-            return await cls._open(settings, doors, directory, executor)
+            return cls(await assemble(settings, doors, directory, executor))
         except BaseException:
             await doors.catalog.close()
             await doors.store.close()
@@ -177,109 +129,6 @@ class Node:
                 executor.shutdown(wait=False)
             directory.close()
             raise
-
-    @classmethod
-    async def _open(
-        cls,
-        settings: Settings,
-        doors: Doors,
-        directory: StoreDirectory,
-        executor: ThreadPoolExecutor | None,
-    ) -> Self:
-        await doors.catalog.migrate()
-        store_id = await doors.catalog.store_id()
-        lease = ShardLease(
-            catalog=doors.catalog, holder=str(uuid4()), shard_bits=settings.shard_bits, clock=doors.clock
-        )
-        await lease.acquire()
-        open_index = OpenIndex()
-        log, recovered = await IngestLog.open(
-            doors.disk,
-            clock=doors.clock,
-            node=directory.node_uuid,
-            boot_epoch=directory.boot_epoch,
-            # The packer keeps the delay, and looks at the catalog again before it lets go.
-            settings=settings.log.model_copy(update={"reclaim_delay_s": 0}),
-            executor=executor,
-            publish=open_index.publish,
-            salt=lambda: int.from_bytes(doors.random_bytes(4), "little"),
-        )
-        builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
-        builder.clear_staging()
-        containers = StoredContainers(
-            catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes)
-        )
-        packer = MultiShardPacker(
-            settings=settings,
-            log=log,
-            open_index=open_index,
-            catalog=doors.catalog,
-            store=doors.store,
-            builder=builder,
-            clock=doors.clock,
-            claim=lease.claim,
-            on_stored=containers.add,
-            random_bytes=doors.random_bytes,
-            on_reclaimed=lambda: writes.requests.forget_before(log.first_seq),
-        )
-        recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
-        summary = await recovery.settle(recovered)
-        generator = SnowflakeNameGenerator(
-            node_id=settings.node_id,
-            clock=doors.clock,
-            prefix=settings.name_prefix,
-            wrap_bits=settings.wrap_bits,
-            floor_ms=recovered.floor_ms,
-            reserve=log.append_floor,
-            reserve_ahead_ms=FLOOR_AHEAD_MS,
-        )
-        assigner = NameAssigner(
-            generator, shard_bits=settings.shard_bits, names_max=settings.limits.names_per_assign
-        )
-        retriever = Retriever(
-            settings=settings,
-            log=log,
-            open_index=open_index,
-            containers=containers,
-            store=doors.store,
-            damaged=bool(recovered.damage),
-        )
-        writes = WritePath(
-            settings=settings,
-            log=log,
-            assigner=assigner,
-            store=doors.store,
-            find=retriever.find,
-            describe=retriever.describe_open,
-            random_bytes=doors.random_bytes,
-        )
-        _remember_requests(writes, recovered.files)
-        _log.info(
-            "store opened",
-            node=str(directory.node_uuid),
-            boot_epoch=directory.boot_epoch,
-            open_files=summary.open_files,
-            stored_seals=summary.stored_seals,
-            repeated_seals=summary.repeated_seals,
-            damage=[
-                f"segment {place.segment} at {place.offset}: {place.cause}" for place in recovered.damage
-            ],
-        )
-        return cls(
-            settings=settings,
-            doors=doors,
-            directory=directory,
-            log=log,
-            open_index=open_index,
-            packer=packer,
-            lease=lease,
-            assigner=assigner,
-            generator=generator,
-            writes=writes,
-            retriever=retriever,
-            store_id=store_id,
-            executor=executor,
-        )
 
     async def close(self) -> None:
         """Let appends in flight finish, close the log cleanly, give the locks back. Twice is once."""
@@ -297,19 +146,19 @@ class Node:
             await self._lease.release()
             await self._doors.catalog.close()
             await self._doors.store.close()
-            if self._executor is not None:
-                self._executor.shutdown()
-            self._directory.close()
+            if self._parts.executor is not None:
+                self._parts.executor.shutdown()
+            self._parts.directory.close()
 
     async def _close_names(self) -> None:
         try:
-            await self._log.append_floor(self._generator.shutdown_mark())
+            await self._log.append_floor(self._parts.generator.shutdown_mark())
         except DesError as error:
             _log.warning("clock floor not written, names start at the reserved one", error=str(error))
 
     async def assign_names(self, count: int, prefix: str, request_id: str) -> list[AssignedName]:
         """Return new names; see `NameAssigner.assign`."""
-        return await self._assigner.assign(count, prefix, request_id)
+        return await self._parts.assigner.assign(count, prefix, request_id)
 
     async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
         """Write one whole file; see `WritePath.put_bytes`."""
@@ -394,17 +243,3 @@ class Node:
                 shard_id=shard,
                 shard_count=1 << self.settings.shard_bits,
             )
-
-
-def _catalog(settings: Settings) -> Catalog:
-    url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
-    return SqlCatalog(DesDbConnector(url))
-
-
-def _remember_requests(writes: WritePath, files: Sequence[OpenFile]) -> None:
-    for file in files:
-        if b'"request_id"' not in file.facts:
-            continue
-        request_id = FileFacts.decode(file.facts).request_id
-        if request_id:
-            writes.requests.remember(request_id, file)

@@ -4,48 +4,30 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
 
 import google_crc32c
 
 from des.assignment import NameAssigner
 from des.assignment.assigner import RequestIdConflictError
 from des.config import Settings
-from des.errors import AlreadyExistsError, DesError, DisabledError, InvalidInputError
-from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec, check_metadata
+from des.errors import DesError
+from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import Extent, FileDraft, OpenFile
 from des.naming import ParsedName, consistent_hash, parse_name
 from des.node.big_file import BigFileUpload
+from des.node.request_memory import RequestMemory
+from des.node.write_rules import (
+    NameConflictError,
+    UploadChecksumMismatchError,
+    UploadSizeMismatchError,
+    check_size,
+    check_spec,
+)
 from des.storage.object_store import ObjectStore
-
-REQUEST_ID_LENGTH_MAX: Final = 128
-
-
-class FileTooLargeError(InvalidInputError):
-    """More bytes than a file may have."""
-
-    reason = "FILE_TOO_LARGE"
-
-
-class UploadSizeMismatchError(InvalidInputError):
-    """The stream held more or fewer bytes than were declared."""
-
-    reason = "UPLOAD_SIZE_MISMATCH"
-
-
-class UploadChecksumMismatchError(InvalidInputError):
-    """The bytes that arrived are not those the client summed."""
-
-    reason = "UPLOAD_CHECKSUM_MISMATCH"
-
-
-class NameConflictError(AlreadyExistsError):
-    """The name has other content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +46,6 @@ class _Content:
 
     size: int
     crc32c: int
-
-
-class RequestMemory:
-    """Which auto-named write got which file, for as long as the log holds it.
-
-    Rebuilt from the log at start, so a retry is recognised across a crash.
-    """
-
-    def __init__(self) -> None:
-        self._files: dict[str, OpenFile] = {}
-        self._order: deque[tuple[int, str]] = deque()
-
-    def remember(self, request_id: str, file: OpenFile) -> None:
-        """Keep the answer to a request."""
-        self._files[request_id] = file
-        self._order.append((file.seq, request_id))
-
-    def get(self, request_id: str) -> OpenFile | None:
-        """Return the file that this request made, if it is remembered."""
-        return self._files.get(request_id)
-
-    def forget_before(self, seq: int) -> None:
-        """Forget requests whose records the log has given up."""
-        while self._order and self._order[0][0] < seq:
-            self._files.pop(self._order.popleft()[1], None)
 
 
 class WritePath:
@@ -230,48 +187,13 @@ class WritePath:
         return name, int(day), consistent_hash(name, self._settings.shard_bits)
 
     def _check(self, spec: FileSpec) -> None:
-        limits = self._settings.limits
         if self._log.failure is not None:
             raise self._log.failure
-        if spec.durability is Durability.STORED:
-            raise DisabledError(
-                "durability 'stored' is not served by this store: its objects lie on the node's own disk",
-                feature="stored_ack",
-            )
-        if spec.size is not None:
-            self.check_size(spec.size)
-        if len(spec.content_type) > limits.content_type_bytes or not spec.content_type.isprintable():
-            raise InvalidInputError(
-                f"content type {spec.content_type[:300]!r} is not up to {limits.content_type_bytes} "
-                "printable characters",
-                field="spec.content_type",
-            )
-        if len(spec.request_id) > REQUEST_ID_LENGTH_MAX or not spec.request_id.isprintable():
-            raise InvalidInputError(
-                f"request id {spec.request_id[:200]!r} is not up to {REQUEST_ID_LENGTH_MAX} "
-                "printable characters",
-                field="spec.request_id",
-            )
-        if spec.name and spec.prefix:
-            raise InvalidInputError(
-                f"both name {spec.name!r} and prefix {spec.prefix!r} are given; "
-                "a prefix is for assigned names",
-                field="spec.prefix",
-            )
-        if spec.metadata:
-            check_metadata(
-                spec.metadata, entries_max=limits.metadata_entries, bytes_max=limits.metadata_bytes
-            )
+        check_spec(spec, self._settings.limits)
 
     def check_size(self, size: int) -> None:
         """Refuse a size that no file may have."""
-        limit = self._settings.limits.file_bytes
-        if size < 0:
-            raise InvalidInputError(f"declared size is {size}, expected 0 or more", field="spec.size_bytes")
-        if size > limit:
-            raise FileTooLargeError(
-                f"file has {size} bytes, at most {limit} are allowed", size=size, max_size=int(limit)
-            )
+        check_size(size, self._settings.limits)
 
     async def append_block(self, data: bytes, crc32c: int) -> Extent:
         """Append a part of a streamed file to the log."""

@@ -357,6 +357,8 @@ class LocalObjectStore:
         """Return what a folder holds of the keys wanted, in key order."""
         listed: list[_Listed] = []
         with self.translated(folder):
+            if not folder:
+                self._demand_root()
             try:
                 entries = list(os.scandir(self._root / folder))
             except FileNotFoundError:

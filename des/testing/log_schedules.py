@@ -33,20 +33,23 @@ class ViolationError(AssertionError):
     """A promise of the log that did not hold, with the seed that shows it."""
 
 
-class _Ticks:
+class Ticks:
     """A clock that moves one millisecond with every look."""
 
     def __init__(self) -> None:
         self._ms = 1_700_000_000_000
 
     def now_ms(self) -> int:
+        """Return the next millisecond."""
         self._ms += 1
         return self._ms
 
     def monotonic(self) -> float:
+        """Return the same time in seconds."""
         return self.now_ms() / 1000
 
     async def sleep(self, seconds: float) -> None:
+        """Move on and let others run."""
         self._ms += int(seconds * 1000)
         await asyncio.sleep(0)
 
@@ -74,7 +77,7 @@ class Life:
         self._log_type = log_type
         self._disk = SimulatedDisk(self._rng)
         self._disk.short_writes = self._rng.choice([0.0, 0.0, 0.2])
-        self._clock = _Ticks()
+        self._clock = Ticks()
         self._model = _Model()
         self._epoch = 0
         self._settings = LogSettings.model_validate(
@@ -107,6 +110,8 @@ class Life:
             if self._rng.random() < 0.7:
                 self._disk.crash()
             else:
+                self._disk.faults.clear()
+                self._disk.cut_at = None
                 self._disk.restart()
         await self._boot(last=True)
 
@@ -167,6 +172,10 @@ class Life:
                     data = b"".join([await log.read(extent) for extent in file.extents])
                 except LogReadError:
                     continue  # a planned fault; the next start looks again
+                except DesError as error:
+                    raise ViolationError(
+                        f"seed {self._seed}, boot {self._epoch}: {file.name} is shown, not readable: {error}"
+                    ) from error
                 expect(data == content, f"{file.name} has other bytes")
         expect(recovered.floor_ms >= model.floor_ms, "the clock floor went back")
         known = {each.container_id: list(each.seqs) for each in recovered.pending}

@@ -297,13 +297,13 @@ class SimulatedDisk:
             inode.settle(self.survivors(inode.sectors(), loss))
             inode.content = bytearray(inode.durable)
         self._names = dict(self._durable_names)
+        self.faults.clear()
+        self.cut_at = None
         self.restart()
 
     def restart(self) -> None:
-        """Kill the process and nothing else: what programs saw stays, synced or not."""
+        """Kill the process and nothing else: what programs saw stays, and so do planned faults."""
         self._locks.clear()
-        self.faults.clear()
-        self.cut_at = None
         self.off = False
         self.boots += 1
 

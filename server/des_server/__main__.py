@@ -16,8 +16,8 @@ from pydantic_settings import SettingsError
 from des import __version__
 from des.config import Settings, load_settings
 from des.monitoring import configure_logging
+from des.node import Node
 from des_server.lifecycle import EXIT_UNEXPECTED, EXIT_USAGE, OpenNode, say, serve
-from des_server.store import Node
 
 
 def run(settings: Settings, *, allow_exposed: bool = False, open_node: OpenNode | None = None) -> int:
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _open_node(settings: Settings) -> Node:
-    raise NotImplementedError(settings)
+    return await Node.open(settings)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from des.clock import Clock, SystemClock
 from des.config import LimitSettings, Settings
 from des.monitoring.metrics import NodeMetrics
+from des.node import Node
 from des_server import reflection
 from des_server.convert import MESSAGE_HEADROOM
 from des_server.credits import ByteCredits
@@ -30,7 +31,6 @@ from des_server.servicers.files import FileServicer
 from des_server.servicers.naming import NamingServicer
 from des_server.servicers.shards import ShardServicer
 from des_server.servicers.system import SystemServicer
-from des_server.store import Node
 
 SERVICES: Final[dict[str, ServiceDescriptor]] = {
     service.full_name: service

@@ -12,12 +12,13 @@ from des_proto.v1 import (
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from des import __version__
+from des.assignment import AssignedName
 from des.config import LimitSettings
 from des.db.catalog import ContainerRow
 from des.errors import InvalidInputError, OutOfRangeError
 from des.files import Durability, FileInfo, FileSpec, FileState
+from des.node import Node, PutResult, ShardStatus
 from des.storage.object_store import Capabilities
-from des_server.store import AssignedName, Node, PutResult, ShardStatus
 
 MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""

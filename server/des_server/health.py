@@ -18,7 +18,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from des.clock import Clock
 from des.errors import DesError
 from des.monitoring.metrics import NodeMetrics, NodeReading
-from des_server.store import Node, NodeHealth
+from des.node import Node, NodeHealth
 
 LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"

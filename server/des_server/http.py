@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from des import __version__
-from des_server.store import NodeHealth
+from des.node import NodeHealth
 
 
 def make_app(registry: CollectorRegistry, ready: Callable[[], NodeHealth]) -> FastAPI:

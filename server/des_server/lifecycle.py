@@ -11,10 +11,10 @@ import structlog
 
 from des.config import Settings
 from des.errors import DesError
+from des.node import Node
 from des_server.app import DesServer, build_server
 from des_server.health import cancelled
 from des_server.listen import Address, AddressInvalidError, AddressRefusedError, refuse_exposed
-from des_server.store import Node
 
 EXIT_OK: Final = 0
 EXIT_UNEXPECTED: Final = 1

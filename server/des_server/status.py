@@ -11,20 +11,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
-from des.errors import (
-    AlreadyExistsError,
-    ConflictError,
-    CorruptError,
-    DeadlineError,
-    DesError,
-    DisabledError,
-    ExhaustedError,
-    InvalidInputError,
-    NotFoundError,
-    OutOfRangeError,
-    PreconditionError,
-    UnavailableError,
-)
+from des.errors import DesError
 
 DOMAIN: Final = "des.storage"
 STATUS_KEY: Final = "grpc-status-details-bin"
@@ -36,20 +23,46 @@ DETAIL_CHARACTERS_MAX: Final = 256
 DETAILS_MAX: Final = 16
 """A client refuses trailers over 8 KiB, and the message stands in them twice."""
 
-CODES: Final[dict[type[DesError], grpc.StatusCode]] = {
-    InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
-    OutOfRangeError: grpc.StatusCode.OUT_OF_RANGE,
-    NotFoundError: grpc.StatusCode.NOT_FOUND,
-    AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
-    ConflictError: grpc.StatusCode.ABORTED,
-    PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
-    ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    UnavailableError: grpc.StatusCode.UNAVAILABLE,
-    CorruptError: grpc.StatusCode.DATA_LOSS,
-    DisabledError: grpc.StatusCode.UNIMPLEMENTED,
-    DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
-    DesError: grpc.StatusCode.INTERNAL,
+CODES: Final[dict[str, grpc.StatusCode]] = {
+    "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_NAME": grpc.StatusCode.INVALID_ARGUMENT,
+    "FILE_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "UPLOAD_CHECKSUM_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "OFFSET_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "RANGE_NOT_SATISFIABLE": grpc.StatusCode.OUT_OF_RANGE,
+    "FILE_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "FILE_DELETED": grpc.StatusCode.NOT_FOUND,
+    "UPLOAD_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SHARD_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "NAME_CONFLICT": grpc.StatusCode.ALREADY_EXISTS,
+    "REQUEST_ID_CONFLICT": grpc.StatusCode.ALREADY_EXISTS,
+    "SHARD_READ_ONLY": grpc.StatusCode.FAILED_PRECONDITION,
+    "CONCURRENT_UPLOAD": grpc.StatusCode.ABORTED,
+    "QUOTA_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "SHARD_BACKPRESSURE": grpc.StatusCode.UNAVAILABLE,
+    "BACKEND_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
+    "NOT_SHARD_OWNER": grpc.StatusCode.UNAVAILABLE,
+    "CONTAINER_CORRUPT": grpc.StatusCode.DATA_LOSS,
+    "CREDENTIALS_INVALID": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "FEATURE_DISABLED": grpc.StatusCode.UNIMPLEMENTED,
+    "WATCH_REVISION_COMPACTED": grpc.StatusCode.OUT_OF_RANGE,
+    "PAGE_TOKEN_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "UPLOAD_SIZE_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "METADATA_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "STREAM_INCOMPLETE": grpc.StatusCode.INVALID_ARGUMENT,
+    "DISK_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "LOG_FAILED": grpc.StatusCode.UNAVAILABLE,
+    "LOG_DAMAGED": grpc.StatusCode.UNAVAILABLE,
+    "SERVER_BUSY": grpc.StatusCode.UNAVAILABLE,
+    "CLOCK_BEHIND": grpc.StatusCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+    "LOG_CORRUPT": grpc.StatusCode.DATA_LOSS,
+    "MESSAGE_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
 }
+"""The code of each reason, as errors.proto documents it: a client never sees another pair."""
 
 RETRY_AFTER_S: Final[dict[str, float]] = {
     "QUOTA_EXCEEDED": 5.0,
@@ -76,30 +89,33 @@ class CallStatus:
     trailers: tuple[tuple[str, str | bytes], ...]
 
 
-def code_of(error: DesError) -> grpc.StatusCode:
-    """Return the code of the nearest kind among the error's classes."""
-    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+def reason_of(error: DesError) -> str:
+    """Return the error's reason, or that of its nearest class whose reason the protos know."""
+    return next(
+        reason for kind in type(error).__mro__ if (reason := getattr(kind, "reason", "INTERNAL")) in CODES
+    )
 
 
 def status_of(error: DesError) -> CallStatus:
     """Translate a deliberate error."""
-    code = code_of(error)
+    reason = reason_of(error)
+    code = CODES[reason]
     text = _clean(str(error), MESSAGE_CHARACTERS_MAX)
     facts = {
         key: _clean(value, DETAIL_CHARACTERS_MAX) for key, value in list(error.details.items())[:DETAILS_MAX]
     }
     details: list[message.Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=facts)
+        error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts)
     ]
-    if error.reason in FIELD_REASONS:
+    if reason in FIELD_REASONS:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=facts.get("field", ""), description=text
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if error.reason == "QUOTA_EXCEEDED":
+    if reason == "QUOTA_EXCEEDED":
         quota = error_details_pb2.QuotaFailure.Violation(subject=facts.get("quota", ""), description=text)
         details.append(error_details_pb2.QuotaFailure(violations=[quota]))
-    wait_s = RETRY_AFTER_S.get(error.reason) if error.retry_after_s is None else error.retry_after_s
+    wait_s = RETRY_AFTER_S.get(reason) if error.retry_after_s is None else error.retry_after_s
     return _status(code, text, details, wait_s=wait_s)
 
 

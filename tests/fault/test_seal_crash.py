@@ -20,6 +20,8 @@ from des.db.catalog import CatalogUnavailableError, ContainerState
 from des.errors import DesError
 from des.files import FileSpec
 from des.node import Node
+from des.packer import MultiShardPacker
+from des.packer.recovery import RecoverySummary, SealDebt
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
@@ -85,7 +87,12 @@ class World:
         self.store = MemoryObjectStore()
         self.catalog = MemoryCatalog(self.clock)
         self.settings = load_settings(
-            data_dir=tmp_path, shard_bits=1, layout=layout, big_file_bytes=1 << 20, seal={"retry_s": 0}
+            data_dir=tmp_path,
+            shard_bits=1,
+            layout=layout,
+            big_file_bytes=1 << 20,
+            seal={"retry_s": 0},
+            log={"segment_bytes": 4 << 20},
         )
         self.rng = random.Random(11)
 
@@ -114,7 +121,7 @@ class World:
 async def put_some(node: Node) -> dict[str, bytes]:
     rng = random.Random(3)
     files: dict[str, bytes] = {}
-    for size in [0, 1, 5000, 900, 1 << 20, 64, 7]:
+    for size in [0, 1, 5000, 900, 70_000, 64, 7]:
         data = rng.randbytes(size)
         spec = FileSpec(metadata={"n": str(size)}, content_type="x/y", request_id=f"r{size}")
         result = await node.put_bytes(spec, data, google_crc32c.value(data))
@@ -270,3 +277,61 @@ async def test_a_retry_after_a_crash_gets_the_file_of_the_first_attempt(tmp_path
     with pytest.raises(DesError, match="once"):
         await node.put_bytes(FileSpec(request_id="once"), b"other", google_crc32c.value(b"other"))
     await node.close()
+
+
+def forget_pending_seals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a start seals the members of an unfinished seal anew, under another id."""
+
+    async def settle(self: Any, recovered: Any) -> Any:
+        opened, dropped = self._publish(recovered.files)
+        return RecoverySummary(opened, 0, 0, dropped)
+
+    monkeypatch.setattr("des.packer.recovery.CrashRecoveryManager.settle", settle)
+
+
+def forget_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: files leave the open index before the catalog has their container."""
+    original = MultiShardPacker._store_container
+
+    async def store(self: Any, pending: Any, announced: Any) -> Any:
+        self._open_index.remove(pending.files)
+        self._pending.remove(pending)
+        row = await original(self, pending, announced)
+        self._pending.append(pending)
+        return row
+
+    monkeypatch.setattr(MultiShardPacker, "_store_container", store)
+
+
+def trust_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: the log's STORED record is believed without asking the catalog."""
+    monkeypatch.setattr("des.packer.recovery.plan_seal", lambda row: SealDebt.NOTHING)
+
+
+def refuse_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: "exists already" is a failure, not a question."""
+
+    async def upload(store: Any, built: Any) -> Any:
+        return await store.create(built.row.key, built.body, metadata={"des-sha256": built.row.sha256})
+
+    monkeypatch.setattr("des.packer.multi_shard_packer.upload_container", upload)
+
+
+@pytest.mark.parametrize(
+    "mutant", [forget_pending_seals, forget_before_the_commit, trust_the_hint, refuse_what_exists]
+)
+async def test_these_tests_catch_a_seal_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    mutant(monkeypatch)
+    caught = 0
+    for scenario in (
+        lambda: test_a_crash_at_any_call_of_a_seal_loses_and_doubles_nothing(tmp_path, "after", "framed"),
+        lambda: test_a_dependency_that_does_not_answer_only_delays_a_seal(tmp_path, "after"),
+        lambda: test_a_catalog_that_lost_a_stored_row_gets_it_again(tmp_path),
+    ):
+        try:
+            await scenario()
+        except (AssertionError, DesError, KeyError, ValueError, pytest.fail.Exception):
+            caught += 1
+    assert caught

@@ -22,6 +22,8 @@ from des_server.status import CallStatus, internal_status, status_of
 
 REQUEST_ID_KEY: Final = "des-request-id"
 REQUEST_ID_LENGTH_MAX: Final = 128
+DISCARD_MESSAGES_MAX: Final = 16
+DISCARD_WAIT_S: Final = 0.1
 EXPECTED_REASONS: Final = frozenset({"SHUTTING_DOWN", "SERVER_BUSY"})
 """UNAVAILABLE for reasons that metrics show; logging each one would help whoever causes them."""
 
@@ -47,6 +49,20 @@ class Incoming(Generic[_Request]):
             return None
         self.count += 1
         return message
+
+    async def discard_rest(self) -> None:
+        """Read on a little after an error.
+
+        A status sent to a client that is still writing breaks its write, and `grpc.aio` clients then
+        report that instead of the status.
+        """
+        try:
+            async with asyncio.timeout(DISCARD_WAIT_S):
+                for _ in range(DISCARD_MESSAGES_MAX):
+                    if await self.read() is None:
+                        return
+        except TimeoutError:
+            pass
 
     def __aiter__(self) -> AsyncIterator[_Request]:
         return self
@@ -145,6 +161,8 @@ class CallWrapper:
             except BaseException as error:
                 code, status = _ending(error, context, method=full_name, request_id=request_id)
                 if status is not None:
+                    if client_stream:
+                        await request.discard_rest()
                     trailers = (*context.trailing_metadata(), *status.trailers)
                     await context.abort(status.code, status.message, trailers)
                 if isinstance(error, grpc.aio.InternalError):
@@ -183,8 +201,7 @@ def _ending(
     error: BaseException, context: _Context, *, method: str, request_id: str
 ) -> tuple[grpc.StatusCode, CallStatus | None]:
     """Say how `error` ends the call; without a status where gRPC has ended it already."""
-    if isinstance(error, DesError):
-        status = status_of(error)
+    if isinstance(error, DesError) and (status := status_of(error)).code is not grpc.StatusCode.INTERNAL:
         _log_failure(error, status, method=method, request_id=request_id)
         return status.code, status
     if isinstance(error, asyncio.CancelledError):
@@ -211,7 +228,7 @@ def _log_failure(error: DesError, status: CallStatus, *, method: str, request_id
         "reason": error.reason,
         "message": status.message,
     }
-    if status.code in {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INTERNAL}:
+    if status.code is grpc.StatusCode.DATA_LOSS:
         _log.error("call failed", exc_info=error, **facts)
     elif status.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} and (
         error.reason not in EXPECTED_REASONS

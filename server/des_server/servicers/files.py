@@ -13,12 +13,12 @@ from des_proto.v1.file_service_pb2 import (
 from grpc.aio import ServicerContext
 
 from des.monitoring.metrics import NodeMetrics
+from des.node import Node
 from des_server import convert
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import Incoming
 from des_server.servicers.get_file import GetFile
 from des_server.servicers.put_file import PutFile
-from des_server.store import Node
 
 
 class FileServicer:

@@ -11,8 +11,8 @@ from des.config import LimitSettings
 from des.errors import InvalidInputError
 from des.files import BLOCK_SIZE
 from des.monitoring.metrics import NodeMetrics
+from des.node import Node
 from des_server import convert
-from des_server.store import Node
 
 REQUESTS_KEY: Final = "des-object-store-requests"
 BYTES_KEY: Final = "des-object-store-bytes"

@@ -3,8 +3,8 @@
 from des_proto.v1.naming_service_pb2 import AssignNameRequest, AssignNameResponse
 from grpc.aio import ServicerContext
 
+from des.node import Node
 from des_server import convert
-from des_server.store import Node
 
 
 class NamingServicer:

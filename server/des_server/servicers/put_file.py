@@ -14,17 +14,12 @@ from des.config import LimitSettings
 from des.errors import DesError, DisabledError, InvalidInputError
 from des.files import FileSpec
 from des.monitoring.metrics import NodeMetrics
+from des.node import Node, PutResult
+from des.node.write_rules import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
 from des_server import convert
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import MessageTooLargeError, OffsetMismatchError, StalledError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
-from des_server.store import (
-    FileTooLargeError,
-    Node,
-    PutResult,
-    UploadChecksumMismatchError,
-    UploadSizeMismatchError,
-)
 
 CANCELLATION_LAG_S: Final = 0.02
 _SHA256_SIZE: Final = 32

@@ -10,19 +10,14 @@ from des_proto.v1.shard_service_pb2 import (
 )
 from grpc.aio import ServicerContext
 
-from des.errors import InvalidInputError, NotFoundError
+from des.errors import InvalidInputError
+from des.node import Node
+from des.node.node import ShardNotFoundError
 from des_server import convert
 from des_server.errors import PageTokenError
-from des_server.store import Node
 
 _TOKEN_MARK: Final = "s1."  # noqa: S105  a page token is no secret
 """First characters of a page token: what kind of token, in which version."""
-
-
-class ShardNotFoundError(NotFoundError):
-    """The store has no shard of this number."""
-
-    reason = "SHARD_NOT_FOUND"
 
 
 class ShardServicer:

@@ -3,8 +3,8 @@
 from des_proto.v1.system_service_pb2 import GetServerInfoRequest, GetServerInfoResponse
 from grpc.aio import ServicerContext
 
+from des.node import Node
 from des_server import convert
-from des_server.store import Node
 
 
 class SystemServicer:

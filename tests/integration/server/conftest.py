@@ -9,14 +9,16 @@ import google_crc32c
 import grpc
 import pytest
 from des_server.app import DesServer, build_server
-from des_server.store import AssignedName, NodeHealth, PutResult, ReadCost, ShardStatus
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
+from des.assignment import AssignedName
 from des.config import LimitSettings, Settings
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
 from des.errors import NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
+from des.node import NodeHealth, PutResult, ShardStatus
+from des.retrieval import ReadCost
 from des.storage.object_store import Capabilities
 
 DAY_MS = 1_795_392_000_000
@@ -53,7 +55,7 @@ class DoubleUpload:
 class DoubleOpened:
     info: FileInfo
     data: bytes
-    cost: ReadCost = ReadCost(1, 77)
+    cost: ReadCost = field(default_factory=lambda: ReadCost(1, 77))
     blocks_read: int = 0
     ended: bool = False
 

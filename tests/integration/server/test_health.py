@@ -8,13 +8,13 @@ import pytest
 from des_proto.v1.naming_service_pb2 import AssignNameRequest
 from des_proto.v1.naming_service_pb2_grpc import NamingServiceStub
 from des_server.app import SERVICES
-from des_server.store import NodeHealth
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from des.config import LimitSettings, Settings
+from des.node import NodeHealth
 
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING

@@ -1,4 +1,3 @@
-# ruff: noqa: N802  gRPC names the methods
 """A store in memory behind the real protocol, and the command run against it as a process of its own."""
 
 import json

@@ -1,4 +1,3 @@
-# ruff: noqa: PTH208  names as text are what is compared
 import os
 
 import pytest

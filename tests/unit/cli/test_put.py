@@ -1,4 +1,3 @@
-# ruff: noqa: PTH102, PTH118, PTH123, PTH208  paths that are no text
 import hashlib
 import os
 import signal

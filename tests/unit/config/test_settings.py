@@ -33,7 +33,7 @@ def test_flags_beat_the_environment_and_the_environment_beats_the_file(
 
 
 def test_flags_that_are_not_given_change_nothing() -> None:
-    assert load_settings(node_id=None) == load_settings()
+    assert load_settings(node_id=None).model_dump() == load_settings().model_dump()
 
 
 @pytest.mark.parametrize(

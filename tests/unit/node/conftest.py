@@ -23,7 +23,9 @@ class SimulatedWorld:
         self.disk = SimulatedDisk(random.Random(6))
         self.store = MemoryObjectStore()
         self.catalog = MemoryCatalog(self.clock)
-        self.settings: Settings = load_settings(data_dir=data_dir, shard_bits=2, big_file_bytes=1 << 20)
+        self.settings: Settings = load_settings(
+            data_dir=data_dir, shard_bits=2, big_file_bytes=1 << 20, log={"segment_bytes": 4 << 20}
+        )
         self.node: Node
 
     async def start(self) -> Node:

@@ -18,7 +18,7 @@ from des.files import (
 )
 from des.naming import InvalidNameError
 from des.node import Node, PutResult
-from des.node.write_path import (
+from des.node.write_rules import (
     FileTooLargeError,
     NameConflictError,
     UploadChecksumMismatchError,
