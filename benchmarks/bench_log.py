@@ -1,4 +1,4 @@
-"""The ingest log's figures: appends a second by how many wait at once, and the time to recover a log.
+"""The ingest log: files a second, by appenders at once and files a call, and the time of a start.
 
 `python benchmarks/bench_log.py [folder] [--gib 1] [--rounds 5] [--seconds 1]`
 """
@@ -53,8 +53,10 @@ def draft(number: int, data: bytes, crc32c: int) -> FileDraft:
     return FileDraft(name, 20261123, number & 255, len(data), crc32c, FACTS, data)
 
 
-async def appends_per_s(root: Path, *, waiting: int, size: int, seconds: float) -> tuple[float, float]:
-    """Return appends a second with `waiting` appenders, and the median time of one in ms."""
+async def appends_per_s(
+    root: Path, *, waiting: int, batch: int, size: int, seconds: float
+) -> tuple[float, float]:
+    """Return files a second with `waiting` appenders of `batch` files a call, and a call's median in ms."""
     data = os.urandom(size)
     crc32c = google_crc32c.value(data)
     times: list[float] = []
@@ -65,13 +67,16 @@ async def appends_per_s(root: Path, *, waiting: int, size: int, seconds: float) 
 
         async def appender() -> None:
             while (started := time.perf_counter()) < stop:
-                await log.append_file(draft(next(numbers), data, crc32c))
+                if batch == 1:
+                    await log.append_file(draft(next(numbers), data, crc32c))
+                else:
+                    await log.append_files([draft(next(numbers), data, crc32c) for _ in range(batch)])
                 times.append(time.perf_counter() - started)
 
         started = time.perf_counter()
         await asyncio.gather(*(appender() for _ in range(waiting)))
         took_s = time.perf_counter() - started
-    return len(times) / took_s, statistics.median(times) * 1000
+    return len(times) * batch / took_s, statistics.median(times) * 1000
 
 
 async def fill(root: Path, total: int, size: int) -> int:
@@ -95,22 +100,22 @@ def main() -> None:
     args = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="bench-log-", dir=args.folder))
     try:
-        print(f"{'file':>8} {'waiting':>8} {'appends/s':>10} {'MB/s':>7} {'median ms':>10}")
+        print(f"{'file':>8} {'waiting':>8} {'batch':>6} {'files/s':>10} {'MB/s':>7} {'median ms':>10}")
         for size in (4 * KIB, 16 * KIB):
-            for waiting in (1, 64, 256):
+            for waiting, batch in ((1, 1), (64, 1), (256, 1), (4, 256)):
                 rates: list[float] = []
                 medians: list[float] = []
                 for number in range(args.rounds):
                     root = base / f"{size}-{waiting}-{number}"
                     rate, median = asyncio.run(
-                        appends_per_s(root, waiting=waiting, size=size, seconds=args.seconds)
+                        appends_per_s(root, waiting=waiting, batch=batch, size=size, seconds=args.seconds)
                     )
                     rates.append(rate)
                     medians.append(median)
                     shutil.rmtree(root)
                 rate = statistics.median(rates)
                 print(
-                    f"{size // KIB:>5} KiB {waiting:>8} {rate:>10,.0f} {rate * size / 1e6:>7,.0f} "
+                    f"{size // KIB:>5} KiB {waiting:>8} {batch:>6} {rate:>10,.0f} {rate * size / 1e6:>7,.0f} "
                     f"{statistics.median(medians):>10.2f}"
                 )
         if args.gib:

@@ -66,6 +66,11 @@ class ServerProcess:
     def _end(self, how: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(how)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the process to end; its exit code."""
+        assert self.process is not None
         code = self.process.wait(START_S)
         assert self.process.stdout is not None
         self.process.stdout.close()

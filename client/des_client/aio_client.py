@@ -133,7 +133,7 @@ class AsyncDesClient:
         self._channels: list[_Channel] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = itertools.count()
-        self._closed = False
+        self._closing = asyncio.Event()
         self._server_info: ServerInfo | None = None
         self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
 
@@ -156,7 +156,7 @@ class AsyncDesClient:
         """Close the connections; calls under way in other tasks end with an error."""
         if self._loop is not None:
             self._own_loop()
-        self._closed = True
+        self._closing.set()
         for one in self._channels:
             await one.channel.close()
 
@@ -250,7 +250,7 @@ class AsyncDesClient:
             except TimeoutError:
                 if not scope.expired():
                     raise
-                failed = calls.SilentError("upload", plan.built)
+                failed = calls.silent("upload", plan.built)
             except UploadInterrupted as unreadable:
                 raise unreadable from failed
             except DesClientError as error:
@@ -401,7 +401,7 @@ class AsyncDesClient:
                 call.cancel()
                 if not scope.expired():
                     raise
-                error = calls.SilentError("download", download.received)
+                error = calls.silent("download", download.received)
             except DesClientError as failed:
                 call.cancel()
                 error = failed
@@ -506,7 +506,7 @@ class AsyncDesClient:
                 "this AsyncDesClient belongs to another event loop: make one client per loop, "
                 "inside the coroutine that uses it"
             )
-        if not self._closed:
+        if not self._closing.is_set():
             self._channels = [_Channel(one, self._endpoints) for one in self._endpoints.targets]
         self._loop = loop
         return loop
@@ -518,7 +518,7 @@ class AsyncDesClient:
                 await self.server_info(timeout_s=timeout_s)
 
     def _channel(self) -> _Channel:
-        if self._closed:
+        if self._closing.is_set():
             raise ClientClosed("the client is closed")
         channels = self._channels
         return channels[next(self._turn) % len(channels)] if len(channels) > 1 else channels[0]
@@ -550,21 +550,24 @@ class AsyncDesClient:
             timeout_s = ends_at - loop.time()
 
     def _error(self, failed: FailedCall, request_id: str | None) -> DesClientError:
-        if self._closed:
+        if self._closing.is_set():
             return ClientClosed("the client was closed while the call ran")
         return from_call(failed, request_id=request_id)
 
     def _raise_if_closed(self) -> None:
         """Tell a call that `close` ended from a task that somebody cancelled."""
         task = asyncio.current_task()
-        if self._closed and (task is None or not task.cancelling()):
+        if self._closing.is_set() and (task is None or not task.cancelling()):
             raise ClientClosed("the client was closed while the call ran") from None
 
     async def _wait_or_raise(self, attempts: Attempts, error: DesClientError, remaining_s: float) -> None:
         wait_s = attempts.wait_s(error, remaining_s)
         if wait_s is None:
             raise error
-        await asyncio.sleep(wait_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
+                raise ClientClosed("the client was closed while the call ran") from error
 
 
 class _Writer:

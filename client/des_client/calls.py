@@ -66,8 +66,10 @@ def check_size(source: _Sized, content: bytes) -> None:
 class SilentError(DeadlineExceeded):
     """A transfer stood still for too long, or took too long in all."""
 
-    def __init__(self, what: str, done: int) -> None:
-        super().__init__(f"{what} stood at byte {done} when its time was over")
+
+def silent(what: str, done: int) -> SilentError:
+    """Say how far a transfer came that ran out of time."""
+    return SilentError(f"{what} stood at byte {done} when its time was over")
 
 
 def stat_request(name: str) -> file_service_pb2.StatFileRequest:

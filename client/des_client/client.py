@@ -356,7 +356,7 @@ class DesClient:
                 if feed.failure is not None:
                     raise feed.failure from None
                 if watched.expired:
-                    raise calls.SilentError("upload", done) from None
+                    raise calls.silent("upload", done) from None
                 if isinstance(failed, grpc.RpcError):
                     raise self._error(failed, request_id) from failed
                 raise Cancelled("the upload was cancelled") from failed
@@ -479,7 +479,7 @@ class DesClient:
                 if download.complete:
                     return
                 error: DesClientError = (
-                    calls.SilentError("download", download.received)
+                    calls.silent("download", download.received)
                     if watched.expired
                     else self._error(failed, None)
                 )

@@ -150,7 +150,8 @@ def test_retries_stay_within_the_deadline(make_client, double):
     des = make_client(retry=RetryConfig(attempts=10**6, backoff_initial_s=0.02, backoff_max_s=0.02))
     double.fail("StatFile", code="UNAVAILABLE", times=10_000)
     started = time.monotonic()
-    with pytest.raises(Unavailable):
+    # The deadline may also pass in the middle of an attempt.
+    with pytest.raises((Unavailable, DeadlineExceeded)):
         des.stat("x", timeout_s=0.4)
     assert 0.2 < time.monotonic() - started < 1
 
@@ -292,8 +293,6 @@ def test_closing_ends_calls_under_way(make_client, server, method):
 
 def test_closing_ends_a_wait_for_the_next_attempt(make_client, server):
     des = make_client(retry=RetryConfig(backoff_initial_s=20, backoff_max_s=20), timeout_s=1000)
-    if make_client.kind == "aio":
-        pytest.skip("tasks waiting between attempts are cancelled, not woken")
     server.double.fail("StatFile", code="UNAVAILABLE")
     ended = []
 

@@ -7,9 +7,10 @@ from des_client.errors import ChecksumMismatch, DataLoss, Internal, InvalidArgum
 from des_proto.v1 import file_service_pb2, types_pb2
 
 DATA = b"0123456789"
+CRC = google_crc32c.value(DATA)
 
 
-def first(data=b"", start=0, stop=10, total=10, size=10, crc=google_crc32c.value(DATA), chunk_crc=None):
+def first(data=b"", start=0, stop=10, total=10, size=10, crc=CRC, chunk_crc=None):
     answer = chunk(data, chunk_crc)
     answer.file.name = "x"
     answer.file.size_bytes = size

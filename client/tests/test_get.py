@@ -1,7 +1,6 @@
 """Reading files: ranges, checks, resuming, targets."""
 
 import io
-import os
 
 import pytest
 from des_client import (
@@ -260,14 +259,14 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(des, double, tmp_path,
     double.fail("GetFile", **fault)
     with pytest.raises(error):
         des.get_to(name, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["out"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
     assert (tmp_path / "out").read_bytes() == b"old"
 
 
 def test_a_missing_file_leaves_nothing(des, tmp_path):
     with pytest.raises(FileMissing):
         des.get_to("nope", tmp_path / "out")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_target(des, double, tmp_path):

@@ -1,7 +1,7 @@
 """Reads a container in an object store by ranged reads, each byte verified on that read."""
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -46,7 +46,9 @@ PARSE_INLINE_MAX: Final = 1 << 18
 WHOLE_FILE_MAX: Final = BLOCK_SIZE
 """Bytes of a file that is read whole for any range of it: longer ones have block checksums."""
 SOURCES_KEPT: Final = 256
-"""Long and external files whose block checksums are remembered, at most 64 KiB each."""
+"""Long and external files of which is remembered where they lie and how to prove them."""
+BLOCKS_KEPT: Final = 1 << 16
+"""Block checksums in them all together (40 bytes each), beyond those of the last file."""
 
 Read: TypeAlias = Callable[[ByteRange], Coroutine[Any, Any, bytes]]
 ReadResult: TypeAlias = tuple[bytes, Metadata] | CorruptError | UnsupportedContainerError
@@ -109,6 +111,7 @@ class S3DesReader:
         self._tail_size = tail_size
         self._opening = asyncio.Lock()
         self._sources: OrderedDict[IndexEntry, _Source] = OrderedDict()
+        self._blocks_kept = 0
 
     async def open(self) -> None:
         """Learn what is not known yet: at most HEAD, tail and INDEX. Later calls do nothing.
@@ -362,14 +365,36 @@ class S3DesReader:
         if extent.needs_blocks:
             extent = await run_async(learn_blocks(extent), read)
         source = _Source(extent, read)
-        self._sources[entry] = source
-        while len(self._sources) > SOURCES_KEPT:
-            self._sources.popitem(last=False)
+        self._remember(entry, source)
         return source
 
+    def _remember(self, entry: IndexEntry, source: _Source) -> None:
+        known = self._sources.pop(entry, None)
+        if known is not None:
+            self._blocks_kept -= len(known.extent.block_crc32c)
+        self._sources[entry] = source
+        self._blocks_kept += len(source.extent.block_crc32c)
+        while len(self._sources) > SOURCES_KEPT or (
+            self._blocks_kept > BLOCKS_KEPT and len(self._sources) > 1
+        ):
+            _, forgotten = self._sources.popitem(last=False)
+            self._blocks_kept -= len(forgotten.extent.block_crc32c)
+
     async def _stream(self, source: _Source, start: int, stop: int) -> AsyncIterator[bytes]:
-        for piece in pieces(source.extent, start, stop):
-            yield await run_async(read_piece(source.extent, piece), source.read)
+        """Yield verified pieces in order, one being read while the one before is used."""
+        ahead: deque[asyncio.Task[bytes]] = deque()
+        try:
+            for piece in pieces(source.extent, start, stop):
+                plan = read_piece(source.extent, piece)
+                ahead.append(asyncio.create_task(run_async(plan, source.read)))
+                if len(ahead) > 1:
+                    yield await ahead.popleft()
+            while ahead:
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _external_read(self, key: str, extent: Extent) -> Read:
         """Return how to read an external file. Only its checksums, or else its etag, tie it to the entry."""

@@ -354,7 +354,8 @@ class DesWriter:
         """Write a stream and demand that it was what was announced."""
         checksums = Checksums(system.block_size or BLOCK_SIZE)
         for chunk in chunks:
-            data = bytes(chunk)
+            # Not bytes(chunk) alone: of a number that would be so many zeros.
+            data = chunk if isinstance(chunk, bytes) else bytes(memoryview(chunk))
             if checksums.size + len(data) > size:
                 raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
             checksums.update(data)

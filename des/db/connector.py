@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -79,7 +79,7 @@ class DesDbConnector:
         Args:
             url: `sqlite:///path` or `postgresql://user:password@host/database`.
             connections_max: connections open at once.
-            timeout_s: limit of one transaction, its wait for a connection included.
+            timeout_s: limit of one transaction, its waits and repetitions included.
             clock: for the waits between attempts.
 
         Raises:
@@ -95,7 +95,7 @@ class DesDbConnector:
         self._engine = (
             _sqlite_engine(self._url, connections_max, timeout_s)
             if self._is_sqlite
-            else (_postgresql_engine(self._url, connections_max, timeout_s))
+            else _postgresql_engine(self._url, connections_max, timeout_s)
         )
         if self._is_sqlite:
             self._reads = self._engine
@@ -157,28 +157,29 @@ class DesDbConnector:
     async def _attempts(
         self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]
     ) -> T:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                return await self._once(engine, turn, work)
-            except _RolledBackError as error:
-                if attempt == ATTEMPTS_MAX:
-                    raise CatalogUnavailableError(
-                        f"{error}, {attempt} times in a row", backend="catalog"
-                    ) from error
-            ceiling_s = BACKOFF_FIRST_S * (1 << (attempt - 1))
-            await self._clock.sleep(ceiling_s * random.uniform(0.5, 1))  # noqa: S311  spreads retries
-        raise AssertionError("unreachable")
-
-    async def _once(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s), turn, engine.begin() as connection:
-                return await work(connection)
-        except DesError:
-            raise
+            async with asyncio.timeout(self._timeout_s):
+                for attempt in range(ATTEMPTS_MAX):
+                    try:
+                        return await self._once(engine, turn, work)
+                    except _RolledBackError as error:
+                        rolled_back = error
+                    wait_s = BACKOFF_FIRST_S * (1 << attempt) * random.uniform(0.5, 1)  # noqa: S311  no secret
+                    await self._clock.sleep(wait_s)
+                raise CatalogUnavailableError(
+                    f"{rolled_back}, {ATTEMPTS_MAX} times in a row", backend="catalog"
+                ) from rolled_back
         except (TimeoutError, PoolTimeoutError) as error:
             raise CatalogUnavailableError(
                 f"the catalog at {self!r} did not answer within {self._timeout_s} s", backend="catalog"
             ) from error
+
+    async def _once(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+        try:
+            async with turn, engine.begin() as connection:
+                return await work(connection)
+        except (DesError, TimeoutError, PoolTimeoutError):
+            raise
         except Exception as error:
             # While connecting, drivers raise their own errors, not SQLAlchemy's.
             translated = _translate(error, repr(self))
@@ -205,6 +206,8 @@ def _understand(url: str | URL) -> URL:
 def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        # Before 2.0.38 SQLAlchemy opened a connection for every transaction.
+        poolclass=AsyncAdaptedQueuePool,
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=timeout_s,

@@ -14,7 +14,7 @@ _OF_ONE_ANNOUNCEMENT: Final = frozenset({"state", "epoch", "node", "etag", "crea
 class UnknownContainerError(NotFoundError):
     """No container was announced with this id."""
 
-    reason = "INVALID_FIELD"
+    reason = "INTERNAL"
 
 
 class ContainerConflictError(ConflictError):

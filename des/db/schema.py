@@ -36,7 +36,7 @@ metadata = MetaData(
 stores = Table(
     "des_store",
     metadata,
-    Column("singleton", SmallInteger, primary_key=True),
+    Column("singleton", SmallInteger, primary_key=True, autoincrement=False),
     Column("store_id", String(36), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("singleton = 1", name="one_row"),

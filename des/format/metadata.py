@@ -79,12 +79,7 @@ def decode_metadata(data: bytes, entry: IndexEntry) -> Metadata:
     Raises:
         BadMetadataError: not one JSON object, or it contradicts the entry.
     """
-    try:
-        document = _DECODER.decode(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadMetadataError(f"metadata of {entry.name!r} is not JSON in UTF-8: {error}") from error
-    if not isinstance(document, dict):
-        raise BadMetadataError(f"metadata of {entry.name!r} is {document!r}, expected an object")
+    document = _decode_object(data, entry.name)
     size = document.pop("size", None)
     if type(size) is not int or size != entry.data_length:
         raise BadMetadataError(
@@ -103,6 +98,28 @@ def decode_metadata(data: bytes, entry: IndexEntry) -> Metadata:
         except ValueError as error:
             raise BadMetadataError(f"metadata of {entry.name!r}: {error}") from error
     return Metadata(size, document, external_key, system)
+
+
+def decode_size(data: bytes, name: str) -> int:
+    """Return the length of an external file, of which nothing but the metadata is known.
+
+    Raises:
+        BadMetadataError: not one JSON object, or it says no size.
+    """
+    size = _decode_object(data, name).get("size")
+    if type(size) is not int or size < 0:
+        raise BadMetadataError(f"metadata of {name!r} says size {size!r}, expected a number of bytes")
+    return size
+
+
+def _decode_object(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        document = _DECODER.decode(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadMetadataError(f"metadata of {name!r} is not JSON in UTF-8: {error}") from error
+    if not isinstance(document, dict):
+        raise BadMetadataError(f"metadata of {name!r} is {document!r}, expected an object")
+    return document
 
 
 def check_metadata_length(entry: IndexEntry) -> None:

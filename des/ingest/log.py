@@ -215,11 +215,41 @@ class IngestLog:
         try:
             file = await done
         except asyncio.CancelledError:
-            if done.done() and not done.cancelled() and isinstance(done.exception(), LogFullError):
-                self.release_blocks(draft.blocks)  # nobody learnt that they are loose again
+            self._forget([done], [draft])
             raise
         assert isinstance(file, OpenFile)
         return file
+
+    async def append_files(self, drafts: Sequence[FileDraft]) -> list[OpenFile | DesError]:
+        """Append many files at the price of few waits; return for each its file or why it is not kept.
+
+        The errors are those of `append_file`, in the place of the files they befell.
+
+        Raises:
+            ValueError: a draft contradicts itself; nothing was appended.
+            LogFailedError: the log takes no writes; nothing was appended.
+        """
+        loose = set(self._loose)
+        records: list[Draft] = []
+        for draft in drafts:
+            records.append(_file_record(draft, loose))
+            loose.difference_update(draft.blocks)
+        waiting = [self._append(record, draft) for record, draft in zip(records, drafts, strict=True)]
+        self._loose = loose
+        results: list[OpenFile | DesError] = []
+        try:
+            for done in waiting:
+                try:
+                    file = await done
+                except DesError as error:
+                    results.append(error)
+                else:
+                    assert isinstance(file, OpenFile)
+                    results.append(file)
+        except asyncio.CancelledError:
+            self._forget(waiting, drafts)
+            raise
+        return results
 
     async def append_block(self, data: bytes, crc32c: int) -> Extent:
         """Append part of a file, at most `record.DATA_MAX` bytes; return its place when it is synced.
@@ -263,6 +293,12 @@ class IngestLog:
     async def append_stored(self, container_id: str, etag: str) -> None:
         """Record that a container was committed to the catalog."""
         await self._append(record.stored_draft(container_id, etag))
+
+    def _forget(self, waiting: Sequence[asyncio.Future[object]], drafts: Sequence[FileDraft]) -> None:
+        """Nobody waits for these any more: let go of the blocks of those that were refused."""
+        for done, draft in zip(waiting, drafts, strict=True):
+            if not done.cancel() and not done.cancelled() and isinstance(done.exception(), LogFullError):
+                self.release_blocks(draft.blocks)
 
     def _append(self, draft: Draft, file: FileDraft | None = None) -> asyncio.Future[object]:
         if self._failure is not None:

@@ -51,7 +51,7 @@ CRC: Final = Struct("<I")
 _OUTSIDE: Final = Struct("<QII")  # size, crc32c, extents
 _EXTENT: Final = Struct("<QQII")  # segment, offset, length, crc32c
 _FLOOR: Final = Struct("<Q")  # milliseconds since 1970
-_SEALING: Final = Struct("<IIHBQI")  # day, first_shard, span, bits, epoch, seqs
+_SEALING: Final = Struct("<IIIBQI")  # day, first_shard, span, bits, epoch, seqs
 assert HEADER.size == HEADER_SIZE
 
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ class LocalObjectStore:
         path = self._root / key
         sidecar = self._sidecar(key)
         with self.translated(key):
-            incoming.sync()
+            incoming.sync(self._clock.now_ms())
             try:
                 _make_folders(self._root, path.parent)
             except (FileExistsError, NotADirectoryError):
@@ -253,7 +254,7 @@ class LocalObjectStore:
         incoming = Incoming(self._root / _INCOMING)
         try:
             incoming.write(json.dumps({"metadata": dict(metadata)}).encode())
-            incoming.sync()
+            incoming.sync(self._clock.now_ms())
             incoming.path.replace(sidecar)
             _sync_folders(self._root, sidecar.parent)
         finally:
@@ -407,8 +408,14 @@ class Incoming:
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def sync(self) -> None:
-        """Return when all bytes are on the device."""
+    def sync(self, now_ms: int) -> None:
+        """Date the file, and return when all of it is on the device.
+
+        The file system's own date may be the same for milliseconds, and an inode is soon used again: the
+        random part below a millisecond keeps the etag of an object made anew from being the old one's.
+        """
+        dated_ns = now_ms * 1_000_000 + secrets.randbelow(1_000_000)
+        os.utime(self._descriptor, ns=(dated_ns, dated_ns))
         os.fsync(self._descriptor)
 
     def discard(self) -> None:

@@ -4,6 +4,10 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
+from typing import Final
+
+_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+"""Linux has it; elsewhere a thread reads."""
 
 
 class OpenFile:
@@ -51,9 +55,11 @@ class OpenFile:
 
     def read_cached(self, start: int, size: int) -> bytes | None:
         """Return `size` bytes when memory holds them all, else None; never waits for the device."""
+        if not _NOWAIT:
+            return None
         buffer = bytearray(size)
         try:
-            taken = os.preadv(self.descriptor, [buffer], start, os.RWF_NOWAIT)
+            taken = os.preadv(self.descriptor, [buffer], start, _NOWAIT)
         except OSError:
             # EAGAIN: not in memory. EOPNOTSUPP: a file system without this. Either way a thread reads.
             return None

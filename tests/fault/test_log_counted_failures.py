@@ -45,10 +45,12 @@ async def scenario(disk: SimulatedDisk, outcome: Outcome) -> None:
             with contextlib.suppress(DesError):
                 await log.reclaim()
         finally:
-            if epoch == 1:
+            if epoch == 1 and not disk.off:
                 disk.restart()  # killed: the second start finds an unfinished tail
             with contextlib.suppress(PowerCut):
                 await log.close()
+        if disk.off:
+            raise PowerCut
 
 
 async def check(disk: SimulatedDisk, outcome: Outcome) -> None:
@@ -88,8 +90,8 @@ async def test_any_failing_call_costs_no_acknowledged_file(code, forever, loss):
 
 @pytest.mark.parametrize("loss", [Loss.NONE, Loss.ALL, Loss.SUBSET])
 async def test_a_power_cut_at_any_call_and_at_any_call_of_the_next_start_loses_nothing(loss):
-    for number in range(1, CALLS_MAX, 3):
-        for second in range(1, 30, 4):
+    for number in range(1, CALLS_MAX, 2):
+        for second in range(1, 31, 3):
             disk = SimulatedDisk(Random(number * 100 + second))
             disk.cut_at = number
             outcome = Outcome()

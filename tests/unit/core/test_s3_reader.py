@@ -3,11 +3,12 @@
 import asyncio
 import io
 import os
+from contextlib import aclosing
 
 import google_crc32c
 import pytest
 
-from des.core import ContainerIndex, DesReader, DesWriter, S3DesReader
+from des.core import ContainerIndex, DesReader, DesWriter, S3DesReader, s3_reader
 from des.core.file_view import FileNotInContainerError, RangeOutsideFileError
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums
@@ -201,6 +202,32 @@ async def test_a_stream_comes_in_bounded_pieces(name):
     assert b"".join([part async for part in reader.stream_entry(entry)]) == content
 
 
+async def test_a_stream_left_early_stops_reading():
+    store, *_ = await store_with(fill_long)
+    reader = S3DesReader(store, KEY)
+    entry = await reader.find("blocks")
+    async with aclosing(reader.stream_entry(entry)) as stream:
+        assert await anext(stream) == LONG[: 4 * MIB]
+    store.taken()
+    await asyncio.sleep(0)
+    assert store.taken() == []
+
+
+async def test_block_checksums_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr(s3_reader, "BLOCKS_KEPT", 15)
+    store, *_ = await store_with(fill_long)
+    reader = S3DesReader(store, KEY)
+    for _ in range(2):
+        for one in ("blocks", "whole"):
+            assert await reader.get_range(one, MIB, 10) == LONG[MIB : MIB + 10]
+    assert len(reader._sources) == 2
+    monkeypatch.setattr(s3_reader, "BLOCKS_KEPT", 1)
+    reader = S3DesReader(store, KEY)
+    for one in ("blocks", "whole"):
+        await reader.get_range(one, MIB, 10)
+    assert [entry.name for entry in reader._sources] == ["whole"]
+
+
 @pytest.mark.parametrize("name", ["blocks", "whole"])
 async def test_no_damaged_byte_of_a_long_file_is_handed_out(name):
     store, writer, *_ = await store_with(fill_long)
@@ -217,8 +244,8 @@ async def test_no_damaged_byte_of_a_long_file_is_handed_out(name):
     handed_out = []
 
     async def stream():
-        async for part in reader.stream_entry(entry):
-            handed_out.append(part)
+        handed_out.extend([part async for part in reader.stream_entry(entry, 0, 4 * MIB)])
+        await anext(reader.stream_entry(entry, 4 * MIB))
 
     with pytest.raises(CorruptContainerError):
         await stream()

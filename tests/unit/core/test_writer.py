@@ -325,6 +325,15 @@ def test_every_kind_of_bytes_is_taken(path):
         assert {reader.get_file(stored.name) for stored in reader} == {b"one"}
 
 
+@pytest.mark.parametrize("chunks", [[5], ["text"], [None]])
+def test_a_stream_of_other_things_is_refused(chunks):
+    writer = DesWriter(io.BytesIO(), layout="v1")
+    with pytest.raises(TypeError):
+        writer.add_file("a", chunks, size=5)
+    with pytest.raises(WriterFailedError):
+        writer.finish()
+
+
 def test_a_long_stream_is_not_held_in_memory(path):
     chunk = bytes(1 << 20)
     total = Checksums()

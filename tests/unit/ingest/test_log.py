@@ -53,6 +53,31 @@ async def test_appends_that_wait_together_share_one_sync(disk):
     await log.close()
 
 
+async def test_many_files_are_appended_in_one_call(disk):
+    log, _ = await open_log(disk, 1)
+    drafts = [draft(f"f{n}", b"x" * (n * 20)) for n in range(30)]
+    files = await log.append_files(drafts)
+    assert [each.name for each in files] == [each.name for each in drafts]
+    assert await log.append_files([]) == []
+    with pytest.raises(ValueError, match="checksum"):
+        await log.append_files([draft("good", b"1"), FileDraft("bad", DAY, 1, 1, 5, b"", b"x")])
+    disk.capacity = 0
+    results = await log.append_files([draft(f"g{n}", b"x" * 200) for n in range(8)])
+    assert isinstance(results[-1], LogFullError)
+    disk.capacity = 1 << 20
+    task = asyncio.ensure_future(log.append_files([draft("kept-1", b"1"), draft("kept-2", b"2")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await log.close()
+    log, recovered = await open_log(disk, 2)
+    names = [each.name for each in recovered.files]
+    assert names[:30] == [each.name for each in drafts]
+    assert names[-2:] == ["kept-1", "kept-2"]
+    assert "good" not in names
+    await log.close()
+
+
 async def test_sequence_numbers_go_on_after_a_restart(disk):
     log, _ = await open_log(disk, 1)
     first = await log.append_file(draft("a", b"1"))

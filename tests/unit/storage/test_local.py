@@ -186,6 +186,15 @@ async def test_an_object_without_metadata_file_has_none(store, root):
     assert (info.size, info.metadata) == (5, {})
 
 
+async def test_an_object_made_anew_has_another_etag(store):
+    """Even when the file system gives it the same inode within one tick of its clock."""
+    etags = set()
+    for _ in range(20):
+        etags.add((await put(store, KEY, b"same size")).etag)
+        await store.delete(KEY)
+    assert len(etags) == 20
+
+
 async def test_two_stores_over_one_root_agree(store, root):
     other = LocalObjectStore(root)
     await put(store, KEY, b"one")

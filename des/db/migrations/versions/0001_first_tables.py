@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "des_store",
-        sa.Column("singleton", sa.SmallInteger, nullable=False),
+        sa.Column("singleton", sa.SmallInteger, autoincrement=False, nullable=False),
         sa.Column("store_id", sa.String(36), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.CheckConstraint("singleton = 1", name=op.f("ck_des_store_one_row")),
