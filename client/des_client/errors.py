@@ -302,9 +302,7 @@ def from_call(failed: FailedCall, *, request_id: str | None = None) -> DesClient
         request_id: id that this client gave the request, used when the server names none.
     """
     # Not dict(...): grpc.aio's trailers look like a mapping, and in older versions are none.
-    trailers: dict[str, str | bytes] = {}
-    for key, value in failed.trailing_metadata() or ():
-        trailers[key] = value
+    trailers = {key: value for key, value in failed.trailing_metadata() or ()}  # noqa: C416  see above
     details = trailers.get(_DETAILS_KEY)
     if isinstance(details, bytes):
         try:
