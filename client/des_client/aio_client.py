@@ -285,7 +285,9 @@ class AsyncDesClient:
                     if message.finish:
                         break
                     message = await anext(messages)
-                await call.done_writing()
+                # A connection that broke raises an error of gRPC's own here; the call knows which status.
+                with contextlib.suppress(Exception):
+                    await call.done_writing()
             return await call
         except aio.AioRpcError as failed:
             raise self._error(await outcome.of(failed), request_id) from failed

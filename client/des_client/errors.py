@@ -30,8 +30,8 @@ _TRANSPORT_TEXTS: Final = (
     # A write that grpc.aio could not make because the call had ended.
     "Internal error from Core",
 )
-"""Words of gRPC's C core about a lost connection; some versions file it under INTERNAL, UNKNOWN or
-CANCELLED instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
+"""Words of gRPC's C core about a lost connection; some versions file it under INTERNAL or UNKNOWN
+instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
 
 
 class StatusCode(StrEnum):
@@ -224,7 +224,7 @@ class PermissionDenied(DesClientError, PermissionError):
 
 
 class Cancelled(DesClientError):
-    """The call was cancelled by somebody else: the server, or `close()` from another thread."""
+    """The call was cancelled in this process, and not by `close()`."""
 
     default_code = StatusCode.CANCELLED
 
@@ -248,7 +248,8 @@ class WrongLoop(DesClientError, RuntimeError):
 
 
 BY_CODE: Final[Mapping[StatusCode, type[DesClientError]]] = {
-    StatusCode.CANCELLED: Cancelled,
+    # Not by us, that is told apart before: a stopping server cancels the calls that outlive its grace.
+    StatusCode.CANCELLED: Unavailable,
     StatusCode.UNKNOWN: Internal,
     StatusCode.INVALID_ARGUMENT: InvalidArgument,
     StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -333,7 +334,10 @@ def _build(
             detail.Unpack(retry)
             retry_after_s = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
     kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
-    if not reason and kind in {Internal, Cancelled} and any(text in message for text in _TRANSPORT_TEXTS):
+    if not reason and kind is Internal and any(text in message for text in _TRANSPORT_TEXTS):
+        kind = Unavailable
+    elif not reason and kind is Cancelled:
+        # Not by us: a server that stops cancels the calls that outlive its grace.
         kind = Unavailable
     return kind(
         message or code.value,

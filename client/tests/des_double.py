@@ -1,4 +1,3 @@
-# ruff: noqa: N802  gRPC gives servicer methods the names of the calls
 """A small DES over real sockets, in memory, with faults on order: what the client's tests talk to.
 
 It keeps the promises of the protos that a client can see (write-once names, request ids, ranges,
@@ -74,7 +73,7 @@ class StoredFile:
     content: bytes
 
 
-class Refused(Exception):  # noqa: N818  it says what happened, it is no defect
+class Refused(Exception):
     """A call that the double answers with an error."""
 
     def __init__(self, code, reason, message, *, retry_after_s=None, **metadata):

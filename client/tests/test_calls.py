@@ -319,7 +319,7 @@ def test_many_threads_share_a_client(make_client, double):
             data = bytes([number]) * (number * 100_000)
             for _ in range(5):
                 assert des.get(des.put(data).file.name) == data
-        except BaseException as failed:  # noqa: BLE001  reported by the assertion below
+        except BaseException as failed:
             failures.append(failed)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]

@@ -88,7 +88,7 @@ def test_every_code_has_a_kind():
 
 
 def test_every_reason_of_the_protocol_is_known_here():
-    reasons = {one.removeprefix("ERROR_REASON_") for one in errors_pb2.ErrorReason.keys()}  # noqa: SIM118
+    reasons = {one.removeprefix("ERROR_REASON_") for one in errors_pb2.ErrorReason.keys()}
     assert reasons - {"UNSPECIFIED"} == set(CODE_OF_REASON)
     assert set(BY_REASON) <= reasons
 

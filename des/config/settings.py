@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     """SQLAlchemy URL; empty for `catalog.sqlite` in the data folder."""
     layout: Literal["framed", "v1"] = "framed"
     """Container layout (docs/format.md)."""
-    big_file_bytes: Annotated[ByteSize, Field(ge=MIB, le=GIB)] = ByteSize(16 * MIB)
+    big_file_bytes: Annotated[ByteSize, Field(ge=MIB, le=64 * MIB)] = ByteSize(16 * MIB)
     """A longer file lies outside its container, under `_bigFiles/`."""
     index_cache_bytes: Bytes = ByteSize(256 * MIB)
     """Memory for the indexes of sealed containers."""

@@ -1,1 +1,1 @@
-"""DES."""
+"""The container format, as pure code: bytes in, values out, no I/O (docs/format.md)."""

@@ -1,1 +1,6 @@
-"""DES."""
+"""A node: log, packer and retrieval put together over one set of settings."""
+
+from des.node.node import Node, NodeHealth, ShardStatus
+from des.node.write_path import PutResult, Upload
+
+__all__ = ["Node", "NodeHealth", "PutResult", "ShardStatus", "Upload"]

@@ -1,0 +1,97 @@
+"""The way to the server: opening a client, and saying what its errors mean to a user."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from des_client import (
+    AsyncDesClient,
+    ChecksumMismatch,
+    DataLoss,
+    DeadlineExceeded,
+    DesClient,
+    DesClientError,
+    FileMissing,
+    NameConflict,
+    RetryConfig,
+    Unavailable,
+    UploadInterrupted,
+)
+
+from des.cli import options
+from des.cli.exits import Exit, Failure
+
+EXITS: Final[tuple[tuple[type[DesClientError], Exit], ...]] = (
+    (FileMissing, Exit.NOT_FOUND),
+    (NameConflict, Exit.CONFLICT),
+    (ChecksumMismatch, Exit.CORRUPT),
+    (DataLoss, Exit.CORRUPT),
+    (DeadlineExceeded, Exit.DEADLINE),
+    (Unavailable, Exit.UNAVAILABLE),
+    (UploadInterrupted, Exit.UNAVAILABLE),
+)
+"""The first row that fits decides; every other error is FAILED."""
+
+FIRST_CONTACT_S: Final = 3.0
+"""How long the first call of a bulk verb may take: a wrong address should not look like a slow server."""
+CALL_S_MIN: Final = 5.0
+"""Least time for a call: little patience with a dead server is not haste with a busy one."""
+PATIENT_BACKOFF_S: Final = 2.0
+PATIENT_ATTEMPTS: Final = 1_000_000
+"""Time, not this number, ends the attempts."""
+
+
+def failure(error: DesClientError) -> Failure:
+    """Translate an error of the client."""
+    code = next((code for kind, code in EXITS if isinstance(error, kind)), Exit.FAILED)
+    return Failure(str(error), code=code, reason=error.reason or error.code.name)
+
+
+def unreachable(address: str, error: DesClientError) -> Failure:
+    """Translate the failure of the first call, where a wrong address is the likely cause."""
+    # gRPC tells the whole way to the cause; the cause stands last.
+    cause = str(error).rsplit("Failed to connect to remote host: ", maxsplit=1)[-1]
+    return Failure(
+        f"no DES server answers at {address} ({cause}); start one with `des serve`, or name another with"
+        " --address or DES_ADDRESS",
+        code=Exit.UNAVAILABLE,
+        reason=error.reason or error.code.name,
+    )
+
+
+@contextmanager
+def connected(address: str, *, timeout_s: float, retry: bool = True) -> Iterator[DesClient]:
+    """Open a client; whatever it raises in the block leaves it as a Failure.
+
+    Raises:
+        Failure: always in place of a `DesClientError`.
+    """
+    try:
+        with DesClient(address, timeout_s=timeout_s, retry=RetryConfig() if retry else None) as client:
+            yield client
+    except Unavailable as error:
+        raise unreachable(address, error) from None
+    except DesClientError as error:
+        raise failure(error) from None
+
+
+@asynccontextmanager
+async def connected_async(address: str, *, patience_s: float) -> AsyncIterator[AsyncDesClient]:
+    """Open an asynchronous client that has reached the server once.
+
+    From then on every call outlasts a server that is away for `patience_s`; with 0, none is repeated.
+
+    Raises:
+        Failure: always in place of a `DesClientError`.
+    """
+    retry = RetryConfig(attempts=PATIENT_ATTEMPTS, backoff_max_s=PATIENT_BACKOFF_S) if patience_s else None
+    timeout_s = max(patience_s, CALL_S_MIN) if patience_s else options.DEFAULT_TIMEOUT_S
+    try:
+        async with AsyncDesClient(address, timeout_s=timeout_s, retry=retry) as client:
+            try:
+                await client.server_info(timeout_s=FIRST_CONTACT_S)
+            except (Unavailable, DeadlineExceeded) as error:
+                raise unreachable(address, error) from None
+            yield client
+    except DesClientError as error:
+        raise failure(error) from None

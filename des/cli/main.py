@@ -1,0 +1,117 @@
+"""The root command: verbs are imported when they are used, so that `des --help` is quick."""
+
+import os
+import sys
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from des import __version__
+from des.cli.exits import Exit, Failure
+
+VERBS: Final = {
+    "serve": "Run a server on this machine.",
+    "put": "Store files, folders or stdin.",
+    "get": "Fetch files by name, or a whole manifest into a folder.",
+    "cat": "Write a file's bytes to stdout.",
+    "stat": "Show what is known about files.",
+    "assign": "Reserve names without storing anything yet.",
+    "shards": "Show what each shard holds.",
+    "seal": "Move a shard's open files into a container now.",
+    "config": "Show or check the settings.",
+    "version": "Show the versions of this command and of the server.",
+}
+"""Verb -> what it does, in one line. Each is the module `des.cli.<verb>` with a Typer `app`."""
+
+EXIT_CODES: Final = """\
+Exit codes: 0 done; 1 some or all items failed; 2 usage or configuration; 3 server unreachable
+or unavailable; 4 not found; 5 name taken by other content; 6 data corrupt; 7 deadline passed;
+130 interrupted.
+"""
+
+
+class Verbs(TyperGroup):
+    """The root group: a verb's module is loaded when the verb is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  Click's interface
+        """Return the verbs, most used first."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  Click's interface
+        """Load one verb."""
+        if cmd_name not in VERBS:
+            return None
+        return typer.main.get_command(import_module(f"des.cli.{cmd_name}").app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Click's interface
+        """List the verbs without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; the one place where an outcome becomes an exit code."""
+        try:
+            outcome = super().invoke(ctx)
+            sys.stdout.flush()
+        except Failure as failure:
+            print(f"des: {failure}", file=sys.stderr)  # noqa: T201  a command prints
+            raise typer.Exit(failure.code) from None
+        except KeyboardInterrupt:
+            print("des: interrupted", file=sys.stderr)  # noqa: T201  a command prints
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more at exit; there is nobody to tell about it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(Exit.BROKEN_PIPE) from None
+        return outcome
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  Typer's callback interface
+    if asked:
+        typer.echo(f"des {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Server to talk to; the verbs take it too.", show_default=False
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001  acts in its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Store millions to billions of small files, and read any of them back.
+
+    Start with `des serve`, then `des put FILE` and `des get NAME`. Each verb explains itself:
+    `des put --help`. The server is 127.0.0.1:7420 unless --address or DES_ADDRESS says otherwise.
+    """
+    del address  # The verbs' own option looks here (des.cli.options).
+
+
+def main() -> None:
+    """Run the command `des`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name that the terminal's encoding lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    # gRPC's core would write its own lines between ours; what matters comes back as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    app(prog_name="des")

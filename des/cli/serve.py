@@ -1,0 +1,44 @@
+"""`des serve`: a server on this machine."""
+
+from typing import Annotated
+
+import typer
+from des_server.__main__ import run
+
+from des.cli import settings
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def serve(
+    *,
+    config: settings.Config = None,
+    data_dir: settings.DataDir = None,
+    listen: settings.Listen = None,
+    http_listen: settings.HttpListen = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    sets: settings.Set = None,
+    allow_exposed: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-allow-plaintext-non-loopback",
+            help="Listen beyond this machine without TLS and authentication.",
+        ),
+    ] = False,
+) -> None:
+    """Run a store until SIGTERM or Ctrl-C: SQLite and a local folder, on loopback, unless set otherwise.
+
+    `des config show` prints every setting and takes the same options.
+    """
+    given = settings.flags(
+        sets,
+        data_dir=data_dir,
+        listen=listen,
+        http_listen=http_listen,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    if code := run(settings.load(config, given), allow_exposed=allow_exposed):
+        raise typer.Exit(code)

@@ -1,0 +1,216 @@
+"""The settings as the command line sees them: where each value came from, and what is wrong with it."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+import typer
+import yaml
+from pydantic import BaseModel, ByteSize, ValidationError
+
+from des.cli.exits import Exit, Failure
+from des.config import Settings, load_settings
+
+PREFIX: Final = "DES_"
+OURS: Final = frozenset({"DES_CONFIG", "DES_ADDRESS"})
+"""Variables of the command line itself."""
+HIDDEN: Final = "***"
+_PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.*)@")
+_SECRET_QUERY: Final = re.compile(
+    r"([?&][^=&]*(?:password|passwd|pwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE
+)
+_UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", envvar="DES_CONFIG", help="YAML file of settings.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for log, catalog, objects.")
+]
+Listen = Annotated[
+    str | None, typer.Option("--listen", metavar="HOST:PORT", help="Address of the gRPC service.")
+]
+HttpListen = Annotated[
+    str | None,
+    typer.Option("--http-listen", metavar="HOST:PORT", help="Address of health and metrics; '' for none."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as seal.age_s=60; may be repeated."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line says about settings."""
+
+    values: Mapping[str, Any]
+    """As `load_settings` takes them."""
+    options: Mapping[str, str]
+    """Dotted key -> the option that gave it."""
+
+
+def flags(sets: Sequence[str] | None, **named: Path | str | None) -> Flags:
+    """Collect the settings given as options: `--set`, and those that have an option of their own."""
+    values: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    for one in sets or ():
+        key, equals, wanted = one.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"found {one!r}, expected KEY=VALUE", param_hint="--set")
+        *groups, last = key.split(".")
+        inner = values
+        for group in groups:
+            inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise typer.BadParameter(f"{key!r} is below a setting that has a value", param_hint="--set")
+        inner[last] = wanted
+        given[key] = "--set"
+    for key, value in named.items():
+        if value is not None:
+            values[key] = value
+            given[key] = "--" + key.replace("_", "-")
+    return Flags(values, given)
+
+
+def load(config: Path | None, given: Flags) -> Settings:
+    """Load the settings.
+
+    Raises:
+        Failure: with one line per mistake: the key, where it came from, what was found, what was expected.
+    """
+    _read(config)
+    try:
+        return load_settings(config, **given.values)
+    except ValidationError as error:
+        mistakes = [_explain(one, config, given) for one in error.errors(include_url=False)]
+    except ValueError as error:
+        mistakes = [f"{error}; a group in one variable is JSON, one member of it is DES_<GROUP>__<NAME>"]
+    raise Failure("wrong settings\n" + "\n".join(f"  {one}" for one in mistakes), code=Exit.USAGE) from None
+
+
+def _read(config: Path | None) -> Mapping[str, Any]:
+    """Read the file as a mapping."""
+    if config is None:
+        return MappingProxyType({})
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Failure(f"configuration file {config}: {error.strerror}", code=Exit.USAGE) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise Failure(f"configuration file {config} is not YAML: {where}", code=Exit.USAGE) from None
+    if content is None:
+        return MappingProxyType({})
+    if not isinstance(content, dict):
+        raise Failure(
+            f"configuration file {config} holds a {type(content).__name__}, expected `key: value` lines",
+            code=Exit.USAGE,
+        )
+    return content
+
+
+def _explain(error: Any, config: Path | None, given: Flags) -> str:
+    path = tuple(str(part) for part in error["loc"])
+    key = ".".join(path)
+    source = origin(key, config, given)
+    if error["type"] == "extra_forbidden":
+        known = list(known_keys(Settings))
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; `des config show` lists the known ones"
+        return f"{key}: unknown setting, from {source}{hint}"
+    if error["type"].startswith("byte_size"):
+        return (
+            f"{key}: found {hide(error['input'])!r} from {source}, expected a size such as 1048576 or 64MiB"
+        )
+    expected = error["msg"][:1].lower() + error["msg"][1:]
+    expected = expected.replace("input should be", "expected", 1)
+    return f"{key}: found {hide(error['input'])!r} from {source}, {expected}"
+
+
+def origin(key: str, config: Path | None, given: Flags) -> str:
+    """Say where the value of a dotted key comes from; the strongest source that has it."""
+    if key in given.options:
+        return given.options[key]
+    variables = {name.upper(): name for name in os.environ}
+    parts = key.split(".")
+    for depth in range(len(parts), 0, -1):
+        variable = PREFIX + "__".join(parts[:depth]).upper()
+        if variable in variables:
+            return f"variable {variables[variable]}"
+    inner: Any = _read(config)
+    for part in parts:
+        if not isinstance(inner, Mapping) or part not in inner:
+            return "default"
+        inner = inner[part]
+    return f"file {config}"
+
+
+def unknown_variables() -> list[str]:
+    """Return the `DES_` variables that mean nothing; a group's wrong member is an error already."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in OURS
+        and name.upper().split("__", 1)[0] not in known
+    )
+
+
+def known_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Yield the dotted key of every setting there is."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def walk(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting as (dotted key, value)."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from walk(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def hide(value: Any) -> Any:
+    """Blot out passwords in a URL; rather too much than too little.
+
+    >>> hide("postgresql+asyncpg://des:p@ss/w@db:5432/des?sslpassword=x&a=b")
+    'postgresql+asyncpg://des:***@db:5432/des?sslpassword=***&a=b'
+    """
+    if not isinstance(value, str):
+        return value
+    return _SECRET_QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", value))
+
+
+def plain(value: Any) -> Any:
+    """Return a setting as a plain JSON value, without secrets."""
+    if isinstance(value, ByteSize):
+        return int(value)
+    if isinstance(value, Path):
+        return str(value)
+    return hide(value)
+
+
+def readable(value: Any) -> str:
+    """Return a setting as YAML for people; feeding it back gives the same value.
+
+    >>> readable(ByteSize(1 << 28)), readable(ByteSize(1000)), readable(""), readable(None)
+    ('256MiB', '1000', "''", 'null')
+    """
+    if isinstance(value, ByteSize):
+        for unit, size in _UNITS:
+            if value and value % size == 0:
+                return f"{value // size}{unit}"
+    line: str = yaml.safe_dump(plain(value), default_flow_style=True, width=1 << 20, allow_unicode=True)
+    return line.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,43 @@
+"""Joins the ranges of many files into few requests, and cuts the files out again."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+from des.format.byte_range import ByteRange
+
+
+def join_ranges(ranges: Iterable[ByteRange], *, gap: int, size_max: int) -> list[ByteRange]:
+    """Return sorted ranges that cover `ranges`; each of them lies whole in one of the result.
+
+    Neighbours at most `gap` bytes apart are joined, as long as the result has at most `size_max` bytes.
+
+    >>> join_ranges([ByteRange(90, 95), ByteRange(0, 10), ByteRange(12, 20)], gap=4, size_max=100)
+    [ByteRange(start=0, stop=20), ByteRange(start=90, stop=95)]
+    """
+    joined: list[ByteRange] = []
+    for wanted in sorted(ranges, key=lambda wanted: (wanted.start, -wanted.stop)):
+        last = joined[-1] if joined else None
+        if last is not None and wanted.stop <= last.stop:
+            continue
+        if last is not None and wanted.start - last.stop <= gap and wanted.stop - last.start <= size_max:
+            joined[-1] = ByteRange(last.start, wanted.stop)
+        else:
+            joined.append(wanted)
+    return joined
+
+
+class FetchedRanges:
+    """Bytes of joined ranges, out of which a plan's smaller ranges are served."""
+
+    def __init__(self, joined: Sequence[ByteRange], fetched: Mapping[ByteRange, bytes | Exception]) -> None:
+        self._joined = joined
+        self._starts = [group.start for group in joined]
+        self._fetched = fetched
+
+    def read(self, wanted: ByteRange) -> bytes:
+        """Return the bytes of a range that lies whole in a joined one; raise what its request raised."""
+        group = self._joined[bisect_right(self._starts, wanted.start) - 1]
+        data = self._fetched[group]
+        if isinstance(data, Exception):
+            raise data
+        return data[wanted.start - group.start : wanted.stop - group.start]

@@ -1,0 +1,156 @@
+"""Where a writer's bytes go: a stream of the caller's, or a path that appears whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Final, Protocol
+
+from des.errors import AlreadyExistsError
+
+BUFFER_SIZE: Final = 1 << 20
+"""Bytes gathered before they are hashed and written: small files cost no system call each."""
+
+
+class ContainerExistsError(AlreadyExistsError):
+    """The path to write a container to is taken."""
+
+
+class ByteStream(Protocol):
+    """What a container can be written to: any binary file open for writing, or its like."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        """Append some of `data` and return how many bytes; None when nothing can be taken now."""
+        ...
+
+    def flush(self) -> object:
+        """Hand on what is held back."""
+        ...
+
+
+class Sink(Protocol):
+    """Takes a container front to back."""
+
+    size: int
+    """Bytes taken so far."""
+
+    def write(self, *parts: bytes) -> None:
+        """Append `parts`; they may wait in memory until `commit`."""
+        ...
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all bytes taken, in hexadecimal."""
+        ...
+
+    def commit(self) -> None:
+        """Hand over what waits, and make the container appear where it is a path."""
+        ...
+
+    def discard(self) -> None:
+        """Forget the container; remove what was made. Safe twice."""
+        ...
+
+
+class StreamSink:
+    """Appends to a stream that the caller opened, and will sync and close."""
+
+    def __init__(self, stream: ByteStream, *, digest: bool) -> None:
+        self.size = 0
+        self._stream = stream
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self._digest = hashlib.sha256() if digest else None
+
+    def write(self, *parts: bytes) -> None:
+        """Append `parts`; small ones wait for each other."""
+        size = sum(map(len, parts))
+        self._waiting += parts
+        self._waiting_size += size
+        self.size += size
+        if self._waiting_size >= BUFFER_SIZE:
+            self._flush()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all bytes taken, in hexadecimal.
+
+        Raises:
+            ValueError: made with `digest=False`.
+        """
+        if self._digest is None:
+            raise ValueError("the writer was told not to compute a digest")
+        digest = self._digest.copy()
+        for data in self._waiting:
+            digest.update(data)
+        return digest.hexdigest()
+
+    def commit(self) -> None:
+        """Hand the stream everything; syncing it is the caller's."""
+        self._flush()
+        self._stream.flush()
+
+    def discard(self) -> None:
+        """Drop what waits. What the stream has already is a container without a footer."""
+        self._waiting.clear()
+        self._waiting_size = 0
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._waiting_size = self._waiting, [], 0
+        if max(map(len, waiting), default=0) < BUFFER_SIZE:
+            waiting = [b"".join(waiting)]
+        for data in waiting:
+            self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        if self._digest is not None:
+            self._digest.update(data)
+        view = memoryview(data)
+        while view:
+            # A raw stream may take less than it is given, and None when it would block.
+            taken = self._stream.write(view)
+            if not taken:
+                raise BlockingIOError(f"stream took {taken!r} of {len(view)} bytes")
+            view = view[taken:]
+
+
+class FileSink(StreamSink):
+    """Writes beside the path, and gives the file its name once it is whole and on the device."""
+
+    def __init__(self, path: Path, *, digest: bool, replace_existing: bool) -> None:
+        if not replace_existing and path.exists():
+            raise ContainerExistsError(f"{str(path)!r} exists")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._temporary = Path(temporary)
+        self._path = path
+        self._replace_existing = replace_existing
+        super().__init__(self._file, digest=digest)
+
+    def commit(self) -> None:
+        """Make the container durable, then visible, then its name durable.
+
+        Raises:
+            ContainerExistsError: the path was taken meanwhile.
+        """
+        super().commit()
+        os.fsync(self._file.fileno())
+        if self._replace_existing:
+            self._temporary.replace(self._path)
+        else:
+            try:
+                # Unlike rename, link never replaces.
+                self._path.hardlink_to(self._temporary)
+            except FileExistsError:
+                raise ContainerExistsError(f"{str(self._path)!r} exists") from None
+            self._temporary.unlink()
+        self._file.close()
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Remove the unfinished file."""
+        super().discard()
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,421 @@
+"""Writes one container, front to back, in one pass (docs/format.md, section 9)."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from struct import Struct
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
+
+import google_crc32c
+
+from des.core.container_index import ContainerIndex
+from des.core.sink import ByteStream, FileSink, Sink, StreamSink
+from des.errors import ConflictError, CorruptError
+from des.files import BLOCK_SIZE
+from des.format.checksums import Checksums, block_checksums
+from des.format.errors import InvalidEntryError
+from des.format.footer import INDEX_LENGTH_MAX, Footer
+from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header
+from des.format.header import HEADER, HEADER_SIZE
+from des.format.index import FIXED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
+from des.format.layout import Layout
+from des.format.metadata import Metadata
+from des.format.system_metadata import SystemMetadata
+
+_NO_SYSTEM: Final = SystemMetadata()
+_NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
+_DAY: Final = re.compile(r"[0-9]{8}")
+_U64: Final = Struct("<Q")
+_META_OFFSET_PLACE: Final = 16
+"""Where meta_offset stands in the fixed part of an INDEX entry."""
+
+
+class WriterFailedError(ConflictError):
+    """An earlier call failed half-way, or the writer is finished: this container takes nothing more."""
+
+    reason = "INTERNAL"
+
+
+class DuplicateNameError(InvalidEntryError):
+    """The container has a file of this name."""
+
+
+class FileTooLargeError(InvalidEntryError):
+    """The file does not fit a framed container; it belongs outside."""
+
+    reason = "FILE_TOO_LARGE"
+
+
+class SourceMismatchError(CorruptError):
+    """The bytes given to the writer are not those announced."""
+
+
+class DesWriter:
+    """Appends files to a new container and seals it with INDEX and FOOTER.
+
+    Only appends, never seeks. A refusal (a bad name, a doubled one, metadata that cannot be written)
+    leaves the writer usable; after an error in the midst of writing every call raises. Leaving a
+    `with` block by an exception leaves no container.
+    """
+
+    def __init__(
+        self,
+        target: str | Path | ByteStream,
+        *,
+        layout: Layout | str = Layout.FRAMED,
+        day: str | None = None,
+        digest: bool = True,
+        replace_existing: bool = False,
+    ) -> None:
+        """Start a container.
+
+        Args:
+            target: a path, which appears when `finish` returns, whole and durable; or a stream, which
+                stays the caller's to sync and close.
+            layout: how files stand in the container.
+            day: UTC day, YYYYMMDD, that every name must carry; None to accept any name.
+            digest: whether to compute `sha256`.
+            replace_existing: whether a file at the path may be replaced.
+
+        Raises:
+            ContainerExistsError: the path is taken.
+        """
+        self.layout: Final = Layout(layout)
+        if day is not None and not _DAY.fullmatch(day):
+            raise ValueError(f"day is {day!r}, expected YYYYMMDD")
+        self._day_mark: Final = "" if day is None else f"_{day}_"
+        self._framed: Final = self.layout is Layout.FRAMED
+        self._names: set[str] = set()
+        self._index = bytearray()
+        self._meta = bytearray()
+        """META of a v1 container, which stands behind all of DATA."""
+        self._meta_offset_places: list[int] = []
+        """Where INDEX waits for META's start to be known; v1 only."""
+        self._sealed_index: ContainerIndex | None = None
+        self._failed = False
+        self._sink: Final[Sink] = (
+            FileSink(Path(target), digest=digest, replace_existing=replace_existing)
+            if isinstance(target, str | Path)
+            else StreamSink(target, digest=digest)
+        )
+        self._write(HEADER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None or self._failed:
+            self.abort()
+        elif self._sealed_index is None:
+            self.finish()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far, as they will stand in the container."""
+        return self._sink.size
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of everything written so far, in hexadecimal.
+
+        Raises:
+            ValueError: the writer was told not to compute it.
+        """
+        return self._sink.sha256()
+
+    @property
+    def index(self) -> ContainerIndex:
+        """The finished container's INDEX, as a reader would parse it.
+
+        Raises:
+            ValueError: not finished.
+        """
+        if self._sealed_index is None:
+            raise ValueError("the container is not finished")
+        return self._sealed_index
+
+    def add_file(
+        self,
+        name: str,
+        data: bytes | bytearray | memoryview | Iterable[bytes],
+        *,
+        size: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        system: SystemMetadata | None = None,
+        crc32c: int | None = None,
+    ) -> IndexEntry:
+        """Append one file and return where it lies.
+
+        Bytes longer than `BLOCK_SIZE` get block checksums here unless `system` brings them; those of a
+        stream must be brought, since a frame says how long the metadata is before the bytes. A v1
+        container records checksums only where one was given, and otherwise is what the origin writes.
+
+        Args:
+            name: unique in the container.
+            data: the bytes, or a stream of them, which is not held in memory.
+            size: length in bytes; a stream needs it.
+            metadata: the user's own keys; never changed here.
+            system: what DES keeps.
+            crc32c: the file's checksum; verified. A stream into a framed container needs it.
+
+        Returns:
+            The entry. In a v1 container its `meta_offset` counts from the start of META, which is known
+            only when the container is finished; `index` has the final one.
+
+        Raises:
+            InvalidEntryError: refused; nothing was written.
+            SourceMismatchError: the bytes do not fit `size`, `crc32c` or `system`.
+            WriterFailedError: an earlier call failed, or the writer is finished.
+        """
+        encoded = self._admit(name)
+        if system is None:
+            system = _NO_SYSTEM
+        elif crc32c is None:
+            crc32c = system.crc32c
+        elif system.crc32c not in {None, crc32c}:
+            raise InvalidEntryError(f"two checksums of {name!r}: {crc32c:08x} and {system.crc32c:08x}")
+        user = _NO_METADATA if metadata is None else metadata
+        if isinstance(data, bytes):
+            return self._add_bytes(name, encoded, data, size, user, system, crc32c)
+        if isinstance(data, bytearray | memoryview):
+            return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c)
+        return self._add_stream(name, encoded, data, size, user, system, crc32c)
+
+    def add_external(
+        self,
+        name: str,
+        *,
+        size: int,
+        external_key: str,
+        metadata: Mapping[str, Any] | None = None,
+        system: SystemMetadata | None = None,
+    ) -> IndexEntry:
+        """Append the entry of a file whose bytes are an object of their own.
+
+        Raises:
+            InvalidEntryError: refused; nothing was written.
+            WriterFailedError: an earlier call failed, or the writer is finished.
+        """
+        encoded = self._admit(name)
+        if size < 0 or not external_key:
+            raise InvalidEntryError(f"external file {name!r} has size {size} and key {external_key!r}")
+        system = system or _NO_SYSTEM
+        _check_blocks(name, system, size)
+        document = Metadata(size, metadata or _NO_METADATA, external_key, system).encode()
+        self._check_room(len(encoded))
+        if not self._framed:
+            return self._record(
+                encoded, IndexEntry(name, 0, size, len(self._meta), len(document), FLAG_EXTERNAL), document
+            )
+        header = encode_frame_header(encoded, document, flags=FLAG_EXTERNAL, stored_length=0, data_crc32c=0)
+        meta_offset = self._sink.size + FRAME_HEADER_SIZE + len(encoded)
+        self._write(header, encoded, document)
+        return self._record(encoded, IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL))
+
+    def finish(self) -> Footer:
+        """Write META, INDEX and FOOTER and hand everything over; a path appears here, durable.
+
+        INDEX and FOOTER are parsed as a reader would before they are written.
+
+        Raises:
+            ContainerExistsError: the path was taken meanwhile.
+            WriterFailedError: an earlier call failed, or the writer is finished.
+        """
+        self._demand_open()
+        meta_start = self._sink.size
+        for place in self._meta_offset_places:
+            _U64.pack_into(self._index, place, meta_start + _U64.unpack_from(self._index, place)[0])
+        footer = Footer(
+            data_start=HEADER_SIZE,
+            data_length=meta_start - HEADER_SIZE,
+            meta_start=meta_start,
+            meta_length=len(self._meta),
+            index_start=meta_start + len(self._meta),
+            index_length=len(self._index),
+            file_count=len(self._names),
+        )
+        encoded = footer.encode()
+        index = bytes(self._index)
+        try:
+            sealed_index = ContainerIndex.parse(index, Footer.decode(encoded))
+            self._sink.write(bytes(self._meta), index, encoded)
+            self._sink.commit()
+        except BaseException:
+            self.abort()
+            raise
+        self._sealed_index = sealed_index
+        return footer
+
+    def abort(self) -> None:
+        """Drop the container; a path is left as it was. Safe after any failure, and twice."""
+        if self._sealed_index is None:
+            self._failed = True
+            self._sink.discard()
+
+    def _admit(self, name: str) -> bytes:
+        """Return the name as it will be stored, or refuse it."""
+        self._demand_open()
+        if name in self._names:
+            raise DuplicateNameError(f"the container has a file {name!r} already", name=name)
+        if self._day_mark not in name:
+            raise InvalidEntryError(
+                f"name {name!r} is not of the day {self._day_mark.strip('_')}", field="name"
+            )
+        return encode_name(name)
+
+    def _add_bytes(
+        self,
+        name: str,
+        encoded: bytes,
+        data: bytes,
+        size: int | None,
+        user: Mapping[str, Any],
+        system: SystemMetadata,
+        crc32c: int | None,
+    ) -> IndexEntry:
+        length = len(data)
+        if size is not None and size != length:
+            raise SourceMismatchError(f"{name!r} has {length} bytes, announced were {size}", name=name)
+        found = google_crc32c.value(data)
+        if crc32c is not None and crc32c != found:
+            raise SourceMismatchError(
+                f"{name!r} has CRC32C {found:08x}, announced was {crc32c:08x}", name=name
+            )
+        _check_blocks(name, system, length)
+        if system.block_size is not None:
+            if block_checksums(data, system.block_size) != system.block_crc32c:
+                raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
+        elif length > BLOCK_SIZE and (self._framed or crc32c is not None):
+            system = replace(system, block_size=BLOCK_SIZE, block_crc32c=block_checksums(data))
+        document = self._document(length, user, system, crc32c)
+        self._check_room(len(encoded), length)
+        if not self._framed:
+            entry = IndexEntry(name, self._sink.size, length, len(self._meta), len(document), 0)
+            self._write(data)
+            return self._record(encoded, entry, document)
+        header = encode_frame_header(encoded, document, flags=0, stored_length=length, data_crc32c=found)
+        data_offset = self._sink.size + FRAME_HEADER_SIZE
+        self._write(header, data, encoded, document)
+        meta_offset = data_offset + length + len(encoded)
+        return self._record(encoded, IndexEntry(name, data_offset, length, meta_offset, len(document), 0))
+
+    def _add_stream(
+        self,
+        name: str,
+        encoded: bytes,
+        chunks: Iterable[bytes],
+        size: int | None,
+        user: Mapping[str, Any],
+        system: SystemMetadata,
+        crc32c: int | None,
+    ) -> IndexEntry:
+        if size is None or size < 0:
+            raise InvalidEntryError(f"stream of {name!r} comes with size {size}", field="size")
+        if self._framed and crc32c is None:
+            raise InvalidEntryError(f"stream of {name!r} comes without its checksum", field="crc32c")
+        _check_blocks(name, system, size)
+        document = self._document(size, user, system, crc32c)
+        self._check_room(len(encoded), size)
+        try:
+            if self._framed:
+                self._sink.write(
+                    encode_frame_header(
+                        encoded, document, flags=0, stored_length=size, data_crc32c=crc32c or 0
+                    )
+                )
+            data_offset = self._sink.size
+            self._pour(name, chunks, size, system, crc32c)
+            if self._framed:
+                self._sink.write(encoded, document)
+        except BaseException:
+            # Half a file stands in DATA, so nothing behind it could be trusted.
+            self.abort()
+            raise
+        if not self._framed:
+            return self._record(
+                encoded, IndexEntry(name, data_offset, size, len(self._meta), len(document), 0), document
+            )
+        meta_offset = data_offset + size + len(encoded)
+        return self._record(encoded, IndexEntry(name, data_offset, size, meta_offset, len(document), 0))
+
+    def _pour(
+        self, name: str, chunks: Iterable[bytes], size: int, system: SystemMetadata, crc32c: int | None
+    ) -> None:
+        """Write a stream and demand that it was what was announced."""
+        checksums = Checksums(system.block_size or BLOCK_SIZE)
+        for chunk in chunks:
+            # Not bytes(chunk) alone: of a number that would be so many zeros.
+            data = chunk if isinstance(chunk, bytes) else bytes(memoryview(chunk))
+            if checksums.size + len(data) > size:
+                raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
+            checksums.update(data)
+            self._sink.write(data)
+        if checksums.size != size:
+            raise SourceMismatchError(
+                f"{name!r} has {checksums.size} bytes, announced were {size}", name=name
+            )
+        if crc32c is not None and checksums.crc32c != crc32c:
+            raise SourceMismatchError(
+                f"{name!r} has CRC32C {checksums.crc32c:08x}, announced was {crc32c:08x}", name=name
+            )
+        if system.block_size is not None and checksums.block_crc32c != system.block_crc32c:
+            raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
+
+    def _document(
+        self, size: int, user: Mapping[str, Any], system: SystemMetadata, crc32c: int | None
+    ) -> bytes:
+        """Return the metadata; the checksum of the whole stands in the frame where there is one."""
+        recorded = None if self._framed else crc32c
+        if system.crc32c != recorded:
+            system = replace(system, crc32c=recorded)
+        return Metadata(size, user, None, system).encode()
+
+    def _check_room(self, name_length: int, data_length: int = 0) -> None:
+        if self._framed and data_length > STORED_LENGTH_MAX:
+            raise FileTooLargeError(
+                f"file has {data_length} bytes, at most {STORED_LENGTH_MAX} fit a frame", field="size"
+            )
+        if len(self._index) + NAME_LENGTH.size + name_length + FIXED.size > INDEX_LENGTH_MAX:
+            raise InvalidEntryError(f"INDEX would be longer than {INDEX_LENGTH_MAX} bytes")
+
+    def _record(self, encoded: bytes, entry: IndexEntry, document: bytes = b"") -> IndexEntry:
+        """Note a file that stands in DATA; `document` goes to META where there is one."""
+        self._index += NAME_LENGTH.pack(len(encoded)) + encoded
+        if not self._framed:
+            self._meta += document
+            self._meta_offset_places.append(len(self._index) + _META_OFFSET_PLACE)
+        self._index += FIXED.pack(
+            entry.data_offset, entry.data_length, entry.meta_offset, entry.meta_length, entry.flags
+        )
+        self._names.add(entry.name)
+        return entry
+
+    def _write(self, *parts: bytes) -> None:
+        try:
+            self._sink.write(*parts)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _demand_open(self) -> None:
+        if self._failed:
+            raise WriterFailedError("an earlier call failed: this container takes nothing more")
+        if self._sealed_index is not None:
+            raise WriterFailedError("the container is finished")
+
+
+def _check_blocks(name: str, system: SystemMetadata, size: int) -> None:
+    try:
+        system.check_blocks(size)
+    except ValueError as error:
+        raise InvalidEntryError(f"system metadata of {name!r}: {error}", name=name) from error

@@ -1,0 +1,221 @@
+"""Statements over `des_containers`; each function is part of a transaction."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Row, bindparam, desc, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from des.db import shard_locks
+from des.db.catalog import (
+    ContainerGeometry,
+    ContainerRow,
+    ContainerState,
+    ShardClaim,
+    ShardRun,
+    ShardTotals,
+)
+from des.db.rules import (
+    KeyTakenError,
+    check_announcement,
+    check_cover,
+    hash_range,
+    settle_announcement,
+    settle_commit,
+)
+from des.db.schema import HASH_BITS
+from des.db.schema import containers as table
+from des.db.statements import insert_if_absent, now_ms
+from des.errors import InvalidInputError
+
+_OF_DAY: Final = select(table).where(
+    table.c.day == bindparam("day"), table.c.state == ContainerState.STORED.value
+)
+_COVERING: Final = (
+    # Built once: this is the read path, and building takes longer than running. Two searches of the
+    # index; for one with OR, SQLite would walk the whole day.
+    _OF_DAY.where(
+        table.c.hash_first.in_(bindparam("boundaries", expanding=True)),
+        table.c.hash_stop > bindparam("first"),
+    )
+    .union_all(_OF_DAY.where(table.c.hash_first > bindparam("first"), table.c.hash_first < bindparam("stop")))
+    .order_by(desc("name_ms_last"), desc("container_id"))
+)
+
+
+async def announce(connection: AsyncConnection, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
+    """Insert `row` as uploading unless it is there; return what is there then.
+
+    Raises:
+        FencedError: the claim does not hold.
+        ContainerConflictError: its id stands for another object.
+        KeyTakenError: its key is another container's.
+        InvalidInputError: the row breaks a rule of the table.
+    """
+    check_announcement(row, claim)
+    await shard_locks.guard(connection, claim)
+    try:
+        await insert_if_absent(connection, table, [_values(row, created_at=await now_ms(connection))])
+    except IntegrityError as error:
+        raise InvalidInputError(
+            f"container {row.container_id} breaks a rule of des_containers: {error.orig}"
+        ) from error
+    found = await one(connection, row.container_id)
+    if found is None:
+        raise KeyTakenError(f"object key {row.key!r} is another container's, not {row.container_id}'s")
+    return settle_announcement(found, row)
+
+
+async def commit(
+    connection: AsyncConnection, container_id: str, *, etag: str, claim: ShardClaim
+) -> ContainerRow:
+    """Turn the row to stored unless it is; return it.
+
+    Raises:
+        FencedError: the claim does not hold.
+        UnknownContainerError: it was never announced.
+        ContainerConflictError: it is stored with another etag.
+    """
+    await shard_locks.guard(connection, claim)
+    found = await one(connection, container_id, for_update=True)
+    owed = settle_commit(found, container_id=container_id, etag=etag)
+    assert found is not None
+    check_cover(found.run, claim)
+    if not owed:
+        return found
+    await connection.execute(
+        update(table)
+        .where(table.c.container_id == container_id)
+        .values(state=ContainerState.STORED.value, etag=etag, stored_at=await now_ms(connection))
+    )
+    stored = await one(connection, container_id)
+    assert stored is not None
+    return stored
+
+
+async def one(
+    connection: AsyncConnection, container_id: str, *, for_update: bool = False
+) -> ContainerRow | None:
+    """Return a row by its id, or None."""
+    statement = select(table).where(table.c.container_id == container_id)
+    if for_update:
+        statement = statement.with_for_update()
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else _container(row)
+
+
+async def covering(connection: AsyncConnection, day: str, run: ShardRun) -> list[ContainerRow]:
+    """Return the stored containers of `day` that share hash space with `run`, newest names first.
+
+    Runs are aligned, so of two that meet one holds the other. A row that holds `run` starts where `run`
+    does or at one of a few coarser boundaries; looking there and inside `run` visits no other row, where
+    the plain test for overlap would walk half the day.
+    """
+    first, stop = hash_range(run, bits=HASH_BITS)
+    boundaries = sorted({first & -(1 << level) for level in range(HASH_BITS + 1)})
+    asked = {"day": day, "first": first, "stop": stop, "boundaries": boundaries}
+    return [_container(row) for row in await connection.execute(_COVERING, asked)]
+
+
+async def every(
+    connection: AsyncConnection, *, state: ContainerState | None, day: str | None
+) -> list[ContainerRow]:
+    """Return rows by id, all or of one state or day."""
+    statement = select(table).order_by(table.c.container_id)
+    if state is not None:
+        statement = statement.where(table.c.state == state.value)
+    if day is not None:
+        statement = statement.where(table.c.day == day)
+    return [_container(row) for row in await connection.execute(statement)]
+
+
+async def totals(connection: AsyncConnection) -> list[ShardTotals]:
+    """Return what is stored, counted at the first shard of each run, by shard."""
+    rows = await connection.execute(
+        select(
+            table.c.shard_id,
+            func.count().label("containers"),
+            func.sum(table.c.file_count).label("files"),
+            func.sum(table.c.data_bytes).label("data_bytes"),
+            func.max(table.c.stored_at).label("last_stored"),
+        )
+        .where(table.c.state == ContainerState.STORED.value)
+        .group_by(table.c.shard_id)
+        .order_by(table.c.shard_id)
+    )
+    # PostgreSQL sums bigints as numeric.
+    return [
+        ShardTotals(
+            shard=row.shard_id,
+            containers=row.containers,
+            files=int(row.files),
+            data_bytes=int(row.data_bytes),
+            last_stored_ms=row.last_stored,
+        )
+        for row in rows
+    ]
+
+
+def _values(row: ContainerRow, *, created_at: int) -> Mapping[str, Any]:
+    hash_first, hash_stop = hash_range(row.run, bits=HASH_BITS)
+    geometry = row.geometry
+    return {
+        "container_id": row.container_id,
+        "day": row.day,
+        "shard_id": row.run.first,
+        "shard_span": row.run.span,
+        "shard_bits": row.run.bits,
+        "hash_first": hash_first,
+        "hash_stop": hash_stop,
+        "key": row.key,
+        "state": ContainerState.UPLOADING.value,
+        "epoch": row.epoch,
+        "layout": row.layout,
+        "sha256": row.sha256,
+        "size": geometry.size,
+        "data_start": geometry.data_start,
+        "data_length": geometry.data_length,
+        "meta_start": geometry.meta_start,
+        "meta_length": geometry.meta_length,
+        "index_start": geometry.index_start,
+        "index_length": geometry.index_length,
+        "file_count": geometry.file_count,
+        "name_ms_first": row.name_ms_first,
+        "name_ms_last": row.name_ms_last,
+        "data_bytes": row.data_bytes,
+        "node": row.node,
+        "etag": "",
+        "created_at": created_at,
+        "stored_at": None,
+    }
+
+
+def _container(row: Row[Any]) -> ContainerRow:
+    return ContainerRow(
+        container_id=row.container_id,
+        day=row.day,
+        run=ShardRun(first=row.shard_id, span=row.shard_span, bits=row.shard_bits),
+        key=row.key,
+        state=ContainerState(row.state),
+        epoch=row.epoch,
+        layout=row.layout,
+        sha256=row.sha256,
+        geometry=ContainerGeometry(
+            size=row.size,
+            data_start=row.data_start,
+            data_length=row.data_length,
+            meta_start=row.meta_start,
+            meta_length=row.meta_length,
+            index_start=row.index_start,
+            index_length=row.index_length,
+            file_count=row.file_count,
+        ),
+        name_ms_first=row.name_ms_first,
+        name_ms_last=row.name_ms_last,
+        data_bytes=row.data_bytes,
+        node=row.node,
+        etag=row.etag,
+        created_ms=row.created_at,
+        stored_ms=row.stored_at,
+    )

@@ -1,0 +1,134 @@
+"""The tables of the catalog. A change here needs a revision in `migrations/versions`.
+
+Times are UTC milliseconds since 1970 by the database's clock; `name_ms_*` come from names. Text
+stands for UUIDs, so that one model serves every database.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+from des.db.catalog import ContainerState
+
+HASH_BITS: Final = 32
+"""`hash_first` counts in `2**HASH_BITS` parts of the hash space, whatever the row's `shard_bits` are."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+stores = Table(
+    "des_store",
+    metadata,
+    Column("singleton", SmallInteger, primary_key=True, autoincrement=False),
+    Column("store_id", String(36), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("singleton = 1", name="one_row"),
+)
+
+nodes = Table(
+    "des_nodes",
+    metadata,
+    Column("node", String(36), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("address", String(255), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("boot_epoch", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+)
+
+shard_locks = Table(
+    "des_shard_locks",
+    metadata,
+    # A row is never deleted: its epoch must outlive every holder.
+    Column("shard_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("holder", String(36), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("acquired_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),
+    CheckConstraint("shard_id >= 0", name="shard"),
+    CheckConstraint("epoch >= 0", name="epoch"),
+    CheckConstraint(
+        "(state = 'held' AND holder <> '') OR (state = 'free' AND holder = '' AND expires_at = 0)",
+        name="state",
+    ),
+)
+
+containers = Table(
+    "des_containers",
+    metadata,
+    Column("container_id", String(36), primary_key=True),
+    Column("day", String(8), nullable=False),
+    Column("shard_id", BigInteger, nullable=False),
+    Column("shard_span", BigInteger, nullable=False),
+    Column("shard_bits", SmallInteger, nullable=False),
+    Column("hash_first", BigInteger, nullable=False),
+    Column("hash_stop", BigInteger, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("layout", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("data_start", BigInteger, nullable=False),
+    Column("data_length", BigInteger, nullable=False),
+    Column("meta_start", BigInteger, nullable=False),
+    Column("meta_length", BigInteger, nullable=False),
+    Column("index_start", BigInteger, nullable=False),
+    Column("index_length", BigInteger, nullable=False),
+    Column("file_count", Integer, nullable=False),
+    Column("name_ms_first", BigInteger, nullable=False),
+    Column("name_ms_last", BigInteger, nullable=False),
+    Column("data_bytes", BigInteger, nullable=False),
+    Column("node", String(36), nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("stored_at", BigInteger, nullable=True),
+    CheckConstraint("length(day) = 8", name="day"),
+    CheckConstraint(
+        "shard_span >= 1 AND (shard_span & (shard_span - 1)) = 0 AND shard_id >= 0 "
+        "AND shard_id % shard_span = 0",
+        name="run",
+    ),
+    CheckConstraint(
+        f"shard_bits BETWEEN 0 AND {HASH_BITS} AND 0 <= hash_first AND hash_first < hash_stop "
+        f"AND hash_stop <= {1 << HASH_BITS}",
+        name="hash",
+    ),
+    CheckConstraint(
+        f"(state = '{ContainerState.UPLOADING}' AND etag = '' AND stored_at IS NULL) "
+        f"OR (state = '{ContainerState.STORED}' AND etag <> '' AND stored_at IS NOT NULL)",
+        name="state",
+    ),
+    CheckConstraint("length(sha256) = 64", name="sha256"),
+    CheckConstraint(
+        "size > 0 AND data_start >= 0 AND data_length >= 0 AND meta_start >= 0 AND meta_length >= 0 "
+        "AND index_start >= 0 AND index_length >= 0 AND data_start + data_length <= size "
+        "AND meta_start + meta_length <= size AND index_start + index_length <= size",
+        name="geometry",
+    ),
+    CheckConstraint(
+        "file_count >= 0 AND data_bytes >= 0 AND name_ms_first <= name_ms_last AND epoch >= 0",
+        name="counts",
+    ),
+    # The read path: the stored containers of a day, by place in the hash space.
+    Index("ix_des_containers_day_state_hash_first", "day", "state", "hash_first"),
+)

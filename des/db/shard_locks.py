@@ -1,0 +1,119 @@
+"""Statements over `des_shard_locks`; each function is part of a transaction.
+
+Rows are locked in the order of their shards, so that two nodes do not wait for each other in a ring.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from des.db.catalog import ShardClaim, ShardLock
+from des.db.rules import check_shards, fence
+from des.db.schema import shard_locks
+from des.db.statements import in_portions, insert_if_absent, now_ms
+
+_HELD: Final = {"state": "held"}
+_FREE: Final = {"state": "free", "holder": "", "expires_at": 0}
+
+
+async def acquire(
+    connection: AsyncConnection, shards: Sequence[int], *, holder: str, ttl_ms: int, force: bool
+) -> list[ShardLock]:
+    """Take the locks that are free or expired, or all with `force`; return those taken, by shard."""
+    wanted = check_shards(shards)
+    known = {lock.shard for lock in await _locked(connection, wanted)}
+    missing = [shard for shard in wanted if shard not in known]
+    if missing:
+        nobodys = {"epoch": 0, "acquired_at": 0, "heartbeat_at": 0, **_FREE}
+        await insert_if_absent(connection, shard_locks, [{"shard_id": shard, **nobodys} for shard in missing])
+    found = await _locked(connection, wanted)
+    now = await now_ms(connection)
+    taken = [
+        replace(
+            lock,
+            holder=holder,
+            epoch=lock.epoch + 1,
+            acquired_ms=now,
+            heartbeat_ms=now,
+            expires_ms=now + ttl_ms,
+        )
+        for lock in found
+        if force or lock.expires_ms <= now
+    ]
+    times = {"acquired_at": now, "heartbeat_at": now, "expires_at": now + ttl_ms}
+    await _update(connection, taken, epoch=shard_locks.c.epoch + 1, holder=holder, **_HELD, **times)
+    return taken
+
+
+async def renew(connection: AsyncConnection, claim: ShardClaim, *, ttl_ms: int) -> list[ShardLock]:
+    """Extend the locks that are still the claim's; return them, by shard."""
+    own = await _own(connection, claim)
+    now = await now_ms(connection)
+    await _update(connection, own, heartbeat_at=now, expires_at=now + ttl_ms)
+    return [replace(lock, heartbeat_ms=now, expires_ms=now + ttl_ms) for lock in own]
+
+
+async def release(connection: AsyncConnection, claim: ShardClaim) -> None:
+    """Free the locks that are still the claim's; their epochs stay."""
+    await _update(connection, await _own(connection, claim), **_FREE)
+
+
+async def every(connection: AsyncConnection) -> list[ShardLock]:
+    """Return all locks, by shard."""
+    rows = await connection.execute(select(shard_locks).order_by(shard_locks.c.shard_id))
+    return [_lock(row) for row in rows]
+
+
+async def guard(connection: AsyncConnection, claim: ShardClaim) -> None:
+    """Go on only while the claim holds, and keep its locks from being taken until the transaction ends.
+
+    Raises:
+        FencedError: a shard's lock has moved on.
+    """
+    fence(claim, await _locked(connection, [shard for shard, _ in claim.epochs], shared=True))
+
+
+async def _own(connection: AsyncConnection, claim: ShardClaim) -> list[ShardLock]:
+    epochs = dict(claim.epochs)
+    return [
+        lock
+        for lock in await _locked(connection, list(epochs))
+        if lock.holder == claim.holder and lock.epoch == epochs[lock.shard]
+    ]
+
+
+async def _locked(
+    connection: AsyncConnection, shards: Sequence[int], *, shared: bool = False
+) -> list[ShardLock]:
+    """Return these locks, by shard, their rows locked; SQLite has no row locks and one writer."""
+    found: list[ShardLock] = []
+    for portion in in_portions(sorted(set(shards))):
+        rows = await connection.execute(
+            select(shard_locks)
+            .where(shard_locks.c.shard_id.in_(portion))
+            .order_by(shard_locks.c.shard_id)
+            .with_for_update(read=shared)
+        )
+        found += [_lock(row) for row in rows]
+    return found
+
+
+async def _update(connection: AsyncConnection, locks: Sequence[ShardLock], **values: Any) -> None:
+    for portion in in_portions([lock.shard for lock in locks]):
+        await connection.execute(
+            update(shard_locks).where(shard_locks.c.shard_id.in_(portion)).values(**values)
+        )
+
+
+def _lock(row: Row[Any]) -> ShardLock:
+    return ShardLock(
+        shard=row.shard_id,
+        holder=row.holder,
+        epoch=row.epoch,
+        acquired_ms=row.acquired_at,
+        heartbeat_ms=row.heartbeat_at,
+        expires_ms=row.expires_at,
+    )

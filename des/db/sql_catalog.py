@@ -1,0 +1,106 @@
+"""The catalog in a SQL database."""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from des.db import containers, shard_locks
+from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
+from des.db.connector import DesDbConnector
+from des.db.migration import upgrade
+from des.db.rules import check_etag, check_holder, ttl_ms_of
+from des.db.schema import stores
+from des.db.statements import insert_if_absent, now_ms
+
+
+class SqlCatalog:
+    """The real `Catalog`. It owns its connector; `close` closes both."""
+
+    def __init__(self, connector: DesDbConnector, *, make_id: Callable[[], UUID] = uuid4) -> None:
+        self._connector = connector
+        self._make_id = make_id
+        self._store_id = ""
+
+    async def migrate(self) -> None:
+        """See `Catalog.migrate`."""
+        await self._connector.write(lambda connection: connection.run_sync(upgrade))
+
+    async def store_id(self) -> str:
+        """See `Catalog.store_id`."""
+        if not self._store_id:
+            self._store_id = await self._connector.write(self._find_or_make_store)
+        return self._store_id
+
+    async def acquire_shards(
+        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False
+    ) -> list[ShardLock]:
+        """See `Catalog.acquire_shards`."""
+        check_holder(holder)
+        ttl_ms = ttl_ms_of(ttl_s)
+        return await self._connector.write(
+            lambda connection: shard_locks.acquire(
+                connection, shards, holder=holder, ttl_ms=ttl_ms, force=force
+            )
+        )
+
+    async def renew_shards(self, claim: ShardClaim, *, ttl_s: float) -> list[ShardLock]:
+        """See `Catalog.renew_shards`."""
+        ttl_ms = ttl_ms_of(ttl_s)
+        return await self._connector.write(
+            lambda connection: shard_locks.renew(connection, claim, ttl_ms=ttl_ms)
+        )
+
+    async def release_shards(self, claim: ShardClaim) -> None:
+        """See `Catalog.release_shards`."""
+        await self._connector.write(lambda connection: shard_locks.release(connection, claim))
+
+    async def shard_locks(self) -> list[ShardLock]:
+        """See `Catalog.shard_locks`."""
+        return await self._connector.read(shard_locks.every)
+
+    async def announce_container(self, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
+        """See `Catalog.announce_container`; refuses an id or a key that stands for another object."""
+        return await self._connector.write(lambda connection: containers.announce(connection, row, claim))
+
+    async def commit_container(self, container_id: str, *, etag: str, claim: ShardClaim) -> ContainerRow:
+        """See `Catalog.commit_container`; refuses another etag than the one stored."""
+        check_etag(etag)
+        return await self._connector.write(
+            lambda connection: containers.commit(connection, container_id, etag=etag, claim=claim)
+        )
+
+    async def container(self, container_id: str) -> ContainerRow | None:
+        """See `Catalog.container`."""
+        return await self._connector.read(lambda connection: containers.one(connection, container_id))
+
+    async def containers_of(self, day: str, shard: int, *, bits: int) -> list[ContainerRow]:
+        """See `Catalog.containers_of`; rows of more bits that cover a part of the shard are among them."""
+        run = ShardRun(first=shard, span=1, bits=bits)
+        return await self._connector.read(lambda connection: containers.covering(connection, day, run))
+
+    async def containers(
+        self, *, state: ContainerState | None = None, day: str | None = None
+    ) -> list[ContainerRow]:
+        """See `Catalog.containers`."""
+        return await self._connector.read(
+            lambda connection: containers.every(connection, state=state, day=day)
+        )
+
+    async def shard_totals(self) -> list[ShardTotals]:
+        """See `Catalog.shard_totals`."""
+        return await self._connector.read(containers.totals)
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._connector.close()
+
+    async def _find_or_make_store(self, connection: AsyncConnection) -> str:
+        made = {
+            "singleton": 1,
+            "store_id": str(self._make_id()),
+            "created_at": await now_ms(connection),
+        }
+        await insert_if_absent(connection, stores, [made])
+        return str((await connection.execute(select(stores.c.store_id))).scalar_one())

@@ -1,0 +1,135 @@
+"""A frame: one file in DATA of a framed container (docs/format.md, section 5)."""
+
+import hashlib
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final, Self
+
+import google_crc32c
+
+from des.format.errors import ChecksumMismatchError, CorruptContainerError
+from des.format.index import IndexEntry
+
+MAGIC: Final = b"DXF1"
+CODEC_RAW: Final = 0
+FRAME_HEADER_SIZE: Final = 32
+STORED_LENGTH_MAX: Final = (1 << 32) - 1
+"""Bytes of a file inside a framed container: its length in the frame is a u32."""
+
+# magic 4 bytes | key 6 bytes | codec u8 | flags u8 | stored_length u32 | raw_length u32
+# | name_length u16 | meta_length u16 | data_crc32c u32 | frame_crc32c u32
+_LAYOUT: Final = Struct("<4s6sBBIIHHII")
+_UNSEALED: Final = Struct("<4s6sBBIIHHI")
+_SEAL: Final = Struct("<I")
+assert _LAYOUT.size == FRAME_HEADER_SIZE
+assert _UNSEALED.size + _SEAL.size == FRAME_HEADER_SIZE
+
+
+class BadFrameError(CorruptContainerError):
+    """A frame is damaged, or is not the frame of the file that INDEX puts there."""
+
+
+def frame_key(name: bytes) -> bytes:
+    """Return the six bytes that bind a frame to its name.
+
+    Bytes 8 to 13 of SHA-256: the first ones choose the shard and are alike within a container.
+    """
+    return hashlib.sha256(name).digest()[8:14]
+
+
+def encode_frame_header(
+    name: bytes, metadata: bytes, *, flags: int, stored_length: int, data_crc32c: int
+) -> bytes:
+    """Return the 32 bytes before a raw file; `decode_frame` reads them."""
+    unsealed = _UNSEALED.pack(
+        MAGIC,
+        frame_key(name),
+        CODEC_RAW,
+        flags,
+        stored_length,
+        stored_length,
+        len(name),
+        len(metadata),
+        data_crc32c,
+    )
+    return unsealed + _SEAL.pack(google_crc32c.value(unsealed + name + metadata))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """The fixed part of a frame."""
+
+    key: bytes
+    codec: int
+    flags: int
+    stored_length: int
+    """Bytes between the header and the name; 0 for an external file."""
+    raw_length: int
+    """Bytes of the file once decoded; equal to `stored_length` with codec 0."""
+    name_length: int
+    meta_length: int
+    data_crc32c: int
+    """CRC32C of the file's bytes."""
+    frame_crc32c: int
+    """CRC32C of header bytes 0 to 27, name and metadata."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read 32 bytes; nothing in them is proven before `check_tail`.
+
+        Raises:
+            BadFrameError: another length or magic.
+        """
+        if len(data) != FRAME_HEADER_SIZE:
+            raise BadFrameError(f"frame header has {len(data)} bytes, expected {FRAME_HEADER_SIZE}")
+        magic, *fields = _LAYOUT.unpack(data)
+        if magic != MAGIC:
+            raise BadFrameError(f"frame magic is {magic!r}, expected {MAGIC!r}")
+        return cls(*fields)
+
+
+def frame_start(entry: IndexEntry) -> int:
+    """Return where the frame of `entry` starts; may be out of bounds in a damaged INDEX."""
+    if entry.is_external:
+        return entry.meta_offset - len(entry.name.encode()) - FRAME_HEADER_SIZE
+    return entry.data_offset - FRAME_HEADER_SIZE
+
+
+def decode_frame(header: bytes, tail: bytes, entry: IndexEntry) -> tuple[FrameHeader, bytes]:
+    """Prove that `header` and `tail` (name, metadata) are the frame of `entry`; return the metadata.
+
+    The file's bytes are the caller's to check, against `data_crc32c`.
+
+    Raises:
+        BadFrameError: damaged, or the frame of another file.
+    """
+    frame = FrameHeader.decode(header)
+    name = entry.name.encode()
+    stored_length = 0 if entry.is_external else entry.data_length
+    found = (frame.stored_length, frame.name_length, frame.meta_length, frame.flags)
+    expected = (stored_length, len(name), entry.meta_length, entry.flags)
+    if found != expected:
+        raise BadFrameError(
+            f"frame of {entry.name!r} has (stored, name, metadata lengths, flags) {found}, "
+            f"INDEX says {expected}"
+        )
+    if google_crc32c.value(header[: _UNSEALED.size] + tail) != frame.frame_crc32c:
+        raise BadFrameError(f"frame of {entry.name!r} does not have the checksum it carries")
+    if not tail.startswith(name) or frame.key != frame_key(name):
+        raise BadFrameError(f"frame is of {tail[: len(name)]!r}, INDEX says {entry.name!r}")
+    if frame.codec != CODEC_RAW or frame.raw_length != frame.stored_length:
+        raise BadFrameError(f"frame of {entry.name!r} has codec {frame.codec}, which INDEX flags contradict")
+    return frame, tail[len(name) :]
+
+
+def check_data(data: bytes, crc32c: int, name: str) -> None:
+    """Demand that `data` has the checksum recorded for it.
+
+    Raises:
+        ChecksumMismatchError: it does not.
+    """
+    found = google_crc32c.value(data)
+    if found != crc32c:
+        raise ChecksumMismatchError(
+            f"bytes of {name!r} have CRC32C {found:08x}, expected {crc32c:08x}", name=name
+        )

@@ -1,0 +1,598 @@
+"""The ingest log: the one thing a put waits for.
+
+Appends that arrive while a group is being synced make up the next one, so a group costs one write
+and one sync however many wait for it. What is acknowledged is on the device; what is published was
+synced before; what failed stays failed. The rules and their reasons: docs/log.md.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import Final, ParamSpec, Self, TypeVar
+from uuid import UUID
+
+import google_crc32c
+
+from des.clock import Clock
+from des.config.settings import LogSettings
+from des.errors import DesError
+from des.ingest import record
+from des.ingest.errors import (
+    LogClosedError,
+    LogCorruptError,
+    LogFailedError,
+    LogFullError,
+    LogReadError,
+    LogReadOnlyError,
+    LogReclaimError,
+    LogRecordGoneError,
+)
+from des.ingest.live import LiveSegment
+from des.ingest.record import Draft, Kind
+from des.ingest.recovery import Recovery, recover
+from des.ingest.segment import HEADER_SIZE
+from des.ingest.values import Extent, FileDraft, OpenFile, RecoveredLog, Sealing
+from des.ingest.writer import Committed, SegmentWriter
+from des.storage.disk import Disk
+
+GROUP_RECORDS_MAX: Final = 4096
+"""A group closes at this many records; bounds the time one write takes and what one crash can tear."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Publish = Callable[[Sequence[OpenFile]], None]
+
+
+class _Append:
+    """A record on its way, and who waits for it."""
+
+    __slots__ = ("done", "draft", "file")
+
+    def __init__(self, draft: Draft, file: FileDraft | None, done: asyncio.Future[object]) -> None:
+        self.draft = draft
+        self.file = file
+        self.done = done
+
+    @property
+    def carries_bytes(self) -> bool:
+        """Whether this is what fills a log, not what lets it be emptied."""
+        return self.draft.kind in {Kind.FILE, Kind.BLOCK}
+
+    def fail(self, error: DesError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class IngestLog:
+    """The append-only log of one node. All methods are called on one event loop.
+
+    After `LogFailedError` every further append fails with it, and reads go on.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        recovery: Recovery,
+        writer: SegmentWriter,
+        *,
+        clock: Clock,
+        settings: LogSettings,
+        executor: Executor | None,
+        publish: Publish,
+        directory: str,
+    ) -> None:
+        """For `open` only."""
+        self._disk = disk
+        self._directory = directory
+        self._clock = clock
+        self._executor = executor
+        self._publish = publish
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._group_bytes = max(
+            1, min(int(settings.group_bytes), int(settings.segment_bytes) - HEADER_SIZE - record.END_SIZE)
+        )
+        self._reclaim_delay_s = settings.reclaim_delay_s
+        self._segments = dict(recovery.segments)
+        self._floor_ms = recovery.log.floor_ms
+        self._floor_segment = recovery.floor_segment
+        self._loose: set[Extent] = set()
+        """Blocks that no file has taken yet."""
+        self._queue: deque[_Append] = deque()
+        self._work = asyncio.Event()
+        self._closing = False
+        self._reclaiming = asyncio.Lock()
+        self._failure: DesError | None = None
+        if cause := recovery.log.read_only_cause:
+            self._failure = LogReadOnlyError(f"the ingest log takes no writes: {cause}", cause=cause)
+        now = clock.monotonic()
+        for segment in self._segments.values():
+            segment.unpinned_at = now
+        self._committer = self._loop.create_task(self._commit_groups(), name="ingest-log")
+
+    @classmethod
+    async def open(
+        cls,
+        disk: Disk,
+        *,
+        clock: Clock,
+        node: UUID,
+        boot_epoch: int,
+        settings: LogSettings,
+        executor: Executor | None,
+        publish: Publish,
+        directory: str = "log",
+        salt: Callable[[], int],
+    ) -> tuple[Self, RecoveredLog]:
+        """Recover the log in `directory` and open it for appending.
+
+        Args:
+            disk: holds the log.
+            clock: stamps records, and times reclaiming.
+            node: must be the node that wrote the log.
+            boot_epoch: number of this start, higher than that of any before.
+            settings: sizes and limits.
+            executor: runs what blocks, with at least two threads so that reads do not wait for syncs;
+                None runs it in place.
+            publish: called on the loop with the files of each group, in order, after their sync and
+                before their appends return.
+            directory: folder of the log on the disk.
+            salt: gives 32 random bits for each new segment.
+
+        Raises:
+            LogVersionError: a newer version wrote part of it; nothing was changed.
+            LogFailedError: the disk refused.
+        """
+
+        def work() -> Recovery:
+            return recover(disk, directory, node=node, boot_epoch=boot_epoch, time_ms=clock.now_ms())
+
+        if executor is None:
+            recovery = work()
+        else:
+            recovery = await asyncio.get_running_loop().run_in_executor(executor, work)
+        writer = SegmentWriter(
+            disk,
+            directory,
+            node=node,
+            boot_epoch=boot_epoch,
+            settings=settings,
+            salt=salt,
+            next_number=recovery.next_number,
+            next_seq=recovery.next_seq,
+        )
+        log = cls(
+            disk,
+            recovery,
+            writer,
+            clock=clock,
+            settings=settings,
+            executor=executor,
+            publish=publish,
+            directory=directory,
+        )
+        return log, recovery.log
+
+    # --- state ------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> DesError | None:
+        """Why appends fail; None while they do not."""
+        return self._failure
+
+    @property
+    def bytes_used(self) -> int:
+        """Disk the segments take, reserved room included."""
+        return sum(segment.allocated for segment in self._segments.values())
+
+    @property
+    def first_seq(self) -> int:
+        """Lowest sequence number still in the log; `next_seq` when it holds nothing."""
+        if not self._segments:
+            return self.next_seq
+        return self._segments[min(self._segments)].header.first_seq
+
+    @property
+    def next_seq(self) -> int:
+        """Sequence number of the next record."""
+        return self._writer.next_seq
+
+    # --- appending --------------------------------------------------------------------------
+
+    async def append_file(self, draft: FileDraft) -> OpenFile:
+        """Append a file and return when it is on the device and published.
+
+        A cancelled call undoes nothing. After a `LogFullError` the file's blocks are loose again.
+
+        Raises:
+            ValueError: the draft contradicts itself, or names blocks that are not loose.
+            LogFullError: there is no room; nothing was written.
+            LogFailedError: the log takes no writes; whether this one is kept is unknown.
+        """
+        done = self._append(_file_record(draft, self._loose), draft)
+        self._loose.difference_update(draft.blocks)
+        try:
+            file = await done
+        except asyncio.CancelledError:
+            self._forget([done], [draft])
+            raise
+        assert isinstance(file, OpenFile)
+        return file
+
+    async def append_files(self, drafts: Sequence[FileDraft]) -> list[OpenFile | DesError]:
+        """Append many files at the price of few waits; return for each its file or why it is not kept.
+
+        The errors are those of `append_file`, in the place of the files they befell.
+
+        Raises:
+            ValueError: a draft contradicts itself; nothing was appended.
+            LogFailedError: the log takes no writes; nothing was appended.
+        """
+        loose = set(self._loose)
+        records: list[Draft] = []
+        for draft in drafts:
+            records.append(_file_record(draft, loose))
+            loose.difference_update(draft.blocks)
+        waiting = [self._append(record, draft) for record, draft in zip(records, drafts, strict=True)]
+        self._loose = loose
+        results: list[OpenFile | DesError] = []
+        try:
+            for done in waiting:
+                try:
+                    file = await done
+                except DesError as error:
+                    results.append(error)
+                else:
+                    assert isinstance(file, OpenFile)
+                    results.append(file)
+        except asyncio.CancelledError:
+            self._forget(waiting, drafts)
+            raise
+        return results
+
+    async def append_block(self, data: bytes, crc32c: int) -> Extent:
+        """Append part of a file, at most `record.DATA_MAX` bytes; return its place when it is synced.
+
+        The block stays readable until `release_blocks`, or for as long as the file that takes it.
+
+        Raises:
+            ValueError: the data is empty, too long or does not match `crc32c`.
+            LogFullError: there is no room; nothing was written.
+            LogFailedError: the log takes no writes.
+        """
+        if not data:
+            raise ValueError("a block has at least one byte")
+        _check_data(data, crc32c)
+        done = self._append(Draft(Kind.BLOCK, 0, b"", b"", data, crc32c, 0, 0))
+        try:
+            extent = await done
+        except asyncio.CancelledError:
+            if done.done() and not done.cancelled() and isinstance(written := done.result(), Extent):
+                self.release_blocks([written])  # nobody learnt where it is
+            raise
+        assert isinstance(extent, Extent)
+        return extent
+
+    def release_blocks(self, extents: Iterable[Extent]) -> None:
+        """Give up blocks that no file has taken. Others, and twice, are fine."""
+        now = self._clock.monotonic()
+        for extent in extents:
+            if extent in self._loose:
+                self._loose.remove(extent)
+                self._segments[extent.segment].unpin(now)
+
+    async def append_floor(self, floor_ms: int) -> None:
+        """Record that names may carry times up to `floor_ms`; a later start begins behind it."""
+        await self._append(record.floor_draft(floor_ms))
+
+    async def append_sealing(self, sealing: Sealing) -> None:
+        """Record the intent to seal."""
+        await self._append(record.sealing_draft(sealing))
+
+    async def append_stored(self, container_id: str, etag: str) -> None:
+        """Record that a container was committed to the catalog."""
+        await self._append(record.stored_draft(container_id, etag))
+
+    def _forget(self, waiting: Sequence[asyncio.Future[object]], drafts: Sequence[FileDraft]) -> None:
+        """Nobody waits for these any more: let go of the blocks of those that were refused."""
+        for done, draft in zip(waiting, drafts, strict=True):
+            if not done.cancel() and not done.cancelled() and isinstance(done.exception(), LogFullError):
+                self.release_blocks(draft.blocks)
+
+    def _append(self, draft: Draft, file: FileDraft | None = None) -> asyncio.Future[object]:
+        if self._failure is not None:
+            raise _again(self._failure)
+        if self._closing:
+            raise LogClosedError("the ingest log is being closed")
+        done: asyncio.Future[object] = self._loop.create_future()
+        self._queue.append(_Append(draft, file, done))
+        self._work.set()
+        return done
+
+    async def _commit_groups(self) -> None:
+        while True:
+            await self._work.wait()
+            # One pass of the loop: who was just acknowledged may already have the next record ready.
+            await asyncio.sleep(0)
+            group = self._next_group()
+            if group:
+                await self._commit_group(group)
+            elif self._closing:
+                return
+            else:
+                self._work.clear()
+
+    def _next_group(self) -> list[_Append]:
+        group: list[_Append] = []
+        size = 0
+        while self._queue and len(group) < GROUP_RECORDS_MAX:
+            size += self._queue[0].draft.size
+            if group and size > self._group_bytes:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    async def _commit_group(self, group: list[_Append], *, urgent: bool = False) -> None:
+        """Write, publish and acknowledge one group, or fail it."""
+        try:
+            await self._write_group(group, urgent=urgent)
+        except LogFullError as error:
+            rest = [] if urgent else [each for each in group if not each.carries_bytes]
+            self._refuse([each for each in group if urgent or each.carries_bytes], error)
+            if rest:
+                await self._commit_group(rest, urgent=True)
+        except BaseException as error:  # whatever it was, what is on the device is unknown
+            self._poison(group, error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _write_group(self, group: list[_Append], *, urgent: bool) -> None:
+        time_ms = self._clock.now_ms()
+        committed = await self._blocking(
+            self._writer.commit,
+            [each.draft for each in group],
+            time_ms=time_ms,
+            bytes_used=self.bytes_used,
+            urgent=urgent,
+        )
+        self._acknowledge(group, committed, time_ms)
+
+    def _acknowledge(self, group: list[_Append], committed: Committed, time_ms: int) -> None:
+        segment = committed.segment
+        self._segments.setdefault(segment.number, segment)
+        now = self._clock.monotonic()
+        results: list[object] = []
+        files: list[OpenFile] = []
+        seq = committed.first_seq
+        for append, offset in zip(group, committed.offsets, strict=True):
+            draft = append.draft
+            result: object = None
+            segment.pinned.append(append.file is not None)
+            if append.file is not None:
+                segment.pins += 1
+                file = _open_file(append.file, seq, time_ms, segment.number, offset)
+                files.append(file)
+                result = file
+            elif draft.kind is Kind.BLOCK:
+                segment.pins += 1
+                result = Extent(segment.number, offset, len(draft.data), draft.data_crc)
+                self._loose.add(result)
+                if append.done.cancelled():
+                    self.release_blocks([result])
+            elif draft.kind is Kind.CLOCK_FLOOR:
+                self._floor_ms = max(self._floor_ms, record.decode_floor(draft.data))
+                self._floor_segment = segment.number
+            results.append(result)
+            seq += 1
+        segment.unpinned_at = now
+        if files:
+            self._publish(files)
+        for append, result in zip(group, results, strict=True):
+            if not append.done.done():
+                append.done.set_result(result)
+
+    def _refuse(self, group: list[_Append], error: LogFullError) -> None:
+        """Fail a group of which nothing was written."""
+        for append in group:
+            if append.file is not None:
+                self._loose.update(append.file.blocks)
+                if append.done.cancelled():
+                    self.release_blocks(append.file.blocks)
+            append.fail(_again(error))
+
+    def _poison(self, group: list[_Append], error: BaseException) -> None:
+        """Fail this group, all that wait and all that come."""
+        self._failure = LogFailedError(f"the ingest log failed: {error!r}", cause=error)
+        self._failure.__cause__ = error
+        for append in [*group, *self._queue]:
+            append.fail(_again(self._failure))
+        self._queue.clear()
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def read_cached(self, extent: Extent) -> bytes | None:
+        """Return the bytes if memory holds them, else None; for the event loop, never waits.
+
+        Raises:
+            LogCorruptError: they do not match their checksum.
+            LogRecordGoneError: the segment was reclaimed.
+        """
+        segment = self._segment(extent)
+        try:
+            data = segment.file.pread_cached(extent.length, extent.offset)
+        except OSError:
+            return None
+        return None if data is None else _verified(data, extent)
+
+    async def read(self, extent: Extent) -> bytes:
+        """Return the bytes.
+
+        Raises:
+            LogCorruptError: they do not match their checksum.
+            LogRecordGoneError: the segment was reclaimed.
+            LogReadError: the device did not give them.
+        """
+        segment = self._segment(extent)
+        segment.readers += 1
+        try:
+            if self._executor is None:
+                try:
+                    data = segment.file.pread(extent.length, extent.offset)
+                finally:
+                    segment.reader_left()
+            else:
+                reading = self._loop.run_in_executor(
+                    self._executor, segment.file.pread, extent.length, extent.offset
+                )
+                # The reader is counted out when the thread is done, not when the caller loses patience.
+                reading.add_done_callback(lambda _: segment.reader_left())
+                data = await asyncio.shield(reading)
+        except OSError as error:
+            raise LogReadError(
+                f"segment {extent.segment} could not be read at {extent.offset}: {error}"
+            ) from error
+        return _verified(data, extent)
+
+    def _segment(self, extent: Extent) -> LiveSegment:
+        segment = self._segments.get(extent.segment)
+        if segment is None or segment.retired:
+            raise LogRecordGoneError(f"segment {extent.segment} of the ingest log was reclaimed")
+        return segment
+
+    # --- reclaiming -------------------------------------------------------------------------
+
+    def mark_stored(self, files: Iterable[OpenFile]) -> None:
+        """Say that containers hold these files, so that the log need not. Twice is once."""
+        now = self._clock.monotonic()
+        for file in files:
+            segment = self._segments.get(file.segment)
+            if segment is None or not segment.unpin_record(file.seq, now):
+                continue
+            for extent in file.blocks:
+                if held := self._segments.get(extent.segment):
+                    held.unpin(now)
+
+    async def reclaim(self) -> int:
+        """Remove the oldest segments that nothing needs; return the bytes freed.
+
+        The newest always stays: it carries the sequence on. A failed or damaged log keeps everything.
+
+        Raises:
+            LogReclaimError: a segment could not be removed; it stays.
+            LogFullError, LogFailedError: the clock floor could not be carried over; its segment stays.
+        """
+        freed = 0
+        async with self._reclaiming:
+            while (segment := self._removable()) is not None:
+                if segment.number == self._floor_segment:
+                    await self.append_floor(self._floor_ms)
+                    continue
+                try:
+                    await self._blocking(self._remove, segment.path)
+                except OSError as error:
+                    raise LogReclaimError(f"{segment.path} could not be removed: {error}") from error
+                del self._segments[segment.number]
+                freed += segment.allocated
+                segment.retire()
+        return freed
+
+    def _removable(self) -> LiveSegment | None:
+        if self._failure is not None or len(self._segments) < 2:
+            return None
+        oldest = self._segments[min(self._segments)]
+        if oldest.pins or self._clock.monotonic() - oldest.unpinned_at < self._reclaim_delay_s:
+            return None
+        return oldest
+
+    def _remove(self, path: str) -> None:
+        # One by one: a crash that kept a later removal and not an earlier one would look like a hole.
+        self._disk.remove(path)
+        self._disk.sync_directory(self._directory)
+
+    # --- the end ----------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Commit what waits, end the active segment and close the files. Twice is once."""
+        self._closing = True
+        self._work.set()
+        await self._committer
+        async with self._reclaiming:
+            if self._failure is None:
+                try:
+                    await self._blocking(self._writer.end, self._clock.now_ms())
+                except OSError as error:
+                    self._poison([], error)
+            for segment in self._segments.values():
+                segment.retire()
+
+    async def _blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._executor is None:
+            return call(*args, **kwargs)
+        return await self._loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+
+
+def _again(error: DesError) -> DesError:
+    """Return an equal error: one object raised to many would collect all their tracebacks."""
+    twin = type(error)(str(error))
+    twin.details = error.details
+    return twin
+
+
+def _verified(data: bytes, extent: Extent) -> bytes:
+    if len(data) != extent.length or google_crc32c.value(data) != extent.crc32c:
+        raise LogCorruptError(
+            f"{len(data)} bytes at {extent.offset} of segment {extent.segment} do not match their checksum "
+            f"{extent.crc32c:#010x} over {extent.length} bytes"
+        )
+    return data
+
+
+def _check_data(data: bytes, crc32c: int) -> None:
+    # A wrong checksum would make a valid file look like damage, and all behind it, at the next start.
+    if len(data) > record.DATA_MAX:
+        raise ValueError(f"{len(data)} bytes of data in one record, at most {record.DATA_MAX} are allowed")
+    if google_crc32c.value(data) != crc32c:
+        raise ValueError(f"data do not match their checksum {crc32c:#010x}")
+
+
+def _file_record(draft: FileDraft, loose: set[Extent]) -> Draft:
+    name = draft.name.encode()
+    if not name or len(name) > record.NAME_MAX:
+        raise ValueError(f"a name of {len(name)} bytes, expected 1 to {record.NAME_MAX}")
+    if draft.data is not None:
+        if draft.blocks or draft.size != len(draft.data):
+            raise ValueError(f"{len(draft.data)} bytes and {len(draft.blocks)} blocks for size {draft.size}")
+        _check_data(draft.data, draft.crc32c)
+        flags, text, data, data_crc = 0, draft.facts, draft.data, draft.crc32c
+    else:
+        if draft.blocks and draft.size != sum(extent.length for extent in draft.blocks):
+            raise ValueError(f"the blocks of {draft.name!r} do not add up to {draft.size} bytes")
+        if not draft.size:
+            raise ValueError("an empty file has data b'', not None")
+        if not loose.issuperset(draft.blocks) or len(set(draft.blocks)) != len(draft.blocks):
+            raise ValueError(f"blocks of {draft.name!r} were released or taken by another file")
+        flags = record.FLAG_BLOCKS if draft.blocks else record.FLAG_EXTERNAL
+        text = record.encode_outside(
+            size=draft.size, crc32c=draft.crc32c, extents=draft.blocks, facts=draft.facts
+        )
+        data, data_crc = b"", 0
+    if len(text) > record.TEXT_MAX:
+        raise ValueError(f"{len(text)} bytes of facts and extents, at most {record.TEXT_MAX} are allowed")
+    return Draft(Kind.FILE, flags, name, text, data, data_crc, draft.day, draft.shard)
+
+
+def _open_file(draft: FileDraft, seq: int, time_ms: int, segment: int, offset: int) -> OpenFile:
+    return OpenFile(
+        draft.name,
+        draft.day,
+        draft.shard,
+        seq,
+        time_ms,
+        draft.size,
+        draft.crc32c,
+        draft.facts,
+        segment,
+        offset if draft.data else 0,
+        draft.blocks,
+    )

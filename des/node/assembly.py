@@ -1,0 +1,198 @@
+"""How a node's parts are put together over its doors, in the order that recovery asks for."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from des.assignment import NameAssigner
+from des.clock import Clock, SystemClock
+from des.config import Settings
+from des.db import DesDbConnector, SqlCatalog
+from des.db.catalog import Catalog
+from des.ingest.directory import StoreDirectory
+from des.ingest.facts import FileFacts
+from des.ingest.log import IngestLog
+from des.ingest.open_index import OpenIndex
+from des.ingest.values import OpenFile
+from des.naming import SnowflakeNameGenerator
+from des.node.shard_lease import ShardLease
+from des.node.write_path import WritePath
+from des.packer import CrashRecoveryManager, MultiShardPacker
+from des.packer.container_builder import ContainerBuilder
+from des.retrieval import Retriever, StoredContainers
+from des.storage.disk import Disk
+from des.storage.local import LocalObjectStore
+from des.storage.object_store import ObjectStore
+from des.storage.posix_disk import PosixDisk
+
+_log = structlog.get_logger(__name__)
+
+OBJECTS: Final = "objects"
+CATALOG: Final = "catalog.sqlite"
+FLOOR_AHEAD_MS: Final = 3000
+"""How far names are reserved ahead of the clock: one synced log record per this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The five doors to the world."""
+
+    clock: Clock
+    disk: Disk
+    store: ObjectStore
+    catalog: Catalog
+    random_bytes: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is made of."""
+
+    settings: Settings
+    doors: Doors
+    directory: StoreDirectory
+    log: IngestLog
+    open_index: OpenIndex
+    packer: MultiShardPacker
+    lease: ShardLease
+    assigner: NameAssigner
+    generator: SnowflakeNameGenerator
+    writes: WritePath
+    retriever: Retriever
+    store_id: str
+    executor: ThreadPoolExecutor | None
+
+
+def doors_of(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    disk: Disk | None = None,
+    store: ObjectStore | None = None,
+    catalog: Catalog | None = None,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> Doors:
+    """Return the given doors, and the embedded default for each that is not given."""
+    url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
+    return Doors(
+        clock=clock or SystemClock(),
+        disk=disk or PosixDisk(settings.data_dir),
+        store=store or LocalObjectStore(settings.object_dir or settings.data_dir / OBJECTS),
+        catalog=catalog or SqlCatalog(DesDbConnector(url)),
+        random_bytes=random_bytes,
+    )
+
+
+async def assemble(
+    settings: Settings,
+    doors: Doors,
+    directory: StoreDirectory,
+    executor: ThreadPoolExecutor | None,
+) -> Parts:
+    """Recover the log, settle what a crash left, and connect the parts. Same errors as `Node.open`."""
+    await doors.catalog.migrate()
+    store_id = await doors.catalog.store_id()
+    lease = ShardLease(
+        catalog=doors.catalog, holder=str(uuid4()), shard_bits=settings.shard_bits, clock=doors.clock
+    )
+    await lease.acquire()
+    open_index = OpenIndex()
+    log, recovered = await IngestLog.open(
+        doors.disk,
+        clock=doors.clock,
+        node=directory.node_uuid,
+        boot_epoch=directory.boot_epoch,
+        # The packer keeps the delay, and looks at the catalog again before it lets go.
+        settings=settings.log.model_copy(update={"reclaim_delay_s": 0}),
+        executor=executor,
+        publish=open_index.publish,
+        salt=lambda: int.from_bytes(doors.random_bytes(4), "little"),
+    )
+    builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
+    builder.clear_staging()
+    containers = StoredContainers(
+        catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes)
+    )
+    packer = MultiShardPacker(
+        settings=settings,
+        log=log,
+        open_index=open_index,
+        catalog=doors.catalog,
+        store=doors.store,
+        builder=builder,
+        clock=doors.clock,
+        claim=lease.claim,
+        on_stored=containers.add,
+        random_bytes=doors.random_bytes,
+        on_reclaimed=lambda: writes.requests.forget_before(log.first_seq),
+    )
+    recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
+    summary = await recovery.settle(recovered)
+    generator = SnowflakeNameGenerator(
+        node_id=settings.node_id,
+        clock=doors.clock,
+        prefix=settings.name_prefix,
+        wrap_bits=settings.wrap_bits,
+        floor_ms=recovered.floor_ms,
+        reserve=log.append_floor,
+        reserve_ahead_ms=FLOOR_AHEAD_MS,
+    )
+    assigner = NameAssigner(
+        generator, shard_bits=settings.shard_bits, names_max=settings.limits.names_per_assign
+    )
+    retriever = Retriever(
+        settings=settings,
+        log=log,
+        open_index=open_index,
+        containers=containers,
+        store=doors.store,
+        damaged=bool(recovered.damage),
+    )
+    writes = WritePath(
+        settings=settings,
+        log=log,
+        assigner=assigner,
+        store=doors.store,
+        find=retriever.find,
+        describe=retriever.describe_open,
+        random_bytes=doors.random_bytes,
+    )
+    _remember_requests(writes, recovered.files)
+    _log.info(
+        "store opened",
+        node=str(directory.node_uuid),
+        boot_epoch=directory.boot_epoch,
+        open_files=summary.open_files,
+        stored_seals=summary.stored_seals,
+        repeated_seals=summary.repeated_seals,
+        damage=[f"segment {place.segment} at {place.offset}: {place.cause}" for place in recovered.damage],
+    )
+    return Parts(
+        settings=settings,
+        doors=doors,
+        directory=directory,
+        log=log,
+        open_index=open_index,
+        packer=packer,
+        lease=lease,
+        assigner=assigner,
+        generator=generator,
+        writes=writes,
+        retriever=retriever,
+        store_id=store_id,
+        executor=executor,
+    )
+
+
+def _remember_requests(writes: WritePath, files: Sequence[OpenFile]) -> None:
+    for file in files:
+        if b'"request_id"' not in file.facts:
+            continue
+        request_id = FileFacts.decode(file.facts).request_id
+        if request_id:
+            writes.requests.remember(request_id, file)

@@ -1,0 +1,245 @@
+"""A node: everything behind the doors of one process, put together once (DESIGN §2)."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Self
+
+import structlog
+
+from des.assignment import AssignedName
+from des.clock import Clock
+from des.config import Settings
+from des.db.catalog import Catalog, ContainerRow, ShardTotals
+from des.errors import DesError, NotFoundError
+from des.files import FileInfo, FileSpec
+from des.ingest.directory import StoreDirectory
+from des.node.assembly import Parts, assemble, doors_of
+from des.node.write_path import PutResult, Upload
+from des.retrieval import OpenedFile
+from des.storage.disk import Disk
+from des.storage.object_store import Capabilities, ObjectStore
+
+_log = structlog.get_logger(__name__)
+
+LOG_THREADS: Final = 4
+"""One commits groups, the others read what is not in the page cache."""
+
+
+class ShardNotFoundError(NotFoundError):
+    """No shard has this number."""
+
+    reason = "SHARD_NOT_FOUND"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """Whether the node can do its work, and why not."""
+
+    writable: bool
+    readable: bool
+    cause: str
+    """Empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """What the packer is doing for one shard."""
+
+    shard: int
+    state: str
+    """"active", "sealing" or "read_only"."""
+    owner: str
+    """UUID of the node that owns it."""
+    epoch: int
+    open_files: int
+    open_bytes: int
+    stored_files: int
+    """Counted at the first shard of each container's run."""
+    stored_bytes: int
+    containers: int
+    oldest_open_age_s: float | None
+    """Age of the oldest file that waits for a seal; None when none does."""
+    last_seal_ms: int | None
+    last_heartbeat_ms: int
+    last_error: str
+
+
+class Node:
+    """One process's store: puts, gets, shard status, seals."""
+
+    def __init__(self, parts: Parts) -> None:
+        """For `open` only."""
+        self.settings = parts.settings
+        self.node_uuid = str(parts.directory.node_uuid)
+        self.store_id = parts.store_id
+        self.started_ms = parts.doors.clock.now_ms()
+        self._parts = parts
+        self._doors = parts.doors
+        self._log = parts.log
+        self._open_index = parts.open_index
+        self._packer = parts.packer
+        self._lease = parts.lease
+        self._writes = parts.writes
+        self._retriever = parts.retriever
+        self._tasks = [asyncio.ensure_future(parts.packer.run()), asyncio.ensure_future(parts.lease.run())]
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+        store: ObjectStore | None = None,
+        catalog: Catalog | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        threads: bool = True,
+    ) -> Self:
+        """Lock the data folder, recover the log, settle unfinished seals' files, and start to serve.
+
+        Args:
+            settings: of this node.
+            clock: time; the machine's by default.
+            disk: the node's files; the data folder by default.
+            store: of containers and big files; a local folder by default.
+            catalog: SQLite in the data folder by default.
+            random_bytes: randomness; the system's by default.
+            threads: False runs the log's disk work inline, for a deterministic simulation.
+
+        Raises:
+            StoreInUseError: another process has the data folder open.
+            StoreVersionError, CatalogVersionError: the data was written by a newer version.
+            DesError: the log or the catalog cannot be opened.
+        """
+        doors = doors_of(
+            settings, clock=clock, disk=disk, store=store, catalog=catalog, random_bytes=random_bytes
+        )
+        directory = StoreDirectory.open(doors.disk)
+        executor = ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="des-log") if threads else None
+        try:
+            return cls(await assemble(settings, doors, directory, executor))
+        except BaseException:
+            await doors.catalog.close()
+            await doors.store.close()
+            if executor is not None:
+                executor.shutdown(wait=False)
+            directory.close()
+            raise
+
+    async def close(self) -> None:
+        """Let appends in flight finish, close the log cleanly, give the locks back. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            if self._log.failure is None:
+                await self._close_names()
+            await self._log.close()
+        finally:
+            await self._lease.release()
+            await self._doors.catalog.close()
+            await self._doors.store.close()
+            if self._parts.executor is not None:
+                self._parts.executor.shutdown()
+            self._parts.directory.close()
+
+    async def _close_names(self) -> None:
+        try:
+            await self._log.append_floor(self._parts.generator.shutdown_mark())
+        except DesError as error:
+            _log.warning("clock floor not written, names start at the reserved one", error=str(error))
+
+    async def assign_names(self, count: int, prefix: str, request_id: str) -> list[AssignedName]:
+        """Return new names; see `NameAssigner.assign`."""
+        return await self._parts.assigner.assign(count, prefix, request_id)
+
+    async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
+        """Write one whole file; see `WritePath.put_bytes`."""
+        return await self._writes.put_bytes(spec, data, crc32c)
+
+    async def begin_put(self, spec: FileSpec) -> Upload:
+        """Start a file that arrives in parts; see `WritePath.begin`."""
+        return await self._writes.begin(spec)
+
+    async def open_file(self, name: str) -> OpenedFile:
+        """Find a file to read; see `Retriever.open`."""
+        return await self._retriever.open(name)
+
+    async def stat(self, name: str) -> FileInfo:
+        """Return what is known of a file; see `Retriever.stat`."""
+        return await self._retriever.stat(name)
+
+    async def seal_shard(self, shard: int) -> list[ContainerRow]:
+        """Seal what a shard holds open; see `MultiShardPacker.seal_shard`."""
+        self._check_shard(shard)
+        return await self._packer.seal_shard(shard)
+
+    async def shard_status(self, shards: Sequence[int] | None) -> list[ShardStatus]:
+        """Return the state of the given shards, or of all, by number.
+
+        Raises:
+            ShardNotFoundError: no such shard.
+            CatalogUnavailableError: what is stored is not known now.
+        """
+        for shard in shards or ():
+            self._check_shard(shard)
+        totals = {total.shard: total for total in await self._doors.catalog.shard_totals()}
+        oldest: dict[int, int] = {}
+        for bucket in self._open_index.buckets():
+            oldest[bucket.shard] = min(bucket.oldest_ms, oldest.get(bucket.shard, bucket.oldest_ms))
+        wanted = sorted(set(shards)) if shards is not None else range(1 << self.settings.shard_bits)
+        return [self._status(shard, totals.get(shard), oldest.get(shard)) for shard in wanted]
+
+    def _status(self, shard: int, totals: ShardTotals | None, oldest_ms: int | None) -> ShardStatus:
+        files, data_bytes = self._open_index.shard_counts(shard)
+        state = "sealing" if self._packer.is_sealing(shard) else "active"
+        if self._log.failure is not None:
+            state = "read_only"
+        lock = self._lease.locks[shard]
+        age = None if oldest_ms is None else max(0.0, (self._doors.clock.now_ms() - oldest_ms) / 1000)
+        return ShardStatus(
+            shard=shard,
+            state=state,
+            owner=self.node_uuid,
+            epoch=lock.epoch,
+            open_files=files,
+            open_bytes=data_bytes,
+            stored_files=totals.files if totals else 0,
+            stored_bytes=totals.data_bytes if totals else 0,
+            containers=totals.containers if totals else 0,
+            oldest_open_age_s=age,
+            last_seal_ms=self._packer.last_seal_ms.get(shard, totals.last_stored_ms if totals else None),
+            last_heartbeat_ms=lock.heartbeat_ms,
+            last_error=str(self._log.failure or "") or self._packer.last_error(shard),
+        )
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the object store honours."""
+        return await self._doors.store.capabilities()
+
+    def health(self) -> NodeHealth:
+        """Return whether puts and gets are served."""
+        failure = self._log.failure
+        return NodeHealth(
+            writable=failure is None, readable=not self._closed, cause=str(failure) if failure else ""
+        )
+
+    @property
+    def revision(self) -> int:
+        """Grows with every record of the log; a point in time for shard status."""
+        return self._log.next_seq
+
+    def _check_shard(self, shard: int) -> None:
+        if not 0 <= shard < 1 << self.settings.shard_bits:
+            raise ShardNotFoundError(
+                f"shard {shard} does not exist, the store has {1 << self.settings.shard_bits} from 0 on",
+                shard_id=shard,
+                shard_count=1 << self.settings.shard_bits,
+            )

@@ -1,0 +1,61 @@
+"""This node's hold on its shards: the lock epochs it shows at every catalog write (DESIGN §7)."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from des.clock import Clock
+from des.db.catalog import Catalog, ShardClaim, ShardLock, ShardRun
+from des.errors import DesError
+
+_log = structlog.get_logger(__name__)
+
+LOCK_TTL_S: Final = 30.0
+"""Courtesy to other nodes, not safety: the epoch is what every write re-checks."""
+
+
+class ShardLease:
+    """Holds every shard of an embedded store, whose directory lock already keeps others out."""
+
+    def __init__(self, *, catalog: Catalog, holder: str, shard_bits: int, clock: Clock) -> None:
+        self._catalog = catalog
+        self._holder = holder
+        self._bits = shard_bits
+        self._clock = clock
+        self.locks: dict[int, ShardLock] = {}
+        """Shard to its lock as last seen."""
+
+    async def acquire(self) -> None:
+        """Take every shard, raising its epoch above that of any earlier process."""
+        taken = await self._catalog.acquire_shards(
+            range(1 << self._bits), holder=self._holder, ttl_s=LOCK_TTL_S, force=True
+        )
+        self.locks = {lock.shard: lock for lock in taken}
+
+    def claim(self, run: ShardRun) -> ShardClaim:
+        """Return what a write for these shards has to show."""
+        shards = range(run.first, run.first + run.span)
+        return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
+
+    async def run(self) -> None:
+        """Renew until cancelled; a renewal that fails is tried again, and writes stay guarded by epoch."""
+        while True:
+            await self._clock.sleep(LOCK_TTL_S / 3)
+            try:
+                held = await self._catalog.renew_shards(self._whole(), ttl_s=LOCK_TTL_S)
+            except DesError as error:
+                _log.warning("shard locks not renewed", error=str(error))
+                continue
+            self.locks.update({lock.shard: lock for lock in held})
+
+    async def release(self) -> None:
+        """Let go of every shard; a catalog that does not answer lets the locks expire."""
+        try:
+            async with asyncio.timeout(LOCK_TTL_S / 3):
+                await self._catalog.release_shards(self._whole())
+        except (DesError, TimeoutError) as error:
+            _log.warning("shard locks not released, they expire", error=str(error))
+
+    def _whole(self) -> ShardClaim:
+        return self.claim(ShardRun(0, 1 << self._bits, self._bits))

@@ -1,0 +1,371 @@
+"""The write path: from a specification and bytes to an acknowledged file (DESIGN §3)."""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import google_crc32c
+
+from des.assignment import NameAssigner
+from des.assignment.assigner import RequestIdConflictError
+from des.config import Settings
+from des.errors import DesError
+from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec
+from des.ingest.facts import FileFacts
+from des.ingest.log import IngestLog
+from des.ingest.values import Extent, FileDraft, OpenFile
+from des.naming import ParsedName, consistent_hash, created_ms, parse_name
+from des.node.big_file import BigFileUpload
+from des.node.request_memory import RequestMemory
+from des.node.write_rules import (
+    NameConflictError,
+    UploadChecksumMismatchError,
+    UploadSizeMismatchError,
+    check_size,
+    check_spec,
+)
+from des.storage.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """The answer to a write."""
+
+    file: FileInfo
+    already_existed: bool
+    """The very same file was there before; nothing was written."""
+    durability: Durability
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What two writes are compared by."""
+
+    size: int
+    crc32c: int
+
+
+class WritePath:
+    """Decides and performs writes for the shards of this node."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        log: IngestLog,
+        assigner: NameAssigner,
+        store: ObjectStore,
+        find: Callable[[str, ParsedName], Awaitable[FileInfo | None]],
+        describe: Callable[[OpenFile, FileFacts], FileInfo],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._assigner = assigner
+        self._store = store
+        self._find = find
+        self._describe = describe
+        self._random_bytes = random_bytes
+        self._committing: dict[str, asyncio.Future[None]] = {}
+        self.requests = RequestMemory()
+
+    async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
+        """Write one whole file whose CRC32C the caller computed over `data`.
+
+        Raises:
+            InvalidInputError: a field of `spec` breaks a rule, or size or content do not match it.
+            AlreadyExistsError: the name or request id stands for other content.
+            ExhaustedError: the disk is full; reads go on.
+            UnavailableError: the log failed, the clock stands back, a dependency did not answer.
+        """
+        if len(data) > BLOCK_SIZE:
+            upload = await self.begin(spec)
+            try:
+                await upload.write(data)
+                return await upload.finish(crc32c)
+            except BaseException:
+                await upload.abort()
+                raise
+        self._check(spec)
+        if spec.size is not None and spec.size != len(data):
+            raise UploadSizeMismatchError(
+                f"{len(data)} bytes arrived, {spec.size} were declared", expected=spec.size, actual=len(data)
+            )
+        name, day, shard = await self._place(spec)
+        facts = FileFacts(spec.content_type, spec.metadata, spec.request_id)
+        draft = FileDraft(
+            name=name, day=day, shard=shard, size=len(data), crc32c=crc32c, facts=facts.encode(), data=data
+        )
+        return await self.commit(spec, draft, facts)
+
+    async def begin(self, spec: FileSpec) -> "Upload":
+        """Start a file that arrives in parts. Same errors as `put_bytes`."""
+        self._check(spec)
+        name, day, shard = await self._place(spec)
+        upload = Upload(self, spec, name=name, day=day, shard=shard)
+        if spec.size is not None and spec.size > self._settings.big_file_bytes:
+            await upload.go_big()
+        return upload
+
+    async def commit(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
+        """Append the draft unless its name or request is known; acknowledge after the sync.
+
+        A caller that is cancelled here does not undo the write: its outcome is unknown to the caller.
+        """
+        key = spec.name or spec.request_id
+        if not key:
+            file = await self._log.append_file(draft)
+            return PutResult(self._describe(file, facts), already_existed=False, durability=Durability.LOCAL)
+        return await asyncio.shield(asyncio.ensure_future(self._commit_once(key, spec, draft, facts)))
+
+    async def _commit_once(self, key: str, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
+        while (other := self._committing.get(key)) is not None:
+            await asyncio.shield(other)
+        done = self._committing[key] = asyncio.get_running_loop().create_future()
+        try:
+            try:
+                known = await self._known(spec, _Content(draft.size, draft.crc32c))
+            except BaseException:
+                await self._drop(draft, facts)
+                raise
+            if known is not None:
+                await self._drop(draft, facts)
+                return PutResult(known, already_existed=True, durability=Durability.LOCAL)
+            file = await self._log.append_file(draft)
+            if spec.request_id:
+                self.requests.remember(spec.request_id, file)
+            return PutResult(self._describe(file, facts), already_existed=False, durability=Durability.LOCAL)
+        finally:
+            del self._committing[key]
+            done.set_result(None)
+
+    async def _drop(self, draft: FileDraft, facts: FileFacts) -> None:
+        """Give up what was written for a draft that no record will ever name."""
+        self._log.release_blocks(draft.blocks)
+        if facts.external is not None:
+            with contextlib.suppress(DesError):  # a leftover under a key that nobody names
+                await self._store.delete(facts.external.key, etag=facts.external.etag)
+
+    async def _known(self, spec: FileSpec, content: _Content) -> FileInfo | None:
+        """Return the file that this write repeats, None for a new one.
+
+        Raises:
+            AlreadyExistsError: the name or request id stands for other content.
+        """
+        if spec.name:
+            known = await self._find(spec.name, parse_name(spec.name))
+            if known is None or _Content(known.size, known.crc32c) == content:
+                return known
+            raise NameConflictError(
+                f"file {spec.name!r} exists with {known.size} bytes and CRC32C {known.crc32c:08x}, "
+                f"this write has {content.size} bytes and CRC32C {content.crc32c:08x}",
+                name=spec.name,
+                existing_crc32c=f"{known.crc32c:08x}",
+            )
+        before = self.requests.get(spec.request_id)
+        if before is None:
+            return None
+        if _Content(before.size, before.crc32c) != content:
+            raise RequestIdConflictError(
+                f"request id {spec.request_id!r} made file {before.name!r} with {before.size} bytes and "
+                f"CRC32C {before.crc32c:08x}, this write has {content.size} bytes and "
+                f"CRC32C {content.crc32c:08x}",
+                request_id=spec.request_id,
+                name=before.name,
+            )
+        return self._describe(before, FileFacts.decode(before.facts))
+
+    async def _place(self, spec: FileSpec) -> tuple[str, int, int]:
+        if spec.name:
+            parsed = parse_name(spec.name)
+            created_ms(parsed, self._settings.wrap_bits)  # refuses a time that its day does not have
+            name, day = spec.name, parsed.day
+        else:
+            name = await self._assigner.one(spec.prefix)
+            day = name.rsplit("_", 3)[1]
+        return name, int(day), consistent_hash(name, self._settings.shard_bits)
+
+    def _check(self, spec: FileSpec) -> None:
+        if self._log.failure is not None:
+            raise self._log.failure
+        check_spec(spec, self._settings.limits)
+
+    def check_size(self, size: int) -> None:
+        """Refuse a size that no file may have."""
+        check_size(size, self._settings.limits)
+
+    async def append_block(self, data: bytes, crc32c: int) -> Extent:
+        """Append a part of a streamed file to the log."""
+        return await self._log.append_block(data, crc32c)
+
+    async def read_block(self, extent: Extent) -> bytes:
+        """Read a part back that `append_block` wrote."""
+        return await self._log.read(extent)
+
+    def release_blocks(self, blocks: Iterable[Extent]) -> None:
+        """Let the log drop the parts of a file that is not coming."""
+        self._log.release_blocks(blocks)
+
+    async def begin_big_file(self, *, name: str, day: int, shard: int) -> BigFileUpload:
+        """Start an object under `_bigFiles/`; its key is never used twice."""
+        key = big_file_key(
+            self._settings, name=name, day=day, shard=shard, unique=self._random_bytes(4).hex()
+        )
+        return await BigFileUpload.begin(self._store, key)
+
+    @property
+    def big_file_bytes(self) -> int:
+        """The longest file that goes into a container."""
+        return int(self._settings.big_file_bytes)
+
+
+class Upload:
+    """One file arriving in parts; at most one block of it is in memory.
+
+    Up to a block it stays in memory, up to `big_file_bytes` its blocks go into the log as they come,
+    beyond that the whole goes to the object store.
+    """
+
+    def __init__(self, path: WritePath, spec: FileSpec, *, name: str, day: int, shard: int) -> None:
+        self._path = path
+        self._spec = spec
+        self._name = name
+        self._day = day
+        self._shard = shard
+        self._buffer = bytearray()
+        self._blocks: list[Extent] = []
+        self._big: BigFileUpload | None = None
+        self._crc32c = 0
+        self._sha256 = hashlib.sha256()
+        self._ended = False
+        self.received = 0
+        """Bytes taken so far."""
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`; returns when the upload can take more.
+
+        Raises:
+            UploadSizeMismatchError: more bytes than declared.
+            FileTooLargeError: more bytes than a file may have.
+        """
+        if self._ended:
+            raise RuntimeError("write after finish or abort")
+        received = self.received + len(data)
+        if self._spec.size is not None and received > self._spec.size:
+            raise UploadSizeMismatchError(
+                f"at least {received} bytes arrived, {self._spec.size} were declared",
+                expected=self._spec.size,
+                actual=received,
+            )
+        self._path.check_size(received)
+        self.received = received
+        self._crc32c = google_crc32c.extend(self._crc32c, data)
+        self._sha256.update(data)
+        if self._big is None and received > self._path.big_file_bytes:
+            await self.go_big()
+        if self._big is not None:
+            await self._big.write(data)
+            return
+        self._buffer += data
+        while len(self._buffer) > BLOCK_SIZE:
+            await self._append_block(bytes(self._buffer[:BLOCK_SIZE]))
+            del self._buffer[:BLOCK_SIZE]
+
+    async def go_big(self) -> None:
+        """Move to the object store what has arrived, and send there what comes."""
+        self._big = await self._path.begin_big_file(name=self._name, day=self._day, shard=self._shard)
+        for extent in self._blocks:
+            await self._big.write(await self._path.read_block(extent))
+        self._path.release_blocks(self._blocks)
+        self._blocks = []
+        await self._big.write(bytes(self._buffer))
+        self._buffer.clear()
+
+    async def finish(self, crc32c: int | None, sha256: bytes | None = None) -> PutResult:
+        """Compare with what the client summed, make the file durable, acknowledge.
+
+        Raises:
+            UploadSizeMismatchError, UploadChecksumMismatchError: nothing was written.
+            AlreadyExistsError: the name or request id stands for other content.
+        """
+        if self._ended:
+            raise RuntimeError("finish after finish or abort")
+        self._compare(crc32c, sha256)
+        spec = self._spec
+        facts = FileFacts(spec.content_type, spec.metadata, spec.request_id)
+        data: bytes | None = None
+        if self._big is not None:
+            facts = dataclasses.replace(facts, external=await self._big.finish())
+        elif self._blocks:
+            if self._buffer:
+                await self._append_block(bytes(self._buffer))
+        else:
+            data = bytes(self._buffer)
+        self._buffer.clear()
+        draft = FileDraft(
+            name=self._name,
+            day=self._day,
+            shard=self._shard,
+            size=self.received,
+            crc32c=self._crc32c,
+            facts=facts.encode(),
+            data=data,
+            blocks=tuple(self._blocks),
+        )
+        # From here on the log owns the blocks: a failed or cancelled append may still have happened.
+        self._ended = True
+        return await self._path.commit(spec, draft, facts)
+
+    async def abort(self) -> None:
+        """Give everything back. Safe twice, and after anything."""
+        if self._ended:
+            return
+        self._ended = True
+        self._path.release_blocks(self._blocks)
+        self._buffer.clear()
+        if self._big is not None:
+            await self._big.abort()
+
+    async def _append_block(self, block: bytes) -> None:
+        self._blocks.append(await self._path.append_block(block, google_crc32c.value(block)))
+
+    def _compare(self, crc32c: int | None, sha256: bytes | None) -> None:
+        if self._spec.size is not None and self.received != self._spec.size:
+            raise UploadSizeMismatchError(
+                f"{self.received} bytes arrived, {self._spec.size} were declared",
+                expected=self._spec.size,
+                actual=self.received,
+            )
+        if crc32c is not None and crc32c != self._crc32c:
+            raise UploadChecksumMismatchError(
+                f"the file's CRC32C is {self._crc32c:08x}, the client declared {crc32c:08x}",
+                expected=f"{crc32c:08x}",
+                actual=f"{self._crc32c:08x}",
+                scope="file",
+            )
+        if sha256 is not None and sha256 != self._sha256.digest():
+            raise UploadChecksumMismatchError(
+                f"the file's SHA-256 is {self._sha256.hexdigest()}, the client declared {sha256.hex()}",
+                expected=sha256.hex(),
+                actual=self._sha256.hexdigest(),
+                scope="file",
+            )
+
+
+def big_file_key(settings: Settings, *, name: str, day: int, shard: int, unique: str) -> str:
+    """Return the object key of a file that lies outside its container.
+
+    The unique part keeps a key from ever being used twice: an upload that was never acknowledged
+    leaves at most an object that nobody names, never one in the way of the next attempt.
+    """
+    return f"{object_folder(settings, day=day, shard=shard)}/_bigFiles/{name}.{unique}"
+
+
+def object_folder(settings: Settings, *, day: int, shard: int) -> str:
+    """Return the key prefix of a day and shard, without a slash at the end."""
+    prefix = f"{settings.object_prefix.strip('/')}/" if settings.object_prefix.strip("/") else ""
+    digits = (settings.shard_bits + 3) // 4
+    return f"{prefix}{day}/{shard:0{max(digits, 1)}x}"

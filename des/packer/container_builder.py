@@ -1,0 +1,246 @@
+"""From log records to the bytes of a container: the same records give the same bytes (I10)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from des.config import Settings
+from des.core import DesWriter, S3DesReader
+from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
+from des.errors import ConflictError, CorruptError, ExhaustedError
+from des.files import BLOCK_SIZE
+from des.format.system_metadata import SystemMetadata
+from des.ingest.facts import FileFacts
+from des.ingest.log import IngestLog
+from des.ingest.values import OpenFile, Sealing
+from des.naming import created_ms, parse_name
+from des.storage.disk import Disk, DiskFile
+from des.storage.object_store import ObjectInfo, ObjectStore
+
+STAGING: Final = "staging"
+"""Folder of containers being built; what a crash leaves in it is removed at the next start."""
+BATCH_BYTES: Final = 4 << 20
+"""Record bytes read ahead of the writer."""
+BATCH_FILES: Final = 256
+SAMPLES: Final = 8
+"""Files read back from the object store before a container is committed, besides first and last."""
+
+
+class ContainerDiffersError(ConflictError):
+    """The same seal gave other bytes than it did before."""
+
+    reason = "CONTAINER_CORRUPT"
+
+
+class StagingError(ExhaustedError):
+    """The folder in which containers are built takes no more bytes."""
+
+    reason = "DISK_FULL"
+
+
+class ContainerUnreadableError(CorruptError):
+    """A container just uploaded does not read back as what went into it."""
+
+
+class ContainerBuilder:
+    """Builds containers in the staging folder."""
+
+    def __init__(self, *, settings: Settings, disk: Disk, log: IngestLog, node: str) -> None:
+        self._settings = settings
+        self._disk = disk
+        self._log = log
+        self._node = node
+
+    def clear_staging(self) -> None:
+        """Remove what an earlier process was building; the log still has all of it."""
+        self._disk.make_directory(STAGING)
+        for name in self._disk.list(STAGING):
+            self._disk.remove(f"{STAGING}/{name}")
+
+    @asynccontextmanager
+    async def build(self, sealing: Sealing, files: Sequence[OpenFile]) -> AsyncIterator["BuiltContainer"]:
+        """Write the container of `files` to a staging file; it is gone when the block ends.
+
+        Raises:
+            CorruptError: a record does not match its checksum; nothing was built.
+            StagingError: the staging file could not be written.
+        """
+        path = f"{STAGING}/{sealing.container_id}.des"
+        try:
+            self._disk.remove(path)
+            staged = self._disk.create(path)
+        except OSError as error:
+            raise _staging_error(error) from error
+        try:
+            try:
+                built = await self._write(sealing, files, staged)
+            except OSError as error:
+                raise _staging_error(error) from error
+            yield built
+        finally:
+            staged.close()
+            self._disk.remove(path)
+
+    async def _write(self, sealing: Sealing, files: Sequence[OpenFile], staged: DiskFile) -> "BuiltContainer":
+        sink = _StagedSink(staged)
+        writer = DesWriter(sink, layout=sealing.layout, digest=True)
+        for batch in _batches(files):
+            loaded = [(file, await self._load(file)) for file in batch]
+            await asyncio.to_thread(_add_batch, writer, loaded)
+        footer = await asyncio.to_thread(writer.finish)
+        run = ShardRun(sealing.first_shard, sealing.span, sealing.bits)
+        times = [created_ms(parse_name(file.name), self._settings.wrap_bits) for file in files]
+        row = ContainerRow(
+            container_id=sealing.container_id,
+            day=str(sealing.day),
+            run=run,
+            key=container_key(self._settings, sealing),
+            state=ContainerState.UPLOADING,
+            epoch=sealing.epoch,
+            layout=sealing.layout,
+            sha256=writer.sha256,
+            geometry=ContainerGeometry(
+                size=writer.size,
+                data_start=footer.data_start,
+                data_length=footer.data_length,
+                meta_start=footer.meta_start,
+                meta_length=footer.meta_length,
+                index_start=footer.index_start,
+                index_length=footer.index_length,
+                file_count=footer.file_count,
+            ),
+            name_ms_first=min(times),
+            name_ms_last=max(times),
+            data_bytes=sum(file.size for file in files),
+            node=self._node,
+        )
+        return BuiltContainer(row, staged, files)
+
+    async def _load(self, file: OpenFile) -> bytes | list[bytes]:
+        parts = [
+            data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
+            for extent in file.extents
+        ]
+        return parts[0] if len(parts) == 1 else parts
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltContainer:
+    """A container in the staging folder, and what must be true of it."""
+
+    row: ContainerRow
+    body: DiskFile
+    files: Sequence[OpenFile]
+
+    def check_same_bytes(self, announced: ContainerRow) -> None:
+        """Refuse to go on when an earlier attempt at the same seal announced other bytes."""
+        if announced.sha256 != self.row.sha256:
+            raise ContainerDiffersError(
+                f"container {self.row.container_id} has SHA-256 {self.row.sha256}, "
+                f"announced was {announced.sha256}",
+                container_id=self.row.container_id,
+            )
+
+    async def check_readable(self, store: ObjectStore, info: ObjectInfo) -> None:
+        """Read the uploaded container as a stranger would: every entry, and some files' bytes.
+
+        Raises:
+            ContainerUnreadableError: an entry is missing or differs; the container is not committed.
+            CorruptError: a sampled file fails its checksum.
+        """
+        reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
+        await reader.open()
+        index = await reader.get_index()
+        step = max(1, len(self.files) // SAMPLES)
+        for number, file in enumerate(self.files):
+            entry = index.find(file.name)
+            if entry is None or entry.data_length != file.size:
+                raise ContainerUnreadableError(
+                    f"container {self.row.container_id} has {entry} for file {file.name!r} "
+                    f"of {file.size} bytes",
+                    container_id=self.row.container_id,
+                    name=file.name,
+                )
+            if file.extents and (number % step == 0 or number == len(self.files) - 1):
+                await reader.read_entry(entry)
+
+
+def container_key(settings: Settings, sealing: Sealing) -> str:
+    """Return the object key of a seal: unique, so never reused and never overwritten."""
+    prefix = settings.object_prefix.strip("/")
+    digits = max(1, (sealing.bits + 3) // 4)
+    folder = f"{sealing.day}/{sealing.first_shard:0{digits}x}"
+    return (
+        f"{prefix}/{folder}/{sealing.container_id}.des" if prefix else f"{folder}/{sealing.container_id}.des"
+    )
+
+
+def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMetadata | None:
+    """Return what the container must say of a file beyond its size and user metadata."""
+    blocks: tuple[int, ...] = ()
+    block_size: int | None = None
+    if facts.external is not None:
+        blocks, block_size = facts.external.block_crc32c, facts.external.block_size
+    elif len(file.extents) > 1:
+        blocks = tuple(extent.crc32c for extent in file.extents)
+        block_size = BLOCK_SIZE
+    crc32c = file.crc32c if layout == "v1" or facts.external is not None else None
+    if crc32c is None and not facts.content_type and block_size is None:
+        return None
+    return SystemMetadata(
+        crc32c=crc32c, content_type=facts.content_type, block_size=block_size, block_crc32c=blocks
+    )
+
+
+def _staging_error(error: OSError) -> StagingError:
+    return StagingError(f"cannot write to {STAGING}: {error}", retry_after_s=5)
+
+
+def _add_batch(writer: DesWriter, batch: list[tuple[OpenFile, bytes | list[bytes]]]) -> None:
+    for file, data in batch:
+        facts = FileFacts.decode(file.facts)
+        system = system_metadata(file, facts, writer.layout)
+        if facts.external is not None:
+            writer.add_external(
+                file.name,
+                size=file.size,
+                external_key=facts.external.key,
+                metadata=facts.metadata,
+                system=system,
+            )
+        else:
+            writer.add_file(
+                file.name, data, size=file.size, metadata=facts.metadata, system=system, crc32c=file.crc32c
+            )
+
+
+def _batches(files: Sequence[OpenFile]) -> Iterator[list[OpenFile]]:
+    batch: list[OpenFile] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size if file.extents else 0
+        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _StagedSink:
+    """A binary sink that appends to a staging file."""
+
+    def __init__(self, staged: DiskFile) -> None:
+        self._staged = staged
+        self._offset = 0
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Append what the file takes, which may be less than all."""
+        taken = self._staged.pwrite([bytes(data)], self._offset)
+        self._offset += taken
+        return taken
+
+    def flush(self) -> None:
+        """Nothing is held back."""

@@ -1,0 +1,273 @@
+"""Seals: open files become containers, containers become the catalog's truth (DESIGN §4)."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from des.clock import Clock
+from des.config import Settings
+from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
+from des.errors import DesError
+from des.ingest.log import IngestLog
+from des.ingest.open_index import OpenIndex
+from des.ingest.values import OpenFile, Sealing
+from des.packer.container_builder import ContainerBuilder
+from des.packer.container_id import make_container_id
+from des.packer.container_upload import upload_container
+from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, plan_seals
+from des.storage.object_store import ObjectStore
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class PendingSeal:
+    """A seal that is logged and not yet recorded."""
+
+    sealing: Sealing
+    files: list[OpenFile]
+    reason: SealReason
+    attempts: int = 0
+    retry_at: float = 0.0
+    """Not before this monotonic time, in seconds."""
+    error: str = ""
+    """What the last attempt failed with."""
+
+
+@dataclass(slots=True)
+class _StoredSeal:
+    sealing: Sealing
+    files: list[OpenFile]
+    stored_at: float
+
+
+class MultiShardPacker:
+    """Seals what is due for all shards of a node, one container at a time.
+
+    A seal is logged before anything else, so a restart finishes or repeats it: the same records give
+    the same bytes under the same key.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        log: IngestLog,
+        open_index: OpenIndex,
+        catalog: Catalog,
+        store: ObjectStore,
+        builder: ContainerBuilder,
+        clock: Clock,
+        claim: Callable[[ShardRun], ShardClaim],
+        on_stored: Callable[[ContainerRow], None],
+        random_bytes: Callable[[int], bytes],
+        on_reclaimed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._on_reclaimed = on_reclaimed
+        self._log = log
+        self._open_index = open_index
+        self._catalog = catalog
+        self._store = store
+        self._builder = builder
+        self._clock = clock
+        self._claim = claim
+        self._on_stored = on_stored
+        self._random_bytes = random_bytes
+        self._pending: list[PendingSeal] = []
+        self._stored: list[_StoredSeal] = []
+        self._sealing = asyncio.Lock()
+        self._maintenance_error = ""
+        self.last_seal_ms: dict[int, int] = {}
+        """Shard to the time of its last seal by this process, UTC milliseconds since 1970."""
+
+    async def run(self) -> None:
+        """Seal and reclaim until cancelled. A failure is kept, shown and retried."""
+        while True:
+            try:
+                await self.step()
+                self._maintenance_error = ""
+            except DesError as error:
+                self._maintenance_error = str(error)
+                _log.warning("packer step failed", error=str(error), reason=error.reason)
+            await self._clock.sleep(self._settings.seal.check_interval_s)
+
+    async def step(self) -> None:
+        """Finish what is pending, seal what is due, give back log that is no longer needed.
+
+        Raises:
+            DesError: the first failure; everything else was tried all the same.
+        """
+        errors: list[DesError] = []
+        async with self._sealing:
+            now = self._clock.monotonic()
+            for pending in [seal for seal in self._pending if seal.retry_at <= now]:
+                await self._attempt(self._finish(pending), errors)
+            for plan in self._due():
+                await self._attempt(self._seal(plan), errors)
+        await self._attempt(self._reclaim(), errors)
+        if errors:
+            raise errors[0]
+
+    @staticmethod
+    async def _attempt(work: Awaitable[object], errors: list[DesError]) -> None:
+        try:
+            await work
+        except DesError as error:
+            errors.append(error)
+
+    async def seal_shard(self, shard: int) -> list[ContainerRow]:
+        """Seal all that `shard` holds open and return the new containers.
+
+        Raises:
+            DesError: the seal is logged and will be repeated; what failed it this time.
+        """
+        rows: list[ContainerRow] = []
+        async with self._sealing:
+            run = ShardRun(shard, 1, self._settings.shard_bits)
+            unfinished = [seal for seal in self._pending if shard in run_of(seal.sealing)]
+            rows += [await self._finish(seal) for seal in unfinished]
+            for day in self._open_index.days_of(shard):
+                rows += await self._seal(SealPlan(day, run, SealReason.REQUEST))
+        return rows
+
+    def adopt(self, sealing: Sealing, files: list[OpenFile]) -> None:
+        """Take over a seal that an earlier process logged and did not finish."""
+        self._pending.append(PendingSeal(sealing, files, SealReason.RECOVERY))
+
+    def adopt_stored(self, sealing: Sealing, files: list[OpenFile]) -> None:
+        """Take over a stored seal whose records the log still holds, to give them up in time."""
+        self._stored.append(_StoredSeal(sealing, files, self._clock.monotonic()))
+
+    def is_sealing(self, shard: int) -> bool:
+        """Return whether a logged seal of this shard is not yet recorded."""
+        return any(shard in run_of(seal.sealing) for seal in self._pending)
+
+    def last_error(self, shard: int) -> str:
+        """Return what keeps this shard's files from being stored; empty when nothing does."""
+        for seal in self._pending:
+            if seal.error and shard in run_of(seal.sealing):
+                return seal.error
+        return self._maintenance_error
+
+    def _due(self) -> list[SealPlan]:
+        if self._log.failure is not None:
+            return []
+        return plan_seals(
+            self._open_index.buckets(),
+            now_ms=self._clock.now_ms(),
+            shard_bits=self._settings.shard_bits,
+            settings=self._settings.seal,
+            log_bytes=self._log.bytes_used,
+            log_budget=int(self._settings.log.budget_bytes),
+        )
+
+    async def _seal(self, plan: SealPlan) -> list[ContainerRow]:
+        """Seal the plan's files, in as many containers as their size asks for."""
+        rows: list[ContainerRow] = []
+        shards = range(plan.run.first, plan.run.first + plan.run.span)
+        while files := self._open_index.take(
+            plan.day,
+            shards,
+            files_max=self._settings.seal.entries,
+            bytes_max=int(self._settings.seal.size_bytes),
+        ):
+            sealing = Sealing(
+                container_id=make_container_id(self._clock.now_ms(), self._random_bytes),
+                day=plan.day,
+                first_shard=plan.run.first,
+                span=plan.run.span,
+                bits=plan.run.bits,
+                layout=self._settings.layout,
+                epoch=max(epoch for _, epoch in self._claim(plan.run).epochs),
+                seqs=[file.seq for file in files],
+            )
+            try:
+                await self._log.append_sealing(sealing)
+            except BaseException:
+                # Whether the record is in the log is unknown. A restart settles it; until then the
+                # files stay readable, and sealing them under another id could double them.
+                if self._log.failure is None:
+                    self._open_index.put_back(files)
+                raise
+            pending = PendingSeal(sealing, files, plan.reason)
+            self._pending.append(pending)
+            rows.append(await self._finish(pending))
+        return rows
+
+    async def _finish(self, pending: PendingSeal) -> ContainerRow:
+        """Build, announce, upload, verify, commit, log: each step repeatable."""
+        pending.attempts += 1
+        sealing = pending.sealing
+        try:
+            row = await self._catalog.container(sealing.container_id)
+            if row is None or row.state is not ContainerState.STORED:
+                row = await self._store_container(pending, row)
+        except DesError as error:
+            pending.error = str(error)
+            pending.retry_at = self._clock.monotonic() + self._settings.seal.retry_s
+            _log.warning(
+                "seal failed, will be repeated",
+                container=sealing.container_id,
+                attempts=pending.attempts,
+                error=str(error),
+            )
+            raise
+        self._on_stored(row)
+        self._open_index.remove(pending.files)
+        self._pending.remove(pending)
+        self.adopt_stored(sealing, pending.files)
+        for shard in {file.shard for file in pending.files}:
+            self.last_seal_ms[shard] = self._clock.now_ms()
+        _log.info(
+            "container stored",
+            container=row.container_id,
+            key=row.key,
+            files=row.geometry.file_count,
+            bytes=row.geometry.size,
+            reason=str(pending.reason),
+        )
+        # Only a hint: without it the next start asks the catalog. A log that failed must not fail the seal.
+        with contextlib.suppress(DesError):
+            await self._log.append_stored(sealing.container_id, row.etag)
+        return row
+
+    async def _store_container(self, pending: PendingSeal, announced: ContainerRow | None) -> ContainerRow:
+        claim = self._claim(run_of(pending.sealing))
+        async with self._builder.build(pending.sealing, pending.files) as built:
+            row = announced
+            if row is None:
+                row = await self._catalog.announce_container(built.row, claim)
+            built.check_same_bytes(row)
+            info = await upload_container(self._store, built)
+            await built.check_readable(self._store, info)
+            return await self._catalog.commit_container(row.container_id, etag=info.etag, claim=claim)
+
+    async def _reclaim(self) -> None:
+        """Give up log segments whose files were stored long enough ago and still are.
+
+        The row is read again first: a database that lost a committed row (failover to a replica that
+        was behind) makes the container be recorded anew instead of its files being lost.
+        """
+        pressed = self._log.bytes_used > BUDGET_HIGH * int(self._settings.log.budget_bytes)
+        due = self._clock.monotonic() - (0.0 if pressed else self._settings.log.reclaim_delay_s)
+        for stored in [seal for seal in self._stored if seal.stored_at <= due]:
+            row = await self._catalog.container(stored.sealing.container_id)
+            self._stored.remove(stored)
+            if row is not None and row.state is ContainerState.STORED:
+                self._log.mark_stored(stored.files)
+                continue
+            _log.error("catalog lost a stored container", container=stored.sealing.container_id)
+            for file in stored.files:
+                self._open_index.add(file)
+            self.adopt(stored.sealing, stored.files)
+        if await self._log.reclaim():
+            self._on_reclaimed()
+
+
+def run_of(sealing: Sealing) -> ShardRun:
+    """Return the shards that a seal covers."""
+    return ShardRun(sealing.first_shard, sealing.span, sealing.bits)

@@ -1,0 +1,101 @@
+"""What a start owes to the seals that an earlier process began (DESIGN §4, guarantee I3)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from des.db.catalog import Catalog, ContainerRow, ContainerState
+from des.ingest.log import IngestLog
+from des.ingest.open_index import OpenIndex
+from des.ingest.values import OpenFile, RecoveredLog
+from des.packer.multi_shard_packer import MultiShardPacker
+
+_log = structlog.get_logger(__name__)
+
+
+class SealDebt(StrEnum):
+    """The one safe thing to do about a recovered seal."""
+
+    NOTHING = "nothing"
+    """Stored and recorded: its files are read from the container."""
+    REPEAT = "repeat"
+    """Not recorded: build it again from the log; the same bytes under the same key."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySummary:
+    """What a start found and did."""
+
+    open_files: int
+    stored_seals: int
+    repeated_seals: int
+    dropped_duplicates: int
+    """Records whose name an earlier record already had; their writers were never answered."""
+
+
+def plan_seal(row: ContainerRow | None) -> SealDebt:
+    """Decide from the catalog alone: it is the only commit point, the log's word is a hint."""
+    return SealDebt.NOTHING if row is not None and row.state is ContainerState.STORED else SealDebt.REPEAT
+
+
+class CrashRecoveryManager:
+    """Puts the recovered log's files where they belong, before anything is served."""
+
+    def __init__(
+        self, *, catalog: Catalog, log: IngestLog, open_index: OpenIndex, packer: MultiShardPacker
+    ) -> None:
+        self._catalog = catalog
+        self._log = log
+        self._open_index = open_index
+        self._packer = packer
+
+    async def settle(self, recovered: RecoveredLog) -> RecoverySummary:
+        """Publish every file that is not stored, and hand unfinished seals to the packer.
+
+        Raises:
+            CatalogUnavailableError: nothing was changed; start again later.
+        """
+        by_seq = {file.seq: file for file in recovered.files}
+        sealings = [*recovered.stored.values(), *recovered.pending]
+        rows = {
+            sealing.container_id: await self._catalog.container(sealing.container_id) for sealing in sealings
+        }
+        sealed: set[int] = set()
+        stored = repeated = 0
+        for sealing in sealings:
+            files = [by_seq[int(seq)] for seq in sealing.seqs if int(seq) in by_seq]
+            if plan_seal(rows[sealing.container_id]) is SealDebt.NOTHING:
+                self._packer.adopt_stored(sealing, files)
+                stored += 1
+            elif len(files) == len(sealing.seqs):
+                for file in files:
+                    self._open_index.add(file)
+                self._packer.adopt(sealing, files)
+                repeated += 1
+            else:
+                # Records leave the log only after their container was stored, so the database lost this
+                # row since. What the log still has is sealed anew; the object has it all.
+                _log.error(
+                    "catalog does not know a container whose records are partly gone from the log",
+                    container=sealing.container_id,
+                    members=len(sealing.seqs),
+                    in_log=len(files),
+                )
+                continue
+            sealed.update(int(seq) for seq in sealing.seqs)
+        opened, dropped = self._publish(file for file in recovered.files if file.seq not in sealed)
+        return RecoverySummary(opened, stored, repeated, dropped)
+
+    def _publish(self, files: Iterable[OpenFile]) -> tuple[int, int]:
+        opened = 0
+        doubled: list[OpenFile] = []
+        for file in files:
+            if self._open_index.get(file.name) is not None:
+                doubled.append(file)
+                continue
+            self._open_index.publish([file])
+            opened += 1
+        self._log.mark_stored(doubled)
+        return opened, len(doubled)

@@ -1,0 +1,223 @@
+"""Finds a file by name: the open index first, then the containers of its day and shard."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from des.config import Settings
+from des.core import ContainerIndex
+from des.db.catalog import ContainerRow
+from des.errors import CorruptError, NotFoundError, UnavailableError
+from des.files import BLOCK_SIZE, FileInfo, FileState, Placement
+from des.format.extent import Extent, extent_of
+from des.format.index import IndexEntry
+from des.format.metadata import Metadata
+from des.format.plan import read_file, read_metadata, run_async
+from des.ingest.facts import FileFacts
+from des.ingest.log import IngestLog
+from des.ingest.open_index import OpenIndex
+from des.ingest.values import OpenFile
+from des.naming import ParsedName, consistent_hash, created_ms, parse_name
+from des.retrieval.opened_file import (
+    CountedRead,
+    ExtentFile,
+    LogFile,
+    ObjectMissingError,
+    OpenedFile,
+    ReadCost,
+    SmallFile,
+)
+from des.retrieval.stored_containers import StoredContainers
+from des.storage.object_store import NoSuchObjectError, ObjectStore
+
+READ_TOGETHER_MAX: Final = BLOCK_SIZE
+"""A file up to this long is read and verified in one request with its metadata."""
+
+
+class FileNotFoundInStoreError(NotFoundError):
+    """No file has this name: not open, and in no container of its day and shard."""
+
+
+class NameUndecidedError(UnavailableError):
+    """The name was not found, and part of the log that may have held it is damaged."""
+
+    reason = "LOG_DAMAGED"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a stored file's entry is."""
+
+    row: ContainerRow
+    index: ContainerIndex
+    entry: IndexEntry
+
+
+class Retriever:
+    """Answers reads for the shards of this node."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        log: IngestLog,
+        open_index: OpenIndex,
+        containers: StoredContainers,
+        store: ObjectStore,
+        damaged: bool,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._open_index = open_index
+        self._containers = containers
+        self._store = store
+        self._damaged = damaged
+
+    async def open(self, name: str) -> OpenedFile:
+        """Find a file; a small stored one is read at once, in the same request as its metadata.
+
+        Raises:
+            InvalidNameError: not a name that DES makes.
+            NotFoundError: no such file, for certain.
+            UnavailableError: not found, but something that may hold it could not be asked.
+            CorruptError: stored bytes break their checksum.
+        """
+        parsed = parse_name(name)
+        file = self._open_index.get(name)
+        if file is not None:
+            return self._open_log_file(file)
+        return await self._open_stored(name, parsed)
+
+    async def stat(self, name: str) -> FileInfo:
+        """Return what is known of a file. Same errors as `open`; costs at most one small request."""
+        info = await self.find(name, parse_name(name))
+        if info is None:
+            raise self._absent(name)
+        return info
+
+    async def find(self, name: str, parsed: ParsedName) -> FileInfo | None:
+        """Return what is known of a file, None when there is none for certain.
+
+        Raises:
+            UnavailableError: absence is not certain.
+        """
+        file = self._open_index.get(name)
+        if file is not None:
+            return self.describe_open(file, FileFacts.decode(file.facts))
+        cost = ReadCost()
+        found = await self._find_stored(name, parsed, cost)
+        if found is None:
+            if self._damaged:
+                raise self._absent(name)
+            return None
+        metadata = await run_async(
+            read_metadata(found.entry, found.index.layout), self._container_read(found.row, cost)
+        )
+        return self._describe_stored(found, metadata)
+
+    def describe_open(self, file: OpenFile, facts: FileFacts) -> FileInfo:
+        """Return what is known of a file of the log."""
+        return FileInfo(
+            name=file.name,
+            day=str(file.day),
+            shard=file.shard,
+            size=file.size,
+            crc32c=file.crc32c,
+            content_type=facts.content_type,
+            metadata=facts.metadata,
+            state=FileState.OPEN if self._open_index.get(file.name) is file else FileState.STORED,
+            created_ms=created_ms(parse_name(file.name), self._settings.wrap_bits),
+        )
+
+    def _open_log_file(self, file: OpenFile) -> OpenedFile:
+        facts = FileFacts.decode(file.facts)
+        info = self.describe_open(file, facts)
+        external = facts.external
+        if external is not None:
+            extent = Extent(
+                name=file.name,
+                start=0,
+                size=file.size,
+                crc32c=file.crc32c,
+                block_size=external.block_size,
+                block_crc32c=external.block_crc32c,
+            )
+            cost = ReadCost()
+            read = CountedRead(self._store, external.key, external.etag, cost)
+            return ExtentFile(info, extent, read, cost)
+        return LogFile(info, file, self._log, lambda: self._open_stored(file.name, parse_name(file.name)))
+
+    async def _open_stored(self, name: str, parsed: ParsedName) -> OpenedFile:
+        cost = ReadCost()
+        found = await self._find_stored(name, parsed, cost)
+        if found is None:
+            raise self._absent(name)
+        read = self._container_read(found.row, cost)
+        layout = found.index.layout
+        if not found.entry.is_external and found.entry.data_length <= READ_TOGETHER_MAX:
+            data, metadata = await run_async(read_file(found.entry, layout), read)
+            return SmallFile(self._describe_stored(found, metadata), data, cost)
+        metadata = await run_async(read_metadata(found.entry, layout), read)
+        info = self._describe_stored(found, metadata)
+        if metadata.external_key is not None:
+            etag = await self._external_etag(metadata.external_key)
+            cost.requests += 1
+            read = CountedRead(self._store, metadata.external_key, etag, cost)
+        return ExtentFile(info, extent_of(found.entry, metadata), read, cost)
+
+    async def _external_etag(self, key: str) -> str:
+        try:
+            return (await self._store.head(key)).etag
+        except NoSuchObjectError as error:
+            raise ObjectMissingError(f"big file's object is gone: {error}", name=key) from error
+
+    async def _find_stored(self, name: str, parsed: ParsedName, cost: ReadCost) -> _Found | None:
+        bits = self._settings.shard_bits
+        rows = await self._containers.rows(parsed.day, consistent_hash(name, bits), bits=bits)
+        if not rows:
+            return None
+        time_ms = created_ms(parsed, self._settings.wrap_bits)
+        for row in rows:
+            if not row.name_ms_first <= time_ms <= row.name_ms_last:
+                continue
+            index = await self._containers.index(row, cost)
+            entry = index.find(name)
+            if entry is not None:
+                return _Found(row, index, entry)
+        return None
+
+    def _container_read(self, row: ContainerRow, cost: ReadCost) -> CountedRead:
+        return CountedRead(self._store, row.key, row.etag, cost)
+
+    def _describe_stored(self, found: _Found, metadata: Metadata) -> FileInfo:
+        row, entry = found.row, found.entry
+        parsed = parse_name(entry.name)
+        if metadata.system.crc32c is None:
+            raise CorruptError(
+                f"container {row.container_id} has no checksum for {entry.name!r}",
+                name=entry.name,
+                container_id=row.container_id,
+            )
+        return FileInfo(
+            name=entry.name,
+            day=parsed.day,
+            shard=consistent_hash(entry.name, self._settings.shard_bits),
+            size=metadata.size,
+            crc32c=metadata.system.crc32c,
+            content_type=metadata.system.content_type,
+            metadata=metadata.user,
+            state=FileState.STORED,
+            created_ms=created_ms(parsed, self._settings.wrap_bits),
+            sealed_ms=row.stored_ms,
+            placement=Placement(
+                row.container_id, entry.data_offset, entry.data_length, metadata.external_key
+            ),
+        )
+
+    def _absent(self, name: str) -> NotFoundError | UnavailableError:
+        if self._damaged:
+            return NameUndecidedError(
+                f"file {name!r} is in no container and not in the readable part of the ingest log, "
+                "of which a part is damaged",
+                name=name,
+            )
+        return FileNotFoundInStoreError(f"no file is named {name!r}", name=name)

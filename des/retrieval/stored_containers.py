@@ -1,0 +1,119 @@
+"""What the read path remembers of sealed containers: catalog rows by day and shard, and indexes."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from des.core import ContainerIndex
+from des.db.catalog import Catalog, ContainerRow
+from des.format.footer import Footer
+from des.format.plan import read_index, run_async
+from des.retrieval.opened_file import CountedRead, ReadCost
+from des.storage.object_store import ObjectStore
+
+T = TypeVar("T")
+
+ROWS_CACHED: Final = 50_000
+"""(day, shard) pairs whose rows are remembered, the empty ones too."""
+
+
+class StoredContainers:
+    """Rows and indexes of stored containers, each loaded once for all who wait for it.
+
+    Rows stay valid because only this node records containers for its shards, and it says so with `add`.
+    Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out.
+    """
+
+    def __init__(self, *, catalog: Catalog, store: ObjectStore, cache_bytes: int) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._cache_bytes = cache_bytes
+        self._rows: OrderedDict[tuple[str, int, int], list[ContainerRow]] = OrderedDict()
+        self._indexes: OrderedDict[tuple[str, str], ContainerIndex] = OrderedDict()
+        self._index_bytes = 0
+        self._loading: dict[object, asyncio.Task[Any]] = {}
+        self._additions = 0
+
+    def add(self, row: ContainerRow) -> None:
+        """Make a container visible that was just recorded."""
+        self._additions += 1
+        for (day, shard, bits), rows in self._rows.items():
+            if day == row.day and bits == row.run.bits and shard in row.run and row not in rows:
+                rows.append(row)
+
+    async def rows(self, day: str, shard: int, *, bits: int) -> list[ContainerRow]:
+        """Return the stored containers of `day` that cover `shard` of `2**bits`.
+
+        Raises:
+            CatalogUnavailableError: the catalog did not answer; nothing is known about absence.
+        """
+        key = (day, shard, bits)
+        rows = self._rows.get(key)
+        if rows is None:
+            return await self._once(("rows", key), lambda: self._load_rows(key))
+        self._rows.move_to_end(key)
+        return rows
+
+    async def _load_rows(self, key: tuple[str, int, int]) -> list[ContainerRow]:
+        day, shard, bits = key
+        while True:
+            before = self._additions
+            rows = await self._catalog.containers_of(day, shard, bits=bits)
+            if self._additions == before:
+                break  # else the answer may be older than a container added meanwhile
+        self._rows[key] = rows
+        if len(self._rows) > ROWS_CACHED:
+            self._rows.popitem(last=False)
+        return rows
+
+    async def index(self, row: ContainerRow, cost: ReadCost) -> ContainerIndex:
+        """Return a container's index; costs one request the first time.
+
+        Raises:
+            CorruptError: INDEX breaks the format.
+            UnavailableError: it could not be read now.
+        """
+        key = (row.container_id, row.etag)
+        index = self._indexes.get(key)
+        if index is None:
+            return await self._once(("index", key), lambda: self._load_index(row, cost))
+        self._indexes.move_to_end(key)
+        return index
+
+    async def _load_index(self, row: ContainerRow, cost: ReadCost) -> ContainerIndex:
+        footer = footer_of(row)
+        raw = await run_async(read_index(footer), CountedRead(self._store, row.key, row.etag, cost))
+        index = await asyncio.to_thread(ContainerIndex.parse, raw, footer)
+        self._indexes[row.container_id, row.etag] = index
+        self._index_bytes += index.memory_bytes
+        while self._index_bytes > self._cache_bytes and len(self._indexes) > 1:
+            self._index_bytes -= self._indexes.popitem(last=False)[1].memory_bytes
+        return index
+
+    async def _once(self, key: object, load: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run one load for all who ask meanwhile; one that gives up does not stop it for the others."""
+        loading: asyncio.Task[T] | None = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = asyncio.create_task(load())
+            loading.add_done_callback(lambda done: self._loaded(key, done))
+        return await asyncio.shield(loading)
+
+    def _loaded(self, key: object, done: asyncio.Task[Any]) -> None:
+        del self._loading[key]
+        if not done.cancelled():
+            done.exception()  # read here, so that an error nobody waited for is no warning
+
+
+def footer_of(row: ContainerRow) -> Footer:
+    """Return the footer that the row's geometry stands for."""
+    geometry = row.geometry
+    return Footer(
+        data_start=geometry.data_start,
+        data_length=geometry.data_length,
+        meta_start=geometry.meta_start,
+        meta_length=geometry.meta_length,
+        index_start=geometry.index_start,
+        index_length=geometry.index_length,
+        file_count=geometry.file_count,
+    )

@@ -1,0 +1,410 @@
+"""What every catalog must do, as tests. A subclass gives the fixtures `catalog` and `pass_time`."""
+
+# ruff: noqa: D102  the name of a test is its sentence
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from des.db.catalog import (
+    Catalog,
+    ContainerGeometry,
+    ContainerRow,
+    ContainerState,
+    FencedError,
+    ShardClaim,
+    ShardLock,
+    ShardRun,
+    ShardTotals,
+)
+from des.db.rules import ContainerConflictError, KeyTakenError, UnknownContainerError
+from des.errors import InvalidInputError
+
+PassTime = Callable[[float], Awaitable[None]]
+
+ANNA: Final = "0193a000-0000-7000-8000-00000000000a"
+BERT: Final = "0193a000-0000-7000-8000-00000000000b"
+LONG_S: Final = 3600.0
+SHORT_S: Final = 0.05
+DAY: Final = "20260228"
+
+
+def container_row(number: int = 1, *, run: ShardRun | None = None, **changes: Any) -> ContainerRow:
+    """Return an announcement; rows of different numbers differ in id, key, names and size."""
+    run = run or ShardRun(first=8, span=4, bits=8)
+    row = ContainerRow(
+        container_id=f"0193a000-0000-7000-8000-{number:012}",
+        day=DAY,
+        run=run,
+        key=f"{DAY}/{run.first:02x}/{number}.des",
+        state=ContainerState.UPLOADING,
+        epoch=1,
+        layout="framed",
+        sha256=f"{number:064x}",
+        geometry=ContainerGeometry(
+            size=10_000_000_000 + number,
+            data_start=16,
+            data_length=9_000_000_000,
+            meta_start=9_000_000_016,
+            meta_length=0,
+            index_start=9_000_000_016,
+            index_length=500_000_000,
+            file_count=100 + number,
+        ),
+        name_ms_first=1_772_236_800_000 + number,
+        name_ms_last=1_772_236_900_000 + number,
+        data_bytes=20_000_000_000 + number,
+        node="0193a000-0000-7000-8000-0000000000cc",
+    )
+    return replace(row, **changes)
+
+
+def claim_of(locks: Sequence[ShardLock]) -> ShardClaim:
+    """Return what the holder of `locks` shows."""
+    return ShardClaim(holder=locks[0].holder, epochs=[(lock.shard, lock.epoch) for lock in locks])
+
+
+async def claim(catalog: Catalog, shards: Sequence[int], *, holder: str = ANNA) -> ShardClaim:
+    """Take the locks of `shards`, free or not."""
+    return claim_of(await catalog.acquire_shards(shards, holder=holder, ttl_s=LONG_S, force=True))
+
+
+async def store(catalog: Catalog, row: ContainerRow) -> ContainerRow:
+    """Announce and commit `row` under a new claim."""
+    own = await claim(catalog, range(row.run.first, row.run.first + row.run.span))
+    await catalog.announce_container(row, own)
+    return await catalog.commit_container(row.container_id, etag=f'"{row.sha256[-6:]}"', claim=own)
+
+
+class CatalogSuite:
+    """Settles what a doubtful case of `Catalog` means."""
+
+    @pytest.fixture
+    async def catalog(self) -> Catalog:
+        """Return an empty, migrated catalog."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def pass_time(self) -> PassTime:
+        """Return a function that lets seconds pass on the catalog's clock."""
+        return asyncio.sleep
+
+    # --- store ---
+
+    async def test_a_store_keeps_its_id(self, catalog: Catalog) -> None:
+        first = await catalog.store_id()
+        assert len(first) == 36
+        await catalog.migrate()
+        assert first == await catalog.store_id()
+
+    # --- shard locks ---
+
+    async def test_free_locks_are_taken_with_epoch_one(self, catalog: Catalog) -> None:
+        locks = await catalog.acquire_shards([3, 1, 2, 1], holder=ANNA, ttl_s=LONG_S)
+        assert [(x.shard, x.holder, x.epoch) for x in locks] == [(1, ANNA, 1), (2, ANNA, 1), (3, ANNA, 1)]
+        assert locks == await catalog.shard_locks()
+        for lock in locks:
+            assert lock.acquired_ms == lock.heartbeat_ms > 0
+            assert lock.expires_ms - lock.acquired_ms == LONG_S * 1000
+
+    async def test_held_locks_are_left_alone_even_for_their_holder(self, catalog: Catalog) -> None:
+        held = await catalog.acquire_shards([1, 2], holder=ANNA, ttl_s=LONG_S)
+        assert await catalog.acquire_shards([1, 2], holder=ANNA, ttl_s=LONG_S) == []
+        assert [x.shard for x in await catalog.acquire_shards([1, 2, 3], holder=BERT, ttl_s=LONG_S)] == [3]
+        assert held == (await catalog.shard_locks())[:2]
+
+    async def test_force_takes_held_locks_with_a_higher_epoch(self, catalog: Catalog) -> None:
+        await catalog.acquire_shards([1, 2], holder=ANNA, ttl_s=LONG_S)
+        taken = await catalog.acquire_shards([2, 3], holder=BERT, ttl_s=LONG_S, force=True)
+        assert [(x.shard, x.holder, x.epoch) for x in taken] == [(2, BERT, 2), (3, BERT, 1)]
+
+    async def test_an_expired_lock_is_free(self, catalog: Catalog, pass_time: PassTime) -> None:
+        await catalog.acquire_shards([1], holder=ANNA, ttl_s=SHORT_S)
+        await pass_time(2 * SHORT_S)
+        (lock,) = await catalog.acquire_shards([1], holder=BERT, ttl_s=LONG_S)
+        assert (lock.holder, lock.epoch) == (BERT, 2)
+
+    async def test_a_renewed_lock_lives_on(self, catalog: Catalog, pass_time: PassTime) -> None:
+        (lock,) = await catalog.acquire_shards([1], holder=ANNA, ttl_s=SHORT_S)
+        (renewed,) = await catalog.renew_shards(claim_of([lock]), ttl_s=LONG_S)
+        assert (renewed.shard, renewed.holder, renewed.epoch) == (1, ANNA, 1)
+        assert renewed.acquired_ms == lock.acquired_ms
+        assert [renewed] == await catalog.shard_locks()
+        await pass_time(2 * SHORT_S)
+        assert await catalog.acquire_shards([1], holder=BERT, ttl_s=LONG_S) == []
+
+    async def test_an_expired_lock_that_nobody_took_is_renewed(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        locks = await catalog.acquire_shards([1], holder=ANNA, ttl_s=SHORT_S)
+        await pass_time(2 * SHORT_S)
+        assert [x.epoch for x in await catalog.renew_shards(claim_of(locks), ttl_s=LONG_S)] == [1]
+        assert await catalog.acquire_shards([1], holder=BERT, ttl_s=LONG_S) == []
+
+    async def test_only_locks_still_held_are_renewed(self, catalog: Catalog) -> None:
+        locks = await catalog.acquire_shards([1, 2, 3], holder=ANNA, ttl_s=LONG_S)
+        await catalog.acquire_shards([2], holder=BERT, ttl_s=LONG_S, force=True)
+        wrong = ShardClaim(holder=ANNA, epochs=[*claim_of(locks).epochs, (9, 1)])
+        assert [x.shard for x in await catalog.renew_shards(wrong, ttl_s=LONG_S)] == [1, 3]
+
+    async def test_a_released_lock_is_free_and_keeps_its_epoch(self, catalog: Catalog) -> None:
+        own = claim_of(await catalog.acquire_shards([1, 2], holder=ANNA, ttl_s=LONG_S))
+        await catalog.release_shards(own)
+        await catalog.release_shards(own)
+        assert [(x.holder, x.epoch, x.expires_ms) for x in await catalog.shard_locks()] == [
+            ("", 1, 0),
+            ("", 1, 0),
+        ]
+        assert await catalog.renew_shards(own, ttl_s=LONG_S) == []
+        assert [x.epoch for x in await catalog.acquire_shards([1, 2], holder=BERT, ttl_s=LONG_S)] == [2, 2]
+
+    async def test_a_lost_lock_is_not_released(self, catalog: Catalog) -> None:
+        old = claim_of(await catalog.acquire_shards([1], holder=ANNA, ttl_s=LONG_S))
+        taken = await catalog.acquire_shards([1], holder=ANNA, ttl_s=LONG_S, force=True)
+        await catalog.release_shards(old)
+        assert taken == await catalog.shard_locks()
+
+    async def test_of_many_nodes_exactly_one_takes_each_lock(self, catalog: Catalog) -> None:
+        holders = [f"0193a000-0000-7000-8000-{number:012}" for number in range(12)]
+        taken = await asyncio.gather(
+            *(
+                catalog.acquire_shards(
+                    range(64) if number % 2 else range(63, -1, -1), holder=holder, ttl_s=LONG_S
+                )
+                for number, holder in enumerate(holders)
+            )
+        )
+        assert list(range(64)) == sorted(lock.shard for locks in taken for lock in locks)
+        assert {1} == {lock.epoch for lock in await catalog.shard_locks()}
+
+    async def test_as_many_locks_as_shard_bits_allow(self, catalog: Catalog) -> None:
+        locks = await catalog.acquire_shards(range(4096), holder=ANNA, ttl_s=LONG_S)
+        assert 4096 == len(locks) == len(await catalog.renew_shards(claim_of(locks), ttl_s=LONG_S))
+        await catalog.release_shards(claim_of(locks))
+        assert {""} == {lock.holder for lock in await catalog.shard_locks()}
+
+    async def test_nothing_asked_is_nothing_done(self, catalog: Catalog) -> None:
+        nothing = ShardClaim(holder=ANNA, epochs=[])
+        assert await catalog.acquire_shards([], holder=ANNA, ttl_s=LONG_S) == []
+        assert await catalog.renew_shards(nothing, ttl_s=LONG_S) == []
+        await catalog.release_shards(nothing)
+        assert await catalog.shard_locks() == []
+
+    @pytest.mark.parametrize(
+        ("shards", "holder", "ttl_s"),
+        [([-1], ANNA, 1.0), ([1], "", 1.0), ([1], ANNA, 0.0), ([1], "x" * 37, 1.0)],
+    )
+    async def test_a_lock_is_not_taken_in_ways_that_make_no_sense(
+        self, catalog: Catalog, shards: list[int], holder: str, ttl_s: float
+    ) -> None:
+        with pytest.raises(InvalidInputError, match="expected"):
+            await catalog.acquire_shards(shards, holder=holder, ttl_s=ttl_s)
+
+    # --- containers ---
+
+    async def test_an_announced_container_is_uploading(self, catalog: Catalog) -> None:
+        row = container_row()
+        found = await catalog.announce_container(row, await claim(catalog, range(8, 12)))
+        assert found.created_ms > 0
+        assert replace(row, created_ms=found.created_ms) == found
+        assert found == await catalog.container(row.container_id)
+        assert await catalog.containers_of(DAY, 8, bits=8) == []
+
+    async def test_an_announcement_may_be_repeated_by_a_later_holder(self, catalog: Catalog) -> None:
+        row = container_row()
+        first = await catalog.announce_container(row, await claim(catalog, range(8, 12)))
+        later = await claim(catalog, range(8, 12), holder=BERT)
+        repeated = replace(row, epoch=2, node="0193a000-0000-7000-8000-0000000000dd")
+        assert first == await catalog.announce_container(repeated, later)
+        stored = await catalog.commit_container(row.container_id, etag="e", claim=later)
+        assert stored == await catalog.announce_container(repeated, later)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("sha256", "f" * 64),
+            ("day", "20260301"),
+            ("key", "other"),
+            ("layout", "v1"),
+            ("data_bytes", 1),
+            ("name_ms_first", 1),
+            ("run", ShardRun(first=8, span=2, bits=8)),
+            ("geometry", ContainerGeometry(500, 16, 1, 17, 2, 19, 3, 1)),
+        ],
+    )
+    async def test_an_announcement_of_another_object_is_refused(
+        self, catalog: Catalog, field: str, value: Any
+    ) -> None:
+        row = container_row()
+        own = await claim(catalog, range(8, 12))
+        first = await catalog.announce_container(row, own)
+        with pytest.raises(ContainerConflictError, match=field) as caught:
+            await catalog.announce_container(replace(row, **{field: value}), own)
+        assert caught.value.details["fields"] == field
+        assert first == await catalog.container(row.container_id)
+
+    async def test_a_key_belongs_to_one_container(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        await catalog.announce_container(container_row(1), own)
+        with pytest.raises(KeyTakenError, match="another container's"):
+            await catalog.announce_container(container_row(2, key=container_row(1).key), own)
+        assert [container_row(1).container_id] == [x.container_id for x in await catalog.containers()]
+
+    async def test_a_committed_container_is_stored_once(self, catalog: Catalog) -> None:
+        row = container_row()
+        own = await claim(catalog, range(8, 12))
+        announced = await catalog.announce_container(row, own)
+        stored = await catalog.commit_container(row.container_id, etag='"e1"', claim=own)
+        assert stored.stored_ms is not None
+        assert stored.stored_ms >= announced.created_ms
+        assert stored == replace(
+            announced, state=ContainerState.STORED, etag='"e1"', stored_ms=stored.stored_ms
+        )
+        assert stored == await catalog.commit_container(row.container_id, etag='"e1"', claim=own)
+        with pytest.raises(ContainerConflictError, match=r"e1.*e2"):
+            await catalog.commit_container(row.container_id, etag='"e2"', claim=own)
+        assert stored == await catalog.container(row.container_id)
+
+    async def test_what_was_never_announced_is_not_committed(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        with pytest.raises(UnknownContainerError, match="never announced"):
+            await catalog.commit_container("0193a000-0000-7000-8000-000000000404", etag="e", claim=own)
+        with pytest.raises(InvalidInputError, match="etag is empty"):
+            await catalog.commit_container("0193a000-0000-7000-8000-000000000404", etag="", claim=own)
+        assert await catalog.container("0193a000-0000-7000-8000-000000000404") is None
+
+    @pytest.mark.parametrize("lost", [8, 11])
+    async def test_a_holder_that_lost_one_shard_writes_nothing(self, catalog: Catalog, lost: int) -> None:
+        row = container_row()
+        old = await claim(catalog, range(8, 12))
+        await catalog.announce_container(row, old)
+        await claim(catalog, [lost], holder=BERT)
+        with pytest.raises(FencedError, match=f"shard {lost} has epoch 2") as caught:
+            await catalog.announce_container(container_row(2), old)
+        assert caught.value.details == {"shard_id": str(lost), "owner": BERT}
+        with pytest.raises(FencedError):
+            await catalog.commit_container(row.container_id, etag="e", claim=old)
+        assert [x.state for x in await catalog.containers()] == [ContainerState.UPLOADING]
+
+    async def test_a_released_claim_is_fenced(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        await catalog.release_shards(own)
+        with pytest.raises(FencedError, match="nobody"):
+            await catalog.announce_container(container_row(), own)
+
+    async def test_a_claim_of_another_holder_or_of_no_lock_is_fenced(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        with pytest.raises(FencedError):
+            await catalog.announce_container(container_row(), ShardClaim(holder=BERT, epochs=own.epochs))
+        unknown = ShardClaim(holder=ANNA, epochs=[(shard, 1) for shard in range(16, 20)])
+        with pytest.raises(FencedError, match="no lock"):
+            await catalog.announce_container(container_row(run=ShardRun(first=16, span=4, bits=8)), unknown)
+
+    async def test_an_expired_lock_that_nobody_took_still_writes(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        locks = await catalog.acquire_shards(range(8, 12), holder=ANNA, ttl_s=SHORT_S)
+        await pass_time(2 * SHORT_S)
+        assert await catalog.announce_container(container_row(), claim_of(locks))
+
+    async def test_a_claim_must_name_every_shard_of_the_run(self, catalog: Catalog) -> None:
+        part = await claim(catalog, range(8, 11))
+        with pytest.raises(InvalidInputError, match="leaves out shard 11"):
+            await catalog.announce_container(container_row(), part)
+        await catalog.announce_container(container_row(), await claim(catalog, range(8, 12)))
+        part = await claim(catalog, range(8, 11))
+        with pytest.raises(InvalidInputError, match="leaves out shard 11"):
+            await catalog.commit_container(container_row().container_id, etag="e", claim=part)
+
+    async def test_only_an_announcement_is_announced(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        for wrong in (container_row(state=ContainerState.STORED), container_row(etag="e")):
+            with pytest.raises(InvalidInputError, match="expected 'uploading'"):
+                await catalog.announce_container(wrong, own)
+        assert await catalog.containers() == []
+
+    async def test_racing_repeats_of_one_seal_agree(self, catalog: Catalog) -> None:
+        row = container_row()
+        own = await claim(catalog, range(8, 12))
+        announced = await asyncio.gather(*(catalog.announce_container(row, own) for _ in range(8)))
+        assert all(found == announced[0] for found in announced)
+        stored = await asyncio.gather(
+            *(catalog.commit_container(row.container_id, etag="e", claim=own) for _ in range(8))
+        )
+        assert all(found == stored[0] for found in stored)
+
+    # --- the read path ---
+
+    async def test_the_containers_of_a_shard_are_those_whose_run_covers_it(self, catalog: Catalog) -> None:
+        rows = [
+            container_row(1, run=ShardRun(8, 4, 8)),
+            container_row(2, run=ShardRun(9, 1, 8)),
+            container_row(3, run=ShardRun(12, 4, 8)),
+            container_row(4, run=ShardRun(0, 256, 8), name_ms_last=1_772_300_000_000),
+            container_row(5, run=ShardRun(8, 4, 8), day="20260301"),
+            container_row(6, run=ShardRun(10, 2, 8)),
+        ]
+        stored = {number: await store(catalog, row) for number, row in enumerate(rows, start=1)}
+        uploading = container_row(7, run=ShardRun(9, 1, 8))
+        await catalog.announce_container(uploading, await claim(catalog, [9]))
+
+        assert [stored[4], stored[2], stored[1]] == await catalog.containers_of(DAY, 9, bits=8)
+        assert [stored[4], stored[6], stored[1]] == await catalog.containers_of(DAY, 10, bits=8)
+        assert [stored[4], stored[3]] == await catalog.containers_of(DAY, 15, bits=8)
+        assert [stored[4]] == await catalog.containers_of(DAY, 0, bits=8)
+        assert [stored[4]] == await catalog.containers_of(DAY, 255, bits=8)
+        assert [stored[5]] == await catalog.containers_of("20260301", 8, bits=8)
+        assert await catalog.containers_of("20260302", 8, bits=8) == []
+
+    async def test_rows_made_with_other_bits_are_found_by_the_hash_they_cover(self, catalog: Catalog) -> None:
+        rows = {
+            bits: await store(catalog, container_row(bits, run=ShardRun(first, span, bits)))
+            for bits, first, span in [(0, 0, 1), (4, 5, 1), (8, 0x58, 8), (16, 0x5A00, 1)]
+        }
+        # 0x5A of 2**8: inside run 5 of 4 bits, inside [0x58, 0x60) of 8, and it holds 0x5A00 of 16.
+        assert [rows[16], rows[8], rows[4], rows[0]] == await catalog.containers_of(DAY, 0x5A, bits=8)
+        assert [rows[8], rows[4], rows[0]] == await catalog.containers_of(DAY, 0x5B, bits=8)
+        assert [rows[4], rows[0]] == await catalog.containers_of(DAY, 0x50, bits=8)
+        assert [rows[0]] == await catalog.containers_of(DAY, 0x60, bits=8)
+        assert [rows[16], rows[8], rows[4], rows[0]] == await catalog.containers_of(DAY, 0, bits=0)
+        assert [rows[8], rows[4], rows[0]] == await catalog.containers_of(DAY, 0x5AFF, bits=16)
+
+    async def test_newest_names_come_first_and_ties_by_id(self, catalog: Catalog) -> None:
+        run = ShardRun(3, 1, 8)
+        times = {1: 30, 2: 10, 3: 20, 4: 30}
+        for number, ms in times.items():
+            await store(catalog, container_row(number, run=run, name_ms_first=1, name_ms_last=ms))
+        found = await catalog.containers_of(DAY, 3, bits=8)
+        assert [int(row.sha256, 16) for row in found] == [4, 1, 3, 2]
+
+    async def test_containers_are_listed_by_state_and_day(self, catalog: Catalog) -> None:
+        run = ShardRun(0, 1, 8)
+        stored = await store(catalog, container_row(2, run=run))
+        other_day = await store(catalog, container_row(3, run=run, day="20260301"))
+        open_row = await catalog.announce_container(container_row(1, run=run), await claim(catalog, [0]))
+        assert [open_row, stored, other_day] == await catalog.containers()
+        assert [stored, other_day] == await catalog.containers(state=ContainerState.STORED)
+        assert [open_row] == await catalog.containers(state=ContainerState.UPLOADING)
+        assert [open_row, stored] == await catalog.containers(day=DAY)
+        assert [stored] == await catalog.containers(day=DAY, state=ContainerState.STORED)
+
+    async def test_totals_count_what_is_stored_at_the_first_shard_of_each_run(self, catalog: Catalog) -> None:
+        assert await catalog.shard_totals() == []
+        first = await store(catalog, container_row(1))
+        second = await store(catalog, container_row(2))
+        third = await store(catalog, container_row(3, run=ShardRun(0, 1, 8)))
+        await catalog.announce_container(container_row(4), await claim(catalog, range(8, 12)))
+        assert [
+            ShardTotals(0, 1, 103, third.data_bytes, third.stored_ms),
+            ShardTotals(8, 2, 203, first.data_bytes + second.data_bytes, second.stored_ms),
+        ] == await catalog.shard_totals()
+
+    async def test_a_run_finer_than_the_catalog_keeps_is_refused(self, catalog: Catalog) -> None:
+        own = await claim(catalog, [0])
+        with pytest.raises(InvalidInputError, match="33 shard bits"):
+            await catalog.announce_container(container_row(run=ShardRun(0, 1, 33)), own)
+        with pytest.raises(InvalidInputError, match="33 shard bits"):
+            await catalog.containers_of(DAY, 0, bits=33)

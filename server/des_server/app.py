@@ -1,0 +1,238 @@
+"""The server put together: a node, its services, two ports. No globals."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from des_proto.v1 import file_service_pb2, naming_service_pb2, shard_service_pb2, system_service_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from grpc_health.v1 import health_pb2
+from prometheus_client import CollectorRegistry
+
+from des.clock import Clock, SystemClock
+from des.config import LimitSettings, Settings
+from des.monitoring.metrics import NodeMetrics
+from des.node import Node
+from des_server import reflection
+from des_server.convert import MESSAGE_HEADROOM
+from des_server.credits import ByteCredits
+from des_server.health import HealthFollower, cancelled
+from des_server.http import HttpServer, make_app
+from des_server.inflight import InFlight
+from des_server.interceptors.calls import CallWrapper, Handler
+from des_server.interceptors.metrics import GrpcMetrics
+from des_server.listen import Address, AddressInUseError
+from des_server.servicers.disabled import disabled
+from des_server.servicers.files import FileServicer
+from des_server.servicers.naming import NamingServicer
+from des_server.servicers.shards import ShardServicer
+from des_server.servicers.system import SystemServicer
+
+SERVICES: Final[dict[str, ServiceDescriptor]] = {
+    service.full_name: service
+    for module in (naming_service_pb2, file_service_pb2, shard_service_pb2, system_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+}
+"""The services of the protos, by full name."""
+
+CALLS_BEYOND_LIMIT: Final = 256
+"""Calls that gRPC lets through above our own limit: health, reflection, and refusals that say why."""
+
+QUIET_WAIT_S: Final = 2.0
+"""How long refusals go on for clients that keep calling."""
+
+STOP_GRACE_S: Final = 1.0
+"""Time for the last statuses to leave after the last handler has returned."""
+
+
+def channel_options(limits: LimitSettings) -> list[tuple[str, int]]:
+    """Return every limit of the transport, none left to a default that may change."""
+    message_bytes = limits.chunk_bytes + MESSAGE_HEADROOM
+    return [
+        ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_send_message_length", message_bytes),
+        ("grpc.max_metadata_size", 8 << 10),
+        ("grpc.absolute_max_metadata_size", 16 << 10),
+        ("grpc.max_concurrent_streams", 256),  # of one connection
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 15 * 60_000),
+        ("grpc.keepalive_time_ms", 60_000),  # notices clients that vanished without a word
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        ("grpc.http2.max_ping_strikes", 2),
+    ]
+
+
+class DesServer:
+    """Serves one node over gRPC and, when asked, health and metrics over HTTP."""
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        *,
+        registry: CollectorRegistry,
+        clock: Clock,
+        make_request_id: Callable[[], str],
+    ) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.registry = registry
+        self.metrics = NodeMetrics(registry)
+        self.inflight = InFlight(limits.concurrent_calls)
+        self.lending = ByteCredits(limits.bytes_in_flight, wait_s=limits.admission_wait_s)
+        self.metrics.upload_bytes_in_flight.set_function(lambda: self.lending.lent)
+        self.metrics.calls_in_flight.set_function(lambda: self.inflight.count)
+        self.health = HealthFollower(node, SERVICES, clock=clock, metrics=self.metrics)
+        self.address: Address | None = None
+        """Where gRPC is served, once it is."""
+        self.http_address: Address | None = None
+        """Where HTTP is served; None where it is not."""
+        self._wrapper = CallWrapper(
+            metrics=GrpcMetrics(registry), inflight=self.inflight, make_request_id=make_request_id
+        )
+        self._servicers: dict[str, object] = {
+            "des.v1.NamingService": NamingServicer(node),
+            "des.v1.FileService": FileServicer(node, self.lending, self.metrics),
+            "des.v1.ShardService": ShardServicer(node),
+            "des.v1.SystemService": SystemServicer(node),
+        }
+        self._grpc = grpc.aio.server(
+            options=channel_options(limits),
+            maximum_concurrent_rpcs=limits.concurrent_calls + CALLS_BEYOND_LIMIT,
+        )
+        self._register_all()
+        self._http: HttpServer | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen and serve.
+
+        Raises:
+            AddressInvalidError: `listen` or `http_listen` is not an address.
+            AddressInUseError: one of them cannot be had; nothing is served.
+        """
+        wanted = Address.parse(self.settings.listen)
+        http_wanted = Address.parse(self.settings.http_listen) if self.settings.http_listen else None
+        if http_wanted is not None:
+            self._http = HttpServer(make_app(self.registry, self.health.ready), http_wanted.bind())
+            self.http_address = http_wanted.with_port(self._http.port)
+        try:
+            self.address = wanted.with_port(self._bind(wanted))
+        except AddressInUseError:
+            if self._http is not None:
+                await self._http.stop()
+            raise
+        await self.health.update()
+        await self._grpc.start()
+        if self._http is not None:
+            self._http.start()
+        self._following = asyncio.create_task(self.health.run())
+
+    async def drain(self, *, notice_s: float, within_s: float) -> bool:
+        """Leave politely and return whether every call could finish.
+
+        Readiness goes first, then, `notice_s` later, new calls are refused; those in flight have
+        `within_s` to finish.
+        """
+        await self.health.leave()
+        await asyncio.sleep(notice_s)
+        self.inflight.close()
+        try:
+            async with asyncio.timeout(within_s):
+                await self.inflight.wait_empty()
+        except TimeoutError:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_WAIT_S):
+                await self.inflight.wait_quiet()
+        return True
+
+    async def stop(self) -> None:
+        """Close both ports; calls still being served are cut off."""
+        await self.health.leave()
+        if self._following is not None:
+            await cancelled(self._following)
+            self._following = None
+        await self._grpc.stop(STOP_GRACE_S)
+        if self._http is not None:
+            await self._http.stop()
+            self._http = None
+
+    def _bind(self, wanted: Address) -> int:
+        # gRPC says only that binding failed; a socket of our own says why.
+        wanted.bind().close()
+        try:
+            return self._grpc.add_insecure_port(str(wanted))
+        except RuntimeError as error:
+            raise AddressInUseError(f"cannot listen on {wanted}: {error}") from error
+
+    def _register_all(self) -> None:
+        for name, service in SERVICES.items():
+            self._register(service, self._servicers[name], name=name, admit=True)
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"]
+        self._register(health, self.health.servicer, name=health.full_name, admit=False)
+        reflecting = reflection.make_servicer([*SERVICES, health.full_name])
+        for name in (reflection.V1, reflection.V1ALPHA):
+            self._register(reflection.descriptor(), reflecting, name=name, admit=False)
+
+    def _register(self, service: ServiceDescriptor, servicer: object, *, name: str, admit: bool) -> None:
+        """Register every method of a service under `name`, those that the servicer lacks as disabled."""
+        methods = {}
+        for method in service.methods:
+            handler = getattr(servicer, method.name, None) or disabled(method)
+            wrapped = self._wrapper.wrap(
+                handler,
+                service=name,
+                method=method.name,
+                client_stream=method.client_streaming,
+                server_stream=method.server_streaming,
+                admit=admit,
+            )
+            methods[method.name] = _method_handler(method, wrapped)
+        self._grpc.add_registered_method_handlers(name, methods)
+
+
+def _method_handler(method: MethodDescriptor, handler: Handler) -> "grpc.RpcMethodHandler[Any, Any]":
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[method.client_streaming, method.server_streaming]
+    request = message_factory.GetMessageClass(method.input_type)
+    response = message_factory.GetMessageClass(method.output_type)
+    return make(
+        handler, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+    )
+
+
+def build_server(
+    node: Node,
+    settings: Settings,
+    *,
+    registry: CollectorRegistry | None = None,
+    clock: Clock | None = None,
+    make_request_id: Callable[[], str] | None = None,
+) -> DesServer:
+    """Put a server together over an open node; nothing listens before `start`."""
+    return DesServer(
+        node,
+        settings,
+        registry=registry or CollectorRegistry(),
+        clock=clock or SystemClock(),
+        make_request_id=make_request_id or request_ids(os.urandom(6).hex()),
+    )
+
+
+def request_ids(start: str) -> Callable[[], str]:
+    """Return a maker of ids that are unique while `start` is: one per process start."""
+    numbers = itertools.count()
+    return lambda: f"{start}-{next(numbers):x}"

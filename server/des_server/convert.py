@@ -1,0 +1,242 @@
+"""Between wire messages and DES's own values: the only module that knows both."""
+
+from typing import Final
+
+from des_proto.v1 import (
+    file_service_pb2,
+    naming_service_pb2,
+    shard_service_pb2,
+    system_service_pb2,
+    types_pb2,
+)
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from des import __version__
+from des.assignment import AssignedName
+from des.config import LimitSettings
+from des.db.catalog import ContainerRow
+from des.errors import InvalidInputError, OutOfRangeError
+from des.files import Durability, FileInfo, FileSpec, FileState
+from des.node import Node, PutResult, ShardStatus
+from des.storage.object_store import Capabilities
+
+MESSAGE_HEADROOM: Final = 64 << 10
+"""What a message may be longer than its data: names, metadata, checksums, framing."""
+PREFIX_LENGTH_MAX: Final = 32
+REQUEST_ID_TTL_S: Final = 900
+"""Least time for which a request id is remembered: as long as the log keeps its record."""
+
+_DURABILITY_TO_WIRE: Final = {
+    Durability.LOCAL: types_pb2.DURABILITY_LOCAL,
+    Durability.STORED: types_pb2.DURABILITY_STORED,
+}
+_DURABILITY_FROM_WIRE: Final[dict[int, Durability | None]] = {
+    types_pb2.DURABILITY_UNSPECIFIED: None,
+    types_pb2.DURABILITY_LOCAL: Durability.LOCAL,
+    types_pb2.DURABILITY_STORED: Durability.STORED,
+}
+_FILE_STATE: Final = {
+    FileState.OPEN: types_pb2.FILE_STATE_OPEN,
+    FileState.STORED: types_pb2.FILE_STATE_STORED,
+    FileState.DELETED: types_pb2.FILE_STATE_DELETED,
+}
+_SHARD_STATE: Final = {
+    "active": shard_service_pb2.SHARD_STATE_ACTIVE,
+    "sealing": shard_service_pb2.SHARD_STATE_SEALING,
+    "read_only": shard_service_pb2.SHARD_STATE_READ_ONLY,
+    "recovering": shard_service_pb2.SHARD_STATE_RECOVERING,
+    "unowned": shard_service_pb2.SHARD_STATE_UNOWNED,
+}
+
+
+def spec_from_wire(spec: file_service_pb2.FileSpec) -> FileSpec:
+    """Read what a writer says about a file.
+
+    Raises:
+        InvalidInputError: a negative size, or a durability this server has never heard of.
+    """
+    size = spec.size_bytes if spec.HasField("size_bytes") else None
+    if size is not None and size < 0:
+        raise InvalidInputError(f"size_bytes is {size}, expected 0 or more", field="spec.size_bytes")
+    if spec.durability not in _DURABILITY_FROM_WIRE:
+        raise InvalidInputError(f"durability {spec.durability} is unknown", field="spec.durability")
+    return FileSpec(
+        name=spec.name,
+        prefix=spec.prefix,
+        size=size,
+        content_type=spec.content_type,
+        metadata=dict(spec.metadata) if spec.metadata else {},
+        request_id=spec.request_id,
+        durability=_DURABILITY_FROM_WIRE[spec.durability],
+    )
+
+
+def file_to_wire(info: FileInfo, *, full: bool) -> types_pb2.FileInfo:
+    """Write what is known about a file; `full` adds metadata and placement."""
+    message = types_pb2.FileInfo(
+        name=info.name,
+        shard_id=info.shard,
+        size_bytes=info.size,
+        checksums=types_pb2.Checksums(crc32c=info.crc32c),
+        content_type=info.content_type,
+        state=_FILE_STATE[info.state],
+        create_time=_timestamp(info.created_ms),
+        seal_time=None if info.sealed_ms is None else _timestamp(info.sealed_ms),
+    )
+    if full:
+        if info.metadata:
+            message.metadata.update(info.metadata)
+        if info.placement is not None:
+            message.placement.container_id = info.placement.container_id
+            message.placement.data_offset = info.placement.data_offset
+            message.placement.data_length = info.placement.data_length
+            message.placement.external_key = info.placement.external_key or ""
+    return message
+
+
+def is_full(view: int) -> bool:
+    """Tell a full view from a basic one; unspecified means basic.
+
+    Raises:
+        InvalidInputError: an unknown view.
+    """
+    if view not in types_pb2.FileView.values():
+        raise InvalidInputError(f"view {view} is unknown", field="view")
+    return view == types_pb2.FILE_VIEW_FULL
+
+
+def put_result_to_wire(result: PutResult) -> file_service_pb2.PutFileResponse:
+    """Write the answer to a finished write."""
+    return file_service_pb2.PutFileResponse(
+        file=file_to_wire(result.file, full=False),
+        already_existed=result.already_existed,
+        durability=_DURABILITY_TO_WIRE[result.durability],
+    )
+
+
+def window_from_wire(wanted: types_pb2.ByteRange, size: int) -> tuple[int, int]:
+    """Return the half-open window `[start, stop)` of a file of `size` bytes that a range means.
+
+    A negative offset counts from the end and is cut at the file's start, like HTTP's suffix range.
+
+    Raises:
+        InvalidInputError: the limit is negative.
+        OutOfRangeError: the offset lies beyond the end.
+    """
+    if wanted.limit < 0:
+        raise InvalidInputError(
+            f"range.limit is {wanted.limit}, expected 0 (to the end) or more", field="range.limit"
+        )
+    start = wanted.offset if wanted.offset >= 0 else max(0, size + wanted.offset)
+    if start > size:
+        raise OutOfRangeError(
+            f"offset {wanted.offset} lies beyond the file's {size} bytes", offset=wanted.offset, size=size
+        )
+    return start, min(size, start + wanted.limit) if wanted.limit else size
+
+
+def first_message(info: FileInfo, *, start: int, stop: int) -> file_service_pb2.GetFileResponse:
+    """Write the head of a file on its way out; its chunk is still missing."""
+    return file_service_pb2.GetFileResponse(
+        file=file_to_wire(info, full=True),
+        content_range=types_pb2.ContentRange(start=start, end=stop, total_size=info.size),
+    )
+
+
+def names_to_wire(names: list[AssignedName]) -> naming_service_pb2.AssignNameResponse:
+    """Write assigned names."""
+    return naming_service_pb2.AssignNameResponse(
+        names=[
+            naming_service_pb2.AssignedName(name=each.name, shard_id=each.shard, day=_dashed(each.day))
+            for each in names
+        ]
+    )
+
+
+def shard_to_wire(status: ShardStatus) -> shard_service_pb2.Shard:
+    """Write what is known about one shard."""
+    message = shard_service_pb2.Shard(
+        shard_id=status.shard,
+        state=_SHARD_STATE.get(status.state, shard_service_pb2.SHARD_STATE_UNSPECIFIED),
+        owner_node=status.owner,
+        epoch=status.epoch,
+        open_files=status.open_files,
+        open_bytes=status.open_bytes,
+        stored_files=status.stored_files,
+        stored_bytes=status.stored_bytes,
+        containers=status.containers,
+        last_error=status.last_error,
+    )
+    if status.oldest_open_age_s is not None:
+        message.oldest_open_age.CopyFrom(_duration(status.oldest_open_age_s))
+    if status.last_seal_ms is not None:
+        message.last_seal_time.CopyFrom(_timestamp(status.last_seal_ms))
+    if status.last_heartbeat_ms is not None:
+        message.last_heartbeat_time.CopyFrom(_timestamp(status.last_heartbeat_ms))
+    return message
+
+
+def container_to_wire(row: ContainerRow) -> shard_service_pb2.SealedContainer:
+    """Write what a seal made."""
+    return shard_service_pb2.SealedContainer(
+        container_id=row.container_id,
+        day=_dashed(row.day),
+        shard_id=row.run.first,
+        shard_span=row.run.span,
+        key=row.key,
+        file_count=row.geometry.file_count,
+        size_bytes=row.geometry.size,
+    )
+
+
+def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_service_pb2.GetServerInfoResponse:
+    """Write what a client should know before its first call."""
+    settings = node.settings
+    return system_service_pb2.GetServerInfoResponse(
+        server_version=__version__,
+        api_versions=["des.v1"],
+        features=[],
+        limits=limits_to_wire(settings.limits),
+        default_durability=types_pb2.DURABILITY_LOCAL,
+        node_id=settings.node_id,
+        shard_bits=settings.shard_bits,
+        store_id=node.store_id,
+        object_store=system_service_pb2.ObjectStoreInfo(
+            kind=capabilities.kind,
+            conditional_create=capabilities.conditional_create,
+            checksums=capabilities.checksums,
+            server_side_copy=capabilities.server_side_copy,
+            survives_node=capabilities.survives_node,
+        ),
+        start_time=_timestamp(node.started_ms),
+    )
+
+
+def limits_to_wire(limits: LimitSettings) -> types_pb2.Limits:
+    """Write the limits that a client sizes its messages from. What is not served stays 0."""
+    return types_pb2.Limits(
+        max_file_size_bytes=limits.file_bytes,
+        max_message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
+        max_chunk_bytes=limits.chunk_bytes,
+        preferred_chunk_bytes=min(limits.preferred_chunk_bytes, limits.chunk_bytes),
+        max_names_per_assign=limits.names_per_assign,
+        max_page_size=limits.page_size,
+        max_metadata_bytes=limits.metadata_bytes,
+        max_metadata_entries=limits.metadata_entries,
+        max_prefix_length=PREFIX_LENGTH_MAX,
+        request_id_ttl=_duration(REQUEST_ID_TTL_S),
+    )
+
+
+def _timestamp(ms: int) -> timestamp_pb2.Timestamp:
+    seconds, rest = divmod(ms, 1000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    whole, rest = divmod(round(seconds * 1000), 1000)
+    return duration_pb2.Duration(seconds=whole, nanos=rest * 1_000_000)
+
+
+def _dashed(day: str) -> str:
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}"

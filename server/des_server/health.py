@@ -1,0 +1,116 @@
+"""Health as gRPC and HTTP tell it: readiness follows the node, liveness follows nothing.
+
+| name | SERVING while |
+| --- | --- |
+| `liveness` | the process answers |
+| `readiness` | the node reads and writes, and is not leaving |
+| "" and each service | the node reads, and is not leaving: a node that cannot write still answers reads |
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from des.clock import Clock
+from des.errors import DesError
+from des.monitoring.metrics import NodeMetrics, NodeReading
+from des.node import Node, NodeHealth
+
+LIVENESS: Final = "liveness"
+READINESS: Final = "readiness"
+CHECK_INTERVAL_S: Final = 0.5
+"""How soon a change of the node shows."""
+CHECKS_PER_READING: Final = 20
+"""The gauges are read at every twentieth check: they ask the catalog."""
+
+
+class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
+    """The library's servicer without `List`, which it inherits but does not have."""
+
+    List = None
+
+
+_log = structlog.get_logger(__name__)
+
+
+class HealthFollower:
+    """Keeps what is told about the node in step with the node."""
+
+    def __init__(self, node: Node, services: Iterable[str], *, clock: Clock, metrics: NodeMetrics) -> None:
+        self._node = node
+        self._services = ("", *services)
+        self._clock = clock
+        self._metrics = metrics
+        self._leaving = False
+        self._told: NodeHealth | None = None
+        self.servicer = _HealthServicer()
+
+    def ready(self) -> NodeHealth:
+        """Return what the node can do now; nothing once it is leaving."""
+        if self._leaving:
+            return NodeHealth(writable=False, readable=False, cause="shutting down")
+        return self._node.health()
+
+    async def update(self) -> None:
+        """Tell the watchers what has changed."""
+        now = self.ready()
+        if now == self._told:
+            return
+        if self._told is not None or now.cause:
+            _log.info("health", writable=now.writable, readable=now.readable, cause=now.cause)
+        self._told = now
+        for service in self._services:
+            await self.servicer.set(service, _serving(now.readable))
+        await self.servicer.set(READINESS, _serving(now.readable and now.writable))
+        await self.servicer.set(LIVENESS, HealthCheckResponse.SERVING)
+
+    async def leave(self) -> None:
+        """Say NOT_SERVING, but to `liveness`, from now on."""
+        self._leaving = True
+        await self.update()
+
+    async def run(self) -> None:
+        """Follow the node until cancelled."""
+        checks = 0
+        while True:
+            await self.update()
+            if checks % CHECKS_PER_READING == 0:
+                await self._read()
+            checks += 1
+            due = self._clock.monotonic() + CHECK_INTERVAL_S
+            await self._clock.sleep(CHECK_INTERVAL_S)
+            self._metrics.loop_lag.set(max(0.0, self._clock.monotonic() - due))
+
+    async def _read(self) -> None:
+        try:
+            shards = await self._node.shard_status(None)
+        except DesError as error:
+            _log.warning("no shard status for the metrics", error=str(error))
+            return
+        now = self.ready()
+        self._metrics.show(
+            NodeReading(
+                writable=now.writable,
+                readable=now.readable,
+                open_files=sum(shard.open_files for shard in shards),
+                open_bytes=sum(shard.open_bytes for shard in shards),
+                stored_files=sum(shard.stored_files for shard in shards),
+                stored_bytes=sum(shard.stored_bytes for shard in shards),
+                containers=sum(shard.containers for shard in shards),
+                oldest_open_age_s=max((shard.oldest_open_age_s or 0.0 for shard in shards), default=0.0),
+            )
+        )
+
+
+def _serving(yes: bool) -> "HealthCheckResponse.ServingStatus.ValueType":  # noqa: FBT001  a predicate's value
+    return HealthCheckResponse.SERVING if yes else HealthCheckResponse.NOT_SERVING
+
+
+async def cancelled(task: "asyncio.Task[None]") -> None:
+    """Cancel a task of this server and wait until it is gone."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,238 @@
+"""What happens around every call: request id, admission, errors, metrics.
+
+A handler is wrapped once, when it is registered, and not at each call as `grpc.aio`'s own
+interceptors are; a call then costs its wrapper and no look-up.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+
+import grpc
+import structlog
+from grpc.aio import EOF, AbortError, ServicerContext
+
+from des.errors import DesError
+from des_server.inflight import InFlight
+from des_server.interceptors.metrics import GrpcMetrics
+from des_server.status import CallStatus, internal_status, status_of
+
+REQUEST_ID_KEY: Final = "des-request-id"
+REQUEST_ID_LENGTH_MAX: Final = 128
+DISCARD_MESSAGES_MAX: Final = 16
+DISCARD_WAIT_S: Final = 0.1
+EXPECTED_REASONS: Final = frozenset({"SHUTTING_DOWN", "SERVER_BUSY"})
+"""UNAVAILABLE for reasons that metrics show; logging each one would help whoever causes them."""
+
+_log = structlog.get_logger(__name__)
+_Request = TypeVar("_Request")
+_Context: TypeAlias = ServicerContext[Any, Any]
+Handler: TypeAlias = Callable[[Any, _Context], Any]
+
+
+class Incoming(Generic[_Request]):
+    """The messages of a stream of requests, counted."""
+
+    __slots__ = ("_read", "count")
+
+    def __init__(self, context: ServicerContext[_Request, Any]) -> None:
+        self._read = context.read
+        self.count = 0
+
+    async def read(self) -> _Request | None:
+        """Return the next message, None after the last."""
+        message = await self._read()
+        if message is EOF:
+            return None
+        self.count += 1
+        return message
+
+    async def discard_rest(self) -> None:
+        """Read on a little after an error.
+
+        A status sent to a client that is still writing breaks its write, and `grpc.aio` clients then
+        report that instead of the status.
+        """
+        try:
+            async with asyncio.timeout(DISCARD_WAIT_S):
+                for _ in range(DISCARD_MESSAGES_MAX):
+                    if await self.read() is None:
+                        return
+        except TimeoutError:
+            pass
+
+    def __aiter__(self) -> AsyncIterator[_Request]:
+        return self
+
+    async def __anext__(self) -> _Request:
+        message = await self.read()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+
+class _Outgoing:
+    """A context that counts what is written to it, for handlers that write their answers themselves."""
+
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+        self.count = 0
+
+    async def write(self, message: Any) -> None:
+        await self._context.write(message)
+        self.count += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+class CallWrapper:
+    """Wraps the handlers of all four arities alike."""
+
+    def __init__(
+        self, *, metrics: GrpcMetrics, inflight: InFlight, make_request_id: Callable[[], str]
+    ) -> None:
+        self._metrics = metrics
+        self._inflight = inflight
+        self._make_request_id = make_request_id
+
+    def wrap(
+        self,
+        handler: Handler,
+        *,
+        service: str,
+        method: str,
+        client_stream: bool,
+        server_stream: bool,
+        admit: bool,
+    ) -> Handler:
+        """Return `handler` with everything around it.
+
+        Args:
+            handler: takes a request (a stream of requests: an `Incoming`) and the context. It returns
+                an awaitable response; for a stream of responses an async iterator, or, if it is a
+                coroutine function, nothing, having written them to the context.
+            service: full name of the service.
+            method: name of the method.
+            client_stream: many requests.
+            server_stream: many responses.
+            admit: count the call, and refuse it when the server is full or leaving. Health and
+                reflection are always answered.
+        """
+        kind = _KINDS[client_stream, server_stream]
+        series = self._metrics.of(service, method, kind=kind)
+        full_name = f"{service}/{method}"
+        inflight = self._inflight if admit else None
+        writes_itself = server_stream and inspect.iscoroutinefunction(handler)
+
+        async def call(request: Any, context: _Context) -> Any:
+            begun = time.perf_counter()
+            series.started.inc()
+            request_id = self._request_id(context)
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            sent = 0
+            entered = False
+            code = grpc.StatusCode.OK
+            if client_stream:
+                request = Incoming(context)
+            try:
+                if inflight is not None:
+                    inflight.enter()
+                    entered = True
+                if not server_stream:
+                    response = await handler(request, context)
+                    sent = 1
+                    return response
+                if writes_itself:
+                    outgoing = _Outgoing(context)
+                    try:
+                        await handler(request, cast("_Context", outgoing))
+                    finally:
+                        sent = outgoing.count
+                    return None
+                async with contextlib.aclosing(handler(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+                        sent += 1
+                return None
+            except BaseException as error:
+                code, status = _ending(error, context, method=full_name, request_id=request_id)
+                if status is not None:
+                    if client_stream:
+                        await request.discard_rest()
+                    trailers = (*context.trailing_metadata(), *status.trailers)
+                    await context.abort(status.code, status.message, trailers)
+                if isinstance(error, grpc.aio.InternalError):
+                    raise asyncio.CancelledError from error
+                raise
+            finally:
+                received = request.count if client_stream else 1
+                series.received.inc(received)
+                series.sent.inc(sent)
+                series.handled[code].inc()
+                series.handling.observe(time.perf_counter() - begun)
+                if entered:
+                    self._inflight.leave()
+
+        return call
+
+    def _request_id(self, context: _Context) -> str:
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID_KEY:
+                text = str(value)
+                if 0 < len(text) <= REQUEST_ID_LENGTH_MAX and text.isascii() and text.isprintable():
+                    return text
+                break
+        return self._make_request_id()
+
+
+_KINDS: Final = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+
+def _ending(
+    error: BaseException, context: _Context, *, method: str, request_id: str
+) -> tuple[grpc.StatusCode, CallStatus | None]:
+    """Say how `error` ends the call; without a status where gRPC has ended it already."""
+    if isinstance(error, DesError) and (status := status_of(error)).code is not grpc.StatusCode.INTERNAL:
+        _log_failure(error, status, method=method, request_id=request_id)
+        return status.code, status
+    if isinstance(error, asyncio.CancelledError):
+        # gRPC cancels the handler when the client goes away and when the deadline passes.
+        remaining = context.time_remaining()
+        late = remaining is not None and remaining <= 0
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None
+    if isinstance(error, grpc.aio.InternalError):
+        # A read or write on a call that the client has left, seen before the cancellation arrives.
+        return grpc.StatusCode.CANCELLED, None
+    if isinstance(error, AbortError):
+        return context.code(), None
+    if isinstance(error, Exception):
+        _log.error("unexpected error", method=method, request_id=request_id, exc_info=error)
+        return grpc.StatusCode.INTERNAL, internal_status(request_id)
+    return grpc.StatusCode.CANCELLED, None
+
+
+def _log_failure(error: DesError, status: CallStatus, *, method: str, request_id: str) -> None:
+    facts = {
+        "method": method,
+        "request_id": request_id,
+        "code": status.code.name,
+        "reason": error.reason,
+        "message": status.message,
+    }
+    if status.code is grpc.StatusCode.DATA_LOSS:
+        _log.error("call failed", exc_info=error, **facts)
+    elif status.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED} and (
+        error.reason not in EXPECTED_REASONS
+    ):
+        _log.warning("call failed", **facts)
+    else:
+        _log.debug("call failed", **facts)

@@ -1,0 +1,110 @@
+"""A server process from start to end: open, serve, drain, close."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final, TextIO
+
+import structlog
+
+from des.config import Settings
+from des.errors import DesError
+from des.node import Node
+from des_server.app import DesServer, build_server
+from des_server.health import cancelled
+from des_server.listen import Address, AddressInvalidError, AddressRefusedError, refuse_exposed
+
+EXIT_OK: Final = 0
+EXIT_UNEXPECTED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 3
+
+EXPOSED_WARNING_INTERVAL_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+OpenNode = Callable[[Settings], Awaitable[Node]]
+
+
+def say(message: str, *, stream: TextIO | None = None) -> None:
+    """Write one plain line, at once; to stderr unless told otherwise."""
+    print(f"des: {message}", file=stream or sys.stderr, flush=True)
+
+
+async def serve(settings: Settings, open_node: OpenNode, *, allow_exposed: bool) -> int:
+    """Serve a node until a signal, and return the process's exit code.
+
+    The first SIGTERM or SIGINT drains; the second one ends the process at once, which loses nothing
+    that was acknowledged.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            say(f"{number.name} again, leaving at once")
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await _serve(settings, open_node, stopping, allow_exposed=allow_exposed)
+    except (AddressInvalidError, AddressRefusedError) as error:
+        say(str(error))
+        return EXIT_USAGE
+    except (DesError, OSError) as error:
+        say(f"cannot start: {error}")
+        return EXIT_REFUSED
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _serve(
+    settings: Settings, open_node: OpenNode, stopping: asyncio.Event, *, allow_exposed: bool
+) -> int:
+    addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
+    if not allow_exposed:
+        refuse_exposed(addresses)
+    node = await open_node(settings)
+    try:
+        server = build_server(node, settings)
+        await server.start()
+        exposed = asyncio.create_task(_warn_exposed(server, addresses))
+        try:
+            say(
+                f"serving gRPC on {server.address}, HTTP on {server.http_address or 'no port'}, "
+                f"data in {settings.data_dir}",
+                stream=sys.stdout,
+            )
+            await stopping.wait()
+            await _leave(server)
+        finally:
+            await cancelled(exposed)
+            await server.stop()
+    finally:
+        await node.close()
+    return EXIT_OK
+
+
+async def _leave(server: DesServer) -> None:
+    settings = server.settings
+    _log.info(
+        "draining", calls=server.inflight.count, notice_s=settings.drain_notice_s, within_s=settings.drain_s
+    )
+    if await server.drain(notice_s=settings.drain_notice_s, within_s=settings.drain_s):
+        _log.info("drained")
+    else:
+        _log.warning("calls are cut off", calls=server.inflight.count, after_s=settings.drain_s)
+
+
+async def _warn_exposed(server: DesServer, addresses: list[Address]) -> None:
+    """Remind, every minute, that anyone who reaches the port may read and write everything."""
+    reachable = [str(address) for address in addresses if not address.is_loopback()]
+    server.metrics.insecure.set(bool(reachable))
+    while reachable:
+        _log.warning("plain text, no authentication, reachable from other machines", addresses=reachable)
+        await asyncio.sleep(EXPOSED_WARNING_INTERVAL_S)

@@ -1,0 +1,42 @@
+"""The methods of the protos that this server does not serve, refused in one place."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from des.errors import DisabledError
+
+FEATURES: Final[dict[str, str]] = {
+    "BatchWriteFiles": "batch",
+    "BatchReadFiles": "batch",
+    "BatchStatFiles": "batch",
+    "BatchDeleteFiles": "delete",
+    "DeleteFile": "delete",
+    "ListFiles": "list",
+    "WaitStored": "stored_ack",
+    "StartUpload": "resumable_uploads",
+    "GetUploadStatus": "resumable_uploads",
+    "CancelUpload": "resumable_uploads",
+    "WatchShardStatus": "watch",
+}
+"""The feature each method belongs to; it appears in `GetServerInfoResponse.features` where it is served."""
+
+
+def disabled(method: MethodDescriptor) -> Callable[[Any, Any], Any]:
+    """Return a handler of the method's arity that refuses every call."""
+    feature = FEATURES.get(method.name, method.name)
+
+    def refusal() -> DisabledError:
+        return DisabledError(
+            f"{method.full_name} is not served here: feature {feature!r} is off", feature=feature
+        )
+
+    async def refuse_once(_request: Any, _context: Any) -> Any:
+        raise refusal()
+
+    async def refuse_stream(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        raise refusal()
+        yield  # makes this a generator
+
+    return refuse_stream if method.server_streaming else refuse_once

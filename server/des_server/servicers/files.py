@@ -1,0 +1,50 @@
+"""`des.v1.FileService`."""
+
+from collections.abc import AsyncIterator
+
+from des_proto.v1.file_service_pb2 import (
+    GetFileRequest,
+    GetFileResponse,
+    PutFileRequest,
+    PutFileResponse,
+    StatFileRequest,
+    StatFileResponse,
+)
+from grpc.aio import ServicerContext
+
+from des.monitoring.metrics import NodeMetrics
+from des.node import Node
+from des_server import convert
+from des_server.credits import ByteCredits
+from des_server.interceptors.calls import Incoming
+from des_server.servicers.get_file import GetFile
+from des_server.servicers.put_file import PutFile
+
+
+class FileServicer:
+    """Takes files in and gives them out."""
+
+    def __init__(self, node: Node, lending: ByteCredits, metrics: NodeMetrics) -> None:
+        limits = node.settings.limits
+        self._node = node
+        self._put = PutFile(node, limits, lending, metrics)
+        self._get = GetFile(node, limits, metrics)
+
+    async def PutFile(  # noqa: N802  the method's name on the wire
+        self, requests: Incoming[PutFileRequest], _context: ServicerContext[PutFileRequest, PutFileResponse]
+    ) -> PutFileResponse:
+        """Store one file."""
+        return convert.put_result_to_wire(await self._put.run(requests))
+
+    def GetFile(  # noqa: N802  the method's name on the wire
+        self, request: GetFileRequest, context: ServicerContext[GetFileRequest, GetFileResponse]
+    ) -> AsyncIterator[GetFileResponse]:
+        """Send one file or a window of it."""
+        return self._get.run(request, context)
+
+    async def StatFile(  # noqa: N802  the method's name on the wire
+        self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]
+    ) -> StatFileResponse:
+        """Return what is known about one file."""
+        full = convert.is_full(request.view)
+        return StatFileResponse(file=convert.file_to_wire(await self._node.stat(request.name), full=full))

@@ -1,0 +1,221 @@
+"""`FileService.PutFile`: one stream of messages into one file (DESIGN §3)."""
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import google_crc32c
+from des_proto.v1 import types_pb2
+from des_proto.v1.file_service_pb2 import PutFileRequest
+
+from des.config import LimitSettings
+from des.errors import DesError, DisabledError, InvalidInputError
+from des.files import FileSpec
+from des.monitoring.metrics import NodeMetrics
+from des.node import Node, PutResult
+from des.node.write_rules import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
+from des_server import convert
+from des_server.credits import ByteCredits, Loan
+from des_server.errors import MessageTooLargeError, OffsetMismatchError, StalledError, StreamIncompleteError
+from des_server.interceptors.calls import Incoming
+
+CANCELLATION_LAG_S: Final = 0.02
+_SHA256_SIZE: Final = 32
+
+
+@dataclass(slots=True)
+class _Claims:
+    """What the client says the whole file's digests are, from the first or the last message."""
+
+    crc32c: int | None = None
+    sha256: bytes | None = None
+
+    def add(self, checksums: types_pb2.Checksums) -> None:
+        """Take what a message claims.
+
+        Raises:
+            InvalidInputError: a digest of the wrong length, or another one than claimed before.
+        """
+        if checksums.HasField("crc32c"):
+            if self.crc32c not in {None, checksums.crc32c}:
+                raise InvalidInputError(
+                    f"crc32c is {checksums.crc32c:08x}, the first message said {self.crc32c:08x}",
+                    field="checksums.crc32c",
+                )
+            self.crc32c = checksums.crc32c
+        if sha256 := checksums.sha256:
+            if len(sha256) != _SHA256_SIZE:
+                raise InvalidInputError(
+                    f"sha256 has {len(sha256)} bytes, expected {_SHA256_SIZE}", field="checksums.sha256"
+                )
+            if self.sha256 not in {None, sha256}:
+                raise InvalidInputError("sha256 differs from the first message's", field="checksums.sha256")
+            self.sha256 = sha256
+
+
+class PutFile:
+    """Takes files in: a file of one message in one step, a longer one part by part."""
+
+    def __init__(self, node: Node, limits: LimitSettings, lending: ByteCredits, metrics: NodeMetrics) -> None:
+        self._node = node
+        self._limits = limits
+        self._lending = lending
+        self._metrics = metrics
+
+    async def run(self, requests: Incoming[PutFileRequest]) -> PutResult:
+        """Receive one file and return when it is as durable as the answer says."""
+        first = await self._next(requests)
+        if first is None:
+            raise StreamIncompleteError("the stream held no message", position=0)
+        spec = self._spec(first)
+        if first.finish:
+            result = await self._whole(spec, first, requests)
+        else:
+            result = await self._parts(spec, first, requests)
+        self._metrics.put(size=result.file.size, already_existed=result.already_existed)
+        return result
+
+    async def _whole(
+        self, spec: FileSpec, message: PutFileRequest, requests: Incoming[PutFileRequest]
+    ) -> PutResult:
+        data, crc32c = self._chunk(message, offset=0)
+        self._check_size(spec, len(data), finished=True)
+        if message.HasField("checksums"):
+            claims = _Claims()
+            claims.add(message.checksums)
+            if claims.crc32c is not None:
+                _check_crc32c(claims.crc32c, crc32c, scope="file")
+            if claims.sha256 is not None:
+                _check_sha256(claims.sha256, hashlib.sha256(data).digest())
+        borrowed = await self._lending.borrow(len(data))
+        try:
+            await self._expect_end(requests)
+            return await self._node.put_bytes(spec, data, crc32c)
+        finally:
+            self._lending.give_back(borrowed)
+
+    async def _parts(
+        self, spec: FileSpec, message: PutFileRequest, requests: Incoming[PutFileRequest]
+    ) -> PutResult:
+        loan = Loan(self._lending)
+        claims = _Claims()
+        claims.add(message.checksums)
+        received = 0
+        upload = None
+        try:
+            while True:
+                data, _ = self._chunk(message, offset=received)
+                received += len(data)
+                self._check_size(spec, received, finished=message.finish)
+                await loan.grow_to(len(data))
+                if upload is None:
+                    upload = await self._node.begin_put(spec)
+                await upload.write(data)
+                if message.finish:
+                    break
+                following = await self._next(requests)
+                if following is None:
+                    # A client that has left looks the same until the cancellation arrives.
+                    await asyncio.sleep(CANCELLATION_LAG_S)
+                    raise StreamIncompleteError(
+                        f"the stream ended after {received} bytes without `finish`", position=received
+                    )
+                message = following
+                self._check_later(message)
+                claims.add(message.checksums)
+            await self._expect_end(requests)
+            return await upload.finish(claims.crc32c, claims.sha256)
+        finally:
+            try:
+                if upload is not None:
+                    with contextlib.suppress(DesError):  # the first error says more
+                        await asyncio.shield(upload.abort())
+            finally:
+                loan.give_back()
+
+    async def _next(self, requests: Incoming[PutFileRequest]) -> PutFileRequest | None:
+        try:
+            async with asyncio.timeout(self._limits.stall_s):
+                return await requests.read()
+        except TimeoutError:
+            raise StalledError(f"nothing arrived for {self._limits.stall_s:g} s") from None
+
+    async def _expect_end(self, requests: Incoming[PutFileRequest]) -> None:
+        """Nothing is stored before the stream has ended as `finish` said it would."""
+        if await self._next(requests) is not None:
+            raise InvalidInputError("a message followed the one with `finish`", field="finish")
+
+    def _spec(self, message: PutFileRequest) -> FileSpec:
+        match message.WhichOneof("target"):
+            case "spec":
+                return convert.spec_from_wire(message.spec)
+            case "upload_id":
+                feature = "resumable_uploads"
+                raise DisabledError(f"feature {feature!r} is off: upload_id has no meaning", feature=feature)
+            case _:
+                raise StreamIncompleteError("the first message has no spec", position=0)
+
+    @staticmethod
+    def _check_later(message: PutFileRequest) -> None:
+        if (target := message.WhichOneof("target")) is not None:
+            raise InvalidInputError(f"{target} is allowed in the first message only", field=target)
+        if message.HasField("checksums") and not message.finish:
+            raise InvalidInputError(
+                "checksums are allowed in the first and the last message only", field="checksums"
+            )
+
+    def _chunk(self, message: PutFileRequest, *, offset: int) -> tuple[bytes, int]:
+        """Return the message's data and its CRC32C, both checked."""
+        if message.write_offset != offset:
+            raise OffsetMismatchError(
+                f"write_offset is {message.write_offset}, {offset} bytes were received so far",
+                expected_offset=offset,
+                actual_offset=message.write_offset,
+            )
+        chunk = message.chunk
+        data = chunk.data
+        if len(data) > self._limits.chunk_bytes:
+            raise MessageTooLargeError(
+                f"the chunk has {len(data)} bytes, at most {self._limits.chunk_bytes} are allowed",
+                size=len(data),
+                max_size=int(self._limits.chunk_bytes),
+            )
+        crc32c: int = google_crc32c.value(data)
+        if chunk.HasField("crc32c"):
+            _check_crc32c(chunk.crc32c, crc32c, scope="chunk")
+        return data, crc32c
+
+    def _check_size(self, spec: FileSpec, received: int, *, finished: bool) -> None:
+        largest = max(received, spec.size or 0)
+        if largest > self._limits.file_bytes:
+            raise FileTooLargeError(
+                f"the file has {largest} bytes, at most {self._limits.file_bytes} are allowed",
+                size=largest,
+                max_size=int(self._limits.file_bytes),
+            )
+        if spec.size is not None and (received > spec.size or (finished and received < spec.size)):
+            raise UploadSizeMismatchError(
+                f"{received} bytes arrived, {spec.size} were declared", expected=spec.size, actual=received
+            )
+
+
+def _check_crc32c(expected: int, actual: int, *, scope: str) -> None:
+    if expected != actual:
+        raise UploadChecksumMismatchError(
+            f"the {scope}'s CRC32C is {actual:08x}, the client computed {expected:08x}",
+            expected=f"{expected:08x}",
+            actual=f"{actual:08x}",
+            scope=scope,
+        )
+
+
+def _check_sha256(expected: bytes, actual: bytes) -> None:
+    if expected != actual:
+        raise UploadChecksumMismatchError(
+            f"the file's SHA-256 is {actual.hex()}, the client computed {expected.hex()}",
+            expected=expected.hex(),
+            actual=actual.hex(),
+            scope="file",
+        )

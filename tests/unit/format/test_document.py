@@ -1,0 +1,131 @@
+"""docs/format.md says what the code does: tables, limits and listings."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from des.core import DesReader, DesWriter
+from des.files import BLOCK_SIZE
+from des.format import footer, frame, header, index, metadata, system_metadata
+
+DOCUMENT = (Path(__file__).parents[3] / "docs/format.md").read_text(encoding="utf-8")
+CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
+SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+
+
+def section(number):
+    return re.search(rf"^## {number}\. .*?(?=^## |\Z)", DOCUMENT, re.DOTALL | re.MULTILINE).group()
+
+
+def tables(number):
+    """The tables of a section, each a list of rows, each a list of cells without the head."""
+    found = re.findall(r"(?:^\|.*\n)+", section(number), re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
+        for table in found
+    ]
+
+
+def struct_of(rows):
+    """The struct that a table of fields describes; its offsets must be running sums."""
+    layout, place = "<", 0
+    for offset, kind, *_ in rows:
+        assert int(offset) == place
+        sized = re.fullmatch(r"bytes\[(\d+)\]", kind)
+        layout += f"{sized[1]}s" if sized else CODES[kind]
+        place += int(sized[1]) if sized else SIZES[kind]
+    return layout, place
+
+
+@pytest.mark.parametrize(
+    ("number", "table", "layout", "size"),
+    [
+        (3, 0, header._LAYOUT, header.HEADER_SIZE),
+        (5, 0, frame._LAYOUT, frame.FRAME_HEADER_SIZE),
+        (7, 1, index.FIXED, 36),
+        (8, 0, footer._LAYOUT, footer.FOOTER_SIZE),
+    ],
+)
+def test_a_table_of_fields_is_the_struct(number, table, layout, size):
+    assert (layout.format, size) == struct_of(tables(number)[table])
+
+
+@pytest.mark.parametrize(("number", "module"), [(3, header), (5, frame), (8, footer)])
+def test_magic_and_version_are_those_documented(number, module):
+    rows = {row[2]: row[3] for row in tables(number)[0]}
+    assert rows["magic"] == f"`{module.MAGIC.decode()}`"
+    assert int(rows.get("version", 1)) == getattr(module, "VERSION", 1)
+
+
+def test_fields_have_the_names_of_the_code():
+    assert [row[2] for row in tables(5)[0]][1:] == list(frame.FrameHeader.__dataclass_fields__)
+    assert [row[2] for row in tables(7)[1]] == list(index.IndexEntry.__dataclass_fields__)[1:]
+    assert [row[2] for row in tables(8)[0]][3:] == list(footer.Footer.__dataclass_fields__)
+
+
+def test_metadata_keys_are_those_of_the_code():
+    format_keys, system_keys = tables(6)
+    assert {row[0].strip("`") for row in format_keys} == metadata.RESERVED_KEYS
+    documented = [row[0].strip("`") for row in system_keys]
+    assert documented == list(system_metadata.SystemMetadata.__dataclass_fields__)
+
+
+def test_flags_are_those_of_the_code():
+    documented = {name: int(value) for value, name, _ in tables(7)[2]}
+    assert documented == {
+        "external": index.FLAG_EXTERNAL,
+        "compressed": index.FLAG_COMPRESSED,
+        "encrypted": index.FLAG_ENCRYPTED,
+        "deleted": index.FLAG_DELETED,
+    }
+
+
+def test_limits_are_those_of_the_code():
+    assert [int(value) for _, value, _ in tables(11)[0]] == [
+        index.NAME_LENGTH_MAX,
+        metadata.METADATA_LENGTH_MAX,
+        metadata.METADATA_LENGTH_READ_MAX,
+        frame.STORED_LENGTH_MAX,
+        footer.INDEX_LENGTH_MAX,
+        system_metadata.BLOCK_SIZE_MIN,
+        system_metadata.BLOCK_SIZE_MAX,
+        BLOCK_SIZE,
+    ]
+    assert footer.INDEX_ENTRY_SIZE_MIN == index.ENTRY_SIZE_MIN
+
+
+def listing(layout):
+    """The bytes of a listing; its offsets must be running sums."""
+    content = bytearray()
+    for line in re.search(rf"^```hex {layout}\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)[
+        1
+    ].splitlines():
+        offset, listed = re.match(r" *(\d+)  ((?:[0-9a-f]{2} )*[0-9a-f]{2})   ", line).groups()
+        assert int(offset) == len(content), line
+        content += bytes.fromhex(listed)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("layout", ["framed", "v1"])
+def test_the_worked_example_is_what_the_writer_makes(layout, tmp_path):
+    target = io.BytesIO()
+    with DesWriter(target, layout=layout) as writer:
+        writer.add_file("a.txt", b"hello", metadata={"k": "v"})
+    assert listing(layout) == target.getvalue()
+    assert f"`{layout}`, {len(target.getvalue())} bytes:" in DOCUMENT
+    path = tmp_path / "c.des"
+    path.write_bytes(listing(layout))
+    with DesReader(path) as reader:
+        assert reader.get_file("a.txt") == b"hello"
+        assert reader.get_meta("a.txt").user == {"k": "v"}
+
+
+def test_every_module_cites_a_section_that_exists():
+    titles = re.findall(r"^## (\d+)\. (.*)$", DOCUMENT, re.MULTILINE)
+    assert [int(number) for number, _ in titles] == list(range(1, len(titles) + 1))
+    root = Path(__file__).parents[3] / "des"
+    for path in root.rglob("*.py"):
+        for number in re.findall(r"docs/format\.md, section (\d+)", path.read_text(encoding="utf-8")):
+            assert 1 <= int(number) <= len(titles), path
