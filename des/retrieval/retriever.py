@@ -81,11 +81,10 @@ class Retriever:
             UnavailableError: not found, but something that may hold it could not be asked.
             CorruptError: stored bytes break their checksum.
         """
-        parsed = parse_name(name)
         file = self._open_index.get(name)
         if file is not None:
             return self._open_log_file(file)
-        return await self._open_stored(name, parsed)
+        return await self._open_stored(name, parse_name(name))
 
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file. Same errors as `open`; costs at most one small request."""
