@@ -1,6 +1,5 @@
 """`des.v1.FileService`."""
 
-
 from des_proto.v1.file_service_pb2 import (
     GetFileRequest,
     GetFileResponse,
