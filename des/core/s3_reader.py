@@ -176,7 +176,7 @@ class S3DesReader:
         self._names: NamesDirectory | None = None
         self._is_open = False
         self._opening = asyncio.Lock()
-        self._sources: OrderedDict[IndexEntry, _Source] = OrderedDict()
+        self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._blocks_kept = 0
 
     async def open(self) -> None:
@@ -313,7 +313,9 @@ class S3DesReader:
         if not found.entry.is_external and found.entry.data_length <= WHOLE_FILE_MAX:
             return (await self._read_located(found))[start:stop]
         found.entry.check_readable()
-        entry = found.entry if not found.is_bare else (await self._describe(found)).entry
+        entry = found.entry
+        if found.is_bare and name not in self._sources:
+            entry = (await self._describe(found)).entry
         return b"".join([piece async for piece in self.stream_entry(entry, start, stop)])
 
     async def get_files_batch(
@@ -642,9 +644,9 @@ class S3DesReader:
 
     async def _source(self, entry: IndexEntry, metadata: Metadata | None = None) -> _Source:
         """Return where a long or external file lies and how to prove a part of it; remembered."""
-        source = self._sources.get(entry)
+        source = self._sources.get(entry.name)
         if source is not None:
-            self._sources.move_to_end(entry)
+            self._sources.move_to_end(entry.name)
             return source
         if metadata is None:
             metadata = await self.read_metadata(entry)
@@ -663,10 +665,10 @@ class S3DesReader:
         return source
 
     def _remember(self, entry: IndexEntry, source: _Source) -> None:
-        known = self._sources.pop(entry, None)
+        known = self._sources.pop(entry.name, None)
         if known is not None:
             self._blocks_kept -= len(known.extent.block_crc32c)
-        self._sources[entry] = source
+        self._sources[entry.name] = source
         self._blocks_kept += len(source.extent.block_crc32c)
         while len(self._sources) > SOURCES_KEPT or (
             self._blocks_kept > BLOCKS_KEPT and len(self._sources) > 1
