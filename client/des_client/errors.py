@@ -303,9 +303,7 @@ def from_call(failed: FailedCall, *, request_id: str | None = None) -> DesClient
         request_id: id that this client gave the request, used when the server names none.
     """
     # Not dict(...): grpc.aio's trailers look like a mapping, and in older versions are none.
-    trailers: dict[str, str | bytes] = {}
-    for key, value in failed.trailing_metadata() or ():
-        trailers[key] = value
+    trailers = {key: value for key, value in failed.trailing_metadata() or ()}  # noqa: C416  see above
     details = trailers.get(_DETAILS_KEY)
     if isinstance(details, bytes):
         try:
@@ -337,9 +335,6 @@ def _build(
             retry_after_s = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
     kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
     if not reason and kind is Internal and any(text in message for text in _TRANSPORT_TEXTS):
-        kind = Unavailable
-    elif not reason and kind is Cancelled:
-        # Not by us: a server that stops cancels the calls that outlive its grace.
         kind = Unavailable
     return kind(
         message or code.value,

@@ -4,11 +4,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias
 
 from des.core.coalesce import join_ranges
+from des.core.container_index import ContainerIndex
 from des.core.index_cache import IndexCache, PageKey, Pages
 from des.format.byte_range import ByteRange
 from des.format.errors import CorruptContainerError
-from des.format.hash_pages import PAGE_SIZE, PagesGeometry, Record
-from des.format.locate import look_up
+from des.format.footer import Footer
+from des.format.hash_pages import PAGE_SIZE, BadPageError, PagesGeometry, Record, record_count
+from des.format.index import IndexEntry
+from des.format.layout import Layout
+from des.format.locate import check_record, look_up
+from des.format.name_key import name_digest
 
 Read: TypeAlias = Callable[[ByteRange], Coroutine[Any, Any, bytes]]
 
@@ -96,3 +101,37 @@ class PagedIndex:
         except CorruptContainerError:
             return False
         return True
+
+
+def check_all_pages(pages: PagesGeometry, data: bytes, index: ContainerIndex, footer: Footer) -> None:
+    """Demand that the pages in `data` lead to each file of INDEX, and hold no more records than files.
+
+    Raises:
+        CorruptContainerError: they do not, or a page is damaged.
+    """
+    held = [data[start : start + PAGE_SIZE] for start in range(0, len(data), PAGE_SIZE)]
+    for number, page in enumerate(held):
+        pages.check_page(number, page)
+    count = sum(map(record_count, held))
+    if count != len(index):
+        raise BadPageError(f"HASHPAGES has {count} records of {len(index)} files")
+    for ordinal, entry in enumerate(index):
+        plan = look_up(pages, name_digest(entry.name.encode()))
+        try:
+            page_number = next(plan)
+            while True:
+                page_number = plan.send(held[page_number])
+        except StopIteration as done:
+            records: list[Record] = done.value
+        if not any(record.ordinal == ordinal and _agrees(record, entry, footer) for record in records):
+            raise BadPageError(f"HASHPAGES does not lead to {entry.name!r}, file {ordinal} of INDEX")
+
+
+def _agrees(record: Record, entry: IndexEntry, footer: Footer) -> bool:
+    if record.check_index:
+        return True
+    found = check_record(record, entry.name, footer)
+    if footer.layout is Layout.FRAMED:
+        return found == entry
+    place = (found.data_offset, found.data_length, found.flags)
+    return place == (entry.data_offset, entry.data_length, entry.flags)

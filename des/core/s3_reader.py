@@ -19,7 +19,7 @@ from des.core.file_view import (
     sorted_names,
 )
 from des.core.index_cache import IndexCache, InMemoryIndexCache
-from des.core.paged_index import PagedIndex, Read
+from des.core.paged_index import PagedIndex, Read, check_all_pages
 from des.errors import CorruptError
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
@@ -222,6 +222,20 @@ class S3DesReader:
                 await self._load_index()
         assert self._index is not None
         return self._index
+
+    async def check_pages(self) -> None:
+        """Demand that HASHPAGES, whole, lead to each file of INDEX and to no other. For who sealed it.
+
+        Raises:
+            CorruptContainerError: they do not, or something is damaged.
+        """
+        index = await self.get_index()
+        ext = await self._get_ext()
+        section = None if ext is None else ext.section(SectionKind.HASHPAGES)
+        if section is None or self._geometry is None:
+            return
+        data = await run_async(read_section(section), self._read)
+        await asyncio.to_thread(check_all_pages, self._geometry.pages, data, index, self._known_footer())
 
     async def load_filter(self) -> None:
         """Keep FILTER, 1.13 bytes a file, after which most absent names cost no request.

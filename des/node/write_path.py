@@ -17,7 +17,7 @@ from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import Extent, FileDraft, OpenFile
-from des.naming import ParsedName, consistent_hash, parse_name
+from des.naming import ParsedName, consistent_hash, created_ms, parse_name
 from des.node.big_file import BigFileUpload
 from des.node.request_memory import RequestMemory
 from des.node.write_rules import (
@@ -180,7 +180,9 @@ class WritePath:
 
     async def _place(self, spec: FileSpec) -> tuple[str, int, int]:
         if spec.name:
-            name, day = spec.name, parse_name(spec.name).day
+            parsed = parse_name(spec.name)
+            created_ms(parsed, self._settings.wrap_bits)  # refuses a time that its day does not have
+            name, day = spec.name, parsed.day
         else:
             name = await self._assigner.one(spec.prefix)
             day = name.rsplit("_", 3)[1]

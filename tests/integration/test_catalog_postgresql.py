@@ -142,11 +142,11 @@ async def test_connections_that_the_server_dropped_are_replaced(catalog, connect
 
 
 async def test_a_statement_that_takes_too_long_is_given_up(url):
-    connector = DesDbConnector(url, timeout_s=0.5)
+    connector = DesDbConnector(url, timeout_s=1)
     started = time.monotonic()
     with pytest.raises(CatalogUnavailableError):
         await connector.read(execute("SELECT pg_sleep(30)"))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     await connector.read(execute("SELECT 1"))
     await connector.close()
 

@@ -38,6 +38,12 @@ async def connector(path):
     await connector.close()
 
 
+async def migrate(path):
+    catalog = SqlCatalog(DesDbConnector.sqlite(path))
+    await catalog.migrate()
+    await catalog.close()
+
+
 def execute(statement):
     return lambda connection: connection.exec_driver_sql(statement)
 
@@ -158,8 +164,8 @@ async def test_a_writer_waits_for_another_processs_transaction(connector, path):
 
 async def test_a_database_that_stays_locked_is_unavailable_after_bounded_tries(path):
     clock = SimulatedClock(sleep_advances=True)
-    connector = DesDbConnector.sqlite(path, timeout_s=0.1, clock=clock)
-    await SqlCatalog(connector).migrate()
+    await migrate(path)
+    connector = DesDbConnector.sqlite(path, timeout_s=1, clock=clock)
     runs = 0
 
     async def work(connection):
@@ -205,14 +211,14 @@ async def test_a_transaction_that_lost_once_is_run_again_whole(connector):
 
 
 async def test_a_transaction_that_takes_too_long_is_given_up_and_undone(path):
-    connector = DesDbConnector.sqlite(path, timeout_s=0.2)
-    await SqlCatalog(connector).migrate()
+    await migrate(path)
+    connector = DesDbConnector.sqlite(path, timeout_s=0.5)
 
     async def work(connection):
         await connection.exec_driver_sql("INSERT INTO des_store VALUES (1, 'x', 1)")
         await asyncio.sleep(30)
 
-    with pytest.raises(CatalogUnavailableError, match=r"within 0\.2 s"):
+    with pytest.raises(CatalogUnavailableError, match=r"within 0\.5 s"):
         await connector.write(work)
     assert await scalar(connector, "SELECT count(*) FROM des_store") == 0
     await connector.write(execute("INSERT INTO des_store VALUES (1, 'x', 1)"))

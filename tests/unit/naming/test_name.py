@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from des.errors import InvalidInputError
@@ -48,6 +48,7 @@ def test_a_name_has_the_parts_it_shows():
     assert ParsedName("DES", "20260228", 255, 0, 0xC29C1401, 0x72) == parse_name(GOOD)
 
 
+@settings(deadline=None)
 @given(prefix=prefixes, ms=moments, node_id=bytes_, seq=bytes_, wrap_bits=st.integers(27, 32))
 def test_every_name_gives_back_its_parts_and_its_exact_time(prefix, ms, node_id, seq, wrap_bits):
     parsed = parse_name(encode_name(prefix, day_of(ms), ms, node_id, seq, wrap_bits))
@@ -55,6 +56,7 @@ def test_every_name_gives_back_its_parts_and_its_exact_time(prefix, ms, node_id,
     assert ms == created_ms(parsed, wrap_bits)
 
 
+@settings(deadline=None)
 @given(position=st.integers(14, 28), digit=st.sampled_from("0123456789ABCDEF"))
 def test_one_wrong_digit_is_always_refused(position, digit):
     if GOOD[position] in {digit, "_"}:
@@ -144,6 +146,7 @@ def test_a_counter_that_the_day_does_not_have_gives_no_time():
         created_ms(parse_name(GOOD), 27)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 63))
 def test_shards_merge_by_dropping_the_lowest_bit(text, bits):
     assert consistent_hash(text, bits) == consistent_hash(text, bits + 1) >> 1

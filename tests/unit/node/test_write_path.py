@@ -120,6 +120,8 @@ async def test_a_cancelled_put_leaves_all_or_nothing_and_can_be_repeated(world) 
         ({"name": "../../etc/passwd"}, InvalidNameError),
         ({"name": "DES_20261123_(000000000000_01)"}, InvalidNameError),
         ({"name": "DES_20261331_(000000000000_00)"}, InvalidNameError),
+        # Well formed, but no millisecond of that day has this counter.
+        ({"name": "DES_20261123_(FFFFFFFF0000_FC)"}, InvalidNameError),
         ({"name": "DES_20261123_(000000000000_00)\n"}, InvalidNameError),
         ({"name": "DES_20261123_(000000000000_00)", "prefix": "X"}, InvalidInputError),
         ({"prefix": "no_underscores"}, InvalidInputError),
