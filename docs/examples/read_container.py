@@ -112,7 +112,7 @@ class Container:
         runs = sorted(
             (entry[0], entry[1]) for entry in entries.values() if entry[1] and not entry[4] & EXTERNAL
         )
-        for before, after in zip(runs, runs[1:]):
+        for before, after in zip(runs, runs[1:], strict=False):
             same = before == after and not self.framed
             demand(same or sum(before) <= after[0], f"files overlap at {after[0]}")
         return entries
@@ -155,7 +155,7 @@ class Container:
 
     def _frame(self, name):
         """Prove a file's frame; return the checksum of its bytes and its metadata."""
-        offset, length, meta_offset, meta_length, flags = self.entries[name]
+        _, length, meta_offset, meta_length, flags = self.entries[name]
         encoded = name.encode()
         stored = 0 if flags & EXTERNAL else length
         start = meta_offset - len(encoded) - stored - FRAME.size
