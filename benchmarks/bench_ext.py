@@ -23,7 +23,7 @@ def name(i):
     """30 characters, as the server makes them: the time, in ms, counts up by one for every fourth file."""
     number = (1_795_392_000_000 + i // 4 & 0xFFFFFFFF) << 16 | 7 << 8 | i & 0xFF
     check = sum(number.to_bytes(6, "big")) & 0xFF
-    return f"A_20261123_({number:012X}_{check:02X})"
+    return f"DES_20261123_({number:012X}_{check:02X})"
 
 
 READ_ONE = """
