@@ -34,16 +34,27 @@ def frame_key(name: bytes) -> bytes:
 
     Bytes 8 to 13 of SHA-256: the first ones choose the shard and are alike within a container.
     """
-    return hashlib.sha256(name).digest()[8:14]
+    return frame_key_of(hashlib.sha256(name).digest())
+
+
+def frame_key_of(digest: bytes) -> bytes:
+    """Return the same six bytes, where SHA-256 of the name is known."""
+    return digest[8:14]
 
 
 def encode_frame_header(
-    name: bytes, metadata: bytes, *, flags: int, stored_length: int, data_crc32c: int
+    name: bytes,
+    metadata: bytes,
+    *,
+    flags: int,
+    stored_length: int,
+    data_crc32c: int,
+    key: bytes | None = None,
 ) -> bytes:
-    """Return the 32 bytes before a raw file; `decode_frame` reads them."""
+    """Return the 32 bytes before a raw file; `decode_frame` reads them. `key` saves a second digest."""
     unsealed = _UNSEALED.pack(
         MAGIC,
-        frame_key(name),
+        frame_key(name) if key is None else key,
         CODEC_RAW,
         flags,
         stored_length,

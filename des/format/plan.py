@@ -124,6 +124,12 @@ def read_file(entry: IndexEntry, layout: Layout) -> Reads[tuple[bytes, Metadata]
     return data, metadata
 
 
+def read_data(entry: IndexEntry, layout: Layout) -> Reads[bytes]:
+    """Plan the reads of one file, as `read_file`, for its bytes alone."""
+    data, _ = yield from read_file(entry, layout)
+    return data
+
+
 def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:
     """Plan the reads of one file's metadata: one, or two for a frame longer than `WHOLE_FRAME_MAX`.
 
