@@ -168,7 +168,8 @@ async def test_a_call_that_fails_is_counted_by_its_code(rig, refusal, kind, name
 async def test_a_handler_that_aborts_by_itself_is_counted_too(rig, kind):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.call(kind, b"xx", "a")
-    assert caught.value.details() == "own"
+    # A client that is still writing may hear of the broken stream first.
+    assert caught.value.details() in {"own", "Internal error from Core"}
     assert (await rig.samples(kind, "a"))["DataLoss"] == 1
 
 
