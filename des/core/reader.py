@@ -16,6 +16,7 @@ from des.core.file_view import (
 )
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
+from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
 from des.format.extent import extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
@@ -52,6 +53,7 @@ class DesReader:
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
             self.footer: Final[Footer] = footer
             self.index: Final = ContainerIndex.parse(raw, footer)
+            self._dictionaries: Final = Dictionaries(footer.data_start)
         except BaseException:
             self.close()
             raise
@@ -112,7 +114,7 @@ class DesReader:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileOutOfReachError: the bytes lie outside, and nobody said how to read them.
             FileNotInContainerError: no such name.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
         return self.read_entry(self._entry(name))[0]
 
@@ -125,12 +127,16 @@ class DesReader:
             RangeOutsideFileError: `offset` lies behind the end.
         """
         entry = self._entry(name)
-        start, stop = clip_range(entry, offset, limit)
+        if entry.is_compressed:
+            data, _ = self.read_entry(entry)
+            start, stop = clip_range(name, len(data), offset, limit)
+            return data[start:stop]
+        start, stop = clip_range(name, entry.data_length, offset, limit)
         if start == stop:
             return b""
         if entry.is_external or entry.data_length <= WHOLE_FILE_MAX:
             return self.read_entry(entry)[0][start:stop]
-        entry.check_readable()
+        entry.check_readable(self.footer.layout)
         extent = extent_of(entry, self.read_metadata(entry))
         if extent.needs_blocks:
             extent = run(learn_blocks(extent), self._read)
@@ -139,8 +145,8 @@ class DesReader:
     def read_entry(self, entry: IndexEntry) -> tuple[bytes, Metadata]:
         """Return a file, whole and verified, and its metadata. Raises as `get_file`."""
         if not entry.is_external:
-            return run(read_file(entry, self.footer.layout), self._read)
-        entry.check_readable()
+            return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)
+        entry.check_readable(self.footer.layout)
         metadata = self.read_metadata(entry)
         key = metadata.external_key or ""
         if self._external is None:

@@ -18,19 +18,21 @@ from des.core.file_view import (
 from des.errors import CorruptError
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
+from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError, UnsupportedContainerError
 from des.format.extent import PIECE_SIZE_MAX, Extent, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
 from des.format.index import IndexEntry
+from des.format.layout import Layout
 from des.format.metadata import Metadata
 from des.format.plan import (
     TAIL_SIZE,
+    Reads,
     file_ranges,
     open_container,
     read_file,
     read_index,
     read_metadata,
-    run,
     run_async,
 )
 from des.storage.object_store import NoSuchObjectError, ObjectChangedError, ObjectStore
@@ -112,6 +114,7 @@ class S3DesReader:
         self._opening = asyncio.Lock()
         self._sources: OrderedDict[IndexEntry, _Source] = OrderedDict()
         self._blocks_kept = 0
+        self._dictionaries: Dictionaries | None = None
 
     async def open(self) -> None:
         """Learn what is not known yet: at most HEAD, tail and INDEX. Later calls do nothing.
@@ -189,15 +192,15 @@ class S3DesReader:
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             FileNotInContainerError: no such name.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
         return (await self.read_entry(await self._entry(name)))[0]
 
     async def get_range(self, name: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Return up to `limit` bytes of a file from `offset`, verified; fewer only at its end.
 
-        Costs one request for a framed file of up to 1 MiB, which is read whole; for a longer one those
-        of its metadata, once, and one per 4 MiB.
+        Costs one request for a framed file of up to 1 MiB or a compressed one, which is read whole; for a
+        longer one those of its metadata, once, and one per 4 MiB.
 
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
@@ -205,7 +208,11 @@ class S3DesReader:
             RangeOutsideFileError: `offset` lies behind the end.
         """
         entry = await self._entry(name)
-        start, stop = clip_range(entry, offset, limit)
+        if entry.is_compressed:
+            data, _ = await self.read_entry(entry)
+            start, stop = clip_range(name, len(data), offset, limit)
+            return data[start:stop]
+        start, stop = clip_range(name, entry.data_length, offset, limit)
         return b"".join([piece async for piece in self.stream_entry(entry, start, stop)])
 
     async def get_files_batch(
@@ -280,13 +287,19 @@ class S3DesReader:
             # The first one stopped the others; callers tell kinds of error apart, not groups.
             raise errors.exceptions[0] from None
         source = FetchedRanges(joined, fetched)
+
+        async def read(wanted: ByteRange) -> bytes:
+            # Only a dictionary lies outside what was fetched; it is read once.
+            data = source.read(wanted)
+            return await self._read(wanted) if data is None else data
+
         results: list[ReadResult] = []
         for entry in entries:
             if not _is_joinable(entry):
                 results.append(lone[entry])
                 continue
             try:
-                results.append(run(read_file(entry, layout), source.read))
+                results.append(await run_async(self._file_plan(entry, layout), read))
             except (CorruptError, UnsupportedContainerError) as error:
                 results.append(error)
         return results
@@ -297,12 +310,12 @@ class S3DesReader:
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileMissingError: the object of an external file is gone.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
-        entry.check_readable()
+        layout = (await self.get_index()).layout
+        entry.check_readable(layout)
         if _is_joinable(entry):
-            layout = (await self.get_index()).layout
-            return await run_async(read_file(entry, layout), self._read)
+            return await run_async(self._file_plan(entry, layout), self._read)
         metadata = await self.read_metadata(entry)
         source = await self._source(entry, metadata)
         data = b"".join([part async for part in self._stream(source, 0, entry.data_length)])
@@ -322,20 +335,26 @@ class S3DesReader:
     ) -> AsyncIterator[bytes]:
         """Yield the bytes `[start, stop)` of a file, at most 4 MiB at a time, each verified beforehand.
 
+        A compressed file is read whole; `stop` None is its end.
+
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileMissingError: the object of an external file is gone.
             RangeOutsideFileError: the range is not in the file.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
-        entry.check_readable()
-        stop = entry.data_length if stop is None else stop
-        if not 0 <= start <= stop <= entry.data_length:
+        entry.check_readable((await self.get_index()).layout)
+        whole = (await self.read_entry(entry))[0] if entry.is_compressed else None
+        size = entry.data_length if whole is None else len(whole)
+        stop = size if stop is None else stop
+        if not 0 <= start <= stop <= size:
             raise RangeOutsideFileError(
-                f"range [{start}, {stop}) is not in {entry.name!r}, which has {entry.data_length} bytes",
-                size=entry.data_length,
+                f"range [{start}, {stop}) is not in {entry.name!r}, which has {size} bytes", size=size
             )
         if start == stop:
+            return
+        if whole is not None:
+            yield whole[start:stop]
             return
         if entry.is_external or entry.data_length > WHOLE_FILE_MAX:
             async for part in self._stream(await self._source(entry), start, stop):
@@ -343,6 +362,12 @@ class S3DesReader:
         else:
             data, _ = await self.read_entry(entry)
             yield data[start:stop]
+
+    def _file_plan(self, entry: IndexEntry, layout: Layout) -> Reads[tuple[bytes, Metadata]]:
+        if self._dictionaries is None:
+            assert self._index is not None
+            self._dictionaries = Dictionaries(self._index.data_start)
+        return read_file(entry, layout, self._dictionaries)
 
     async def _entry(self, name: str) -> IndexEntry:
         entry = await self.find(name)

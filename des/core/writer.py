@@ -15,11 +15,13 @@ from des.core.sink import ByteStream, FileSink, Sink, StreamSink
 from des.errors import ConflictError, CorruptError
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums, block_checksums
+from des.format.compression import CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
+from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
 from des.format.footer import INDEX_LENGTH_MAX, Footer
 from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header
-from des.format.header import HEADER, HEADER_SIZE
-from des.format.index import FIXED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
+from des.format.header import HEADER
+from des.format.index import FIXED, FLAG_COMPRESSED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata
 from des.format.system_metadata import SystemMetadata
@@ -68,6 +70,7 @@ class DesWriter:
         day: str | None = None,
         digest: bool = True,
         replace_existing: bool = False,
+        compressor: Compressor | None = None,
     ) -> None:
         """Start a container.
 
@@ -78,6 +81,7 @@ class DesWriter:
             day: UTC day, YYYYMMDD, that every name must carry; None to accept any name.
             digest: whether to compute `sha256`.
             replace_existing: whether a file at the path may be replaced.
+            compressor: decides which files of a framed container are compressed; None for none of them.
 
         Raises:
             ContainerExistsError: the path is taken.
@@ -87,6 +91,9 @@ class DesWriter:
             raise ValueError(f"day is {day!r}, expected YYYYMMDD")
         self._day_mark: Final = "" if day is None else f"_{day}_"
         self._framed: Final = self.layout is Layout.FRAMED
+        if compressor is not None and not self._framed:
+            raise ValueError(f"layout {self.layout.value} has no frame to say how a file is compressed")
+        self._compressor: Final = compressor
         self._names: set[str] = set()
         self._index = bytearray()
         self._meta = bytearray()
@@ -100,7 +107,8 @@ class DesWriter:
             if isinstance(target, str | Path)
             else StreamSink(target, digest=digest)
         )
-        self._write(HEADER)
+        self._write(HEADER if compressor is None else HEADER + compressor.section)
+        self._data_start: Final = self._sink.size
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +170,7 @@ class DesWriter:
 
         Args:
             name: unique in the container.
-            data: the bytes, or a stream of them, which is not held in memory.
+            data: the bytes, or a stream of them, held in memory only where it may be compressed.
             size: length in bytes; a stream needs it.
             metadata: the user's own keys; never changed here.
             system: what DES keeps.
@@ -189,6 +197,8 @@ class DesWriter:
             return self._add_bytes(name, encoded, data, size, user, system, crc32c)
         if isinstance(data, bytearray | memoryview):
             return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c)
+        if self._compressor is not None and size is not None and size <= COMPRESSED_RAW_LENGTH_MAX:
+            return self._add_bytes(name, encoded, _gather(name, data, size), size, user, system, crc32c)
         return self._add_stream(name, encoded, data, size, user, system, crc32c)
 
     def add_external(
@@ -236,8 +246,8 @@ class DesWriter:
         for place in self._meta_offset_places:
             _U64.pack_into(self._index, place, meta_start + _U64.unpack_from(self._index, place)[0])
         footer = Footer(
-            data_start=HEADER_SIZE,
-            data_length=meta_start - HEADER_SIZE,
+            data_start=self._data_start,
+            data_length=meta_start - self._data_start,
             meta_start=meta_start,
             meta_length=len(self._meta),
             index_start=meta_start + len(self._meta),
@@ -303,11 +313,25 @@ class DesWriter:
             entry = IndexEntry(name, self._sink.size, length, len(self._meta), len(document), 0)
             self._write(data)
             return self._record(encoded, entry, document)
-        header = encode_frame_header(encoded, document, flags=0, stored_length=length, data_crc32c=found)
+        codec, stored = CODEC_RAW, data
+        if self._compressor is not None:
+            codec, stored = self._compressor.compress(data, system.content_type)
+        flags = 0 if codec == CODEC_RAW else FLAG_COMPRESSED
+        header = encode_frame_header(
+            encoded,
+            document,
+            flags=flags,
+            stored_length=len(stored),
+            data_crc32c=found,
+            codec=codec,
+            raw_length=length,
+        )
         data_offset = self._sink.size + FRAME_HEADER_SIZE
-        self._write(header, data, encoded, document)
-        meta_offset = data_offset + length + len(encoded)
-        return self._record(encoded, IndexEntry(name, data_offset, length, meta_offset, len(document), 0))
+        self._write(header, stored, encoded, document)
+        meta_offset = data_offset + len(stored) + len(encoded)
+        return self._record(
+            encoded, IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
+        )
 
     def _add_stream(
         self,
@@ -412,6 +436,16 @@ class DesWriter:
             raise WriterFailedError("an earlier call failed: this container takes nothing more")
         if self._sealed_index is not None:
             raise WriterFailedError("the container is finished")
+
+
+def _gather(name: str, chunks: Iterable[bytes], size: int) -> bytes:
+    """Return a stream of at most `size` bytes in one piece."""
+    gathered = bytearray()
+    for chunk in chunks:
+        gathered += memoryview(chunk)
+        if len(gathered) > size:
+            raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
+    return bytes(gathered)
 
 
 def _check_blocks(name: str, system: SystemMetadata, size: int) -> None:

@@ -30,7 +30,7 @@ from des.retrieval.stored_containers import StoredContainers
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
 READ_TOGETHER_MAX: Final = BLOCK_SIZE
-"""A file up to this long is read and verified in one request with its metadata."""
+"""A file up to this long, and a compressed one, is read and verified in one request with its metadata."""
 
 
 class FileNotFoundInStoreError(NotFoundError):
@@ -153,8 +153,10 @@ class Retriever:
             raise self._absent(name)
         read = self._container_read(found.row, cost)
         layout = found.index.layout
-        if not found.entry.is_external and found.entry.data_length <= READ_TOGETHER_MAX:
-            data, metadata = await run_async(read_file(found.entry, layout), read)
+        entry = found.entry
+        if entry.is_compressed or (not entry.is_external and entry.data_length <= READ_TOGETHER_MAX):
+            dictionaries = self._containers.dictionaries(found.row)
+            data, metadata = await run_async(read_file(entry, layout, dictionaries), read)
             return SmallFile(self._describe_stored(found, metadata), data, cost)
         metadata = await run_async(read_metadata(found.entry, layout), read)
         info = self._describe_stored(found, metadata)
