@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from des.errors import AlreadyExistsError
+from des.format.block_crc import BLOCK_SIZE
+from des.format.checksums import Checksums
 
 BUFFER_SIZE: Final = 1 << 20
 """Bytes gathered before they are hashed and written: small files cost no system call each."""
@@ -42,6 +44,10 @@ class Sink(Protocol):
         """Return the SHA-256 of all bytes taken, in hexadecimal."""
         ...
 
+    def checksums(self) -> tuple[tuple[int, ...], bytes | None]:
+        """Return the CRC32C of each MiB taken, and the SHA-256 of all where one is computed."""
+        ...
+
     def commit(self) -> None:
         """Hand over what waits, and make the container appear where it is a path."""
         ...
@@ -60,6 +66,7 @@ class StreamSink:
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._digest = hashlib.sha256() if digest else None
+        self._blocks = Checksums(BLOCK_SIZE)
 
     def write(self, *parts: bytes) -> None:
         """Append `parts`; small ones wait for each other."""
@@ -83,6 +90,11 @@ class StreamSink:
             digest.update(data)
         return digest.hexdigest()
 
+    def checksums(self) -> tuple[tuple[int, ...], bytes | None]:
+        """Return the CRC32C of each MiB taken, and the SHA-256 of all unless made with `digest=False`."""
+        self._flush()
+        return self._blocks.block_crc32c, None if self._digest is None else self._digest.digest()
+
     def commit(self) -> None:
         """Hand the stream everything; syncing it is the caller's."""
         self._flush()
@@ -95,6 +107,8 @@ class StreamSink:
 
     def _flush(self) -> None:
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
+        if not waiting:
+            return
         if max(map(len, waiting), default=0) < BUFFER_SIZE:
             waiting = [b"".join(waiting)]
         for data in waiting:
@@ -103,6 +117,7 @@ class StreamSink:
     def _hand_over(self, data: bytes) -> None:
         if self._digest is not None:
             self._digest.update(data)
+        self._blocks.update(data)
         view = memoryview(data)
         while view:
             # A raw stream may take less than it is given, and None when it would block.

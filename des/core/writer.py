@@ -7,10 +7,12 @@ from pathlib import Path
 from struct import Struct
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
+from uuid import UUID
 
 import google_crc32c
 
 from des.core.container_index import ContainerIndex
+from des.core.ext_builder import ExtBuilder
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
 from des.errors import ConflictError, CorruptError
 from des.files import BLOCK_SIZE
@@ -18,12 +20,16 @@ from des.format.checksums import Checksums, block_checksums
 from des.format.compression import CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
 from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
-from des.format.footer import INDEX_LENGTH_MAX, Footer
-from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header
+from des.format.ext import Ext, read_ext
+from des.format.ext_trailer import TRAILER_SIZE
+from des.format.footer import FOOTER_SIZE, INDEX_LENGTH_MAX, Footer
+from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header, frame_key_of
 from des.format.header import HEADER
 from des.format.index import FIXED, FLAG_COMPRESSED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata
+from des.format.name_key import bound_seed, name_digest
+from des.format.plan import run
 from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
@@ -71,6 +77,8 @@ class DesWriter:
         digest: bool = True,
         replace_existing: bool = False,
         compressor: Compressor | None = None,
+        ext: bool = True,
+        container_id: UUID | str | None = None,
     ) -> None:
         """Start a container.
 
@@ -82,6 +90,8 @@ class DesWriter:
             digest: whether to compute `sha256`.
             replace_existing: whether a file at the path may be replaced.
             compressor: decides which files of a framed container are compressed; None for none of them.
+            ext: whether to write EXT; without it `v1` is byte for byte what the origin writes.
+            container_id: the id that EXT carries; None to derive it from the files.
 
         Raises:
             ContainerExistsError: the path is taken.
@@ -100,6 +110,9 @@ class DesWriter:
         """META of a v1 container, which stands behind all of DATA."""
         self._meta_offset_places: list[int] = []
         """Where INDEX waits for META's start to be known; v1 only."""
+        self._builder: Final = ExtBuilder() if ext else None
+        self._container_id: Final = UUID(container_id) if isinstance(container_id, str) else container_id
+        self._ext: Ext | None = None
         self._sealed_index: ContainerIndex | None = None
         self._failed = False
         self._sink: Final[Sink] = (
@@ -151,6 +164,17 @@ class DesWriter:
         if self._sealed_index is None:
             raise ValueError("the container is not finished")
         return self._sealed_index
+
+    @property
+    def ext(self) -> Ext | None:
+        """The finished container's EXT; None when it has none.
+
+        Raises:
+            ValueError: not finished.
+        """
+        if self._sealed_index is None:
+            raise ValueError("the container is not finished")
+        return self._ext
 
     def add_file(
         self,
@@ -223,19 +247,27 @@ class DesWriter:
         _check_blocks(name, system, size)
         document = Metadata(size, metadata or _NO_METADATA, external_key, system).encode()
         self._check_room(len(encoded))
+        digest = name_digest(encoded)
         if not self._framed:
-            return self._record(
-                encoded, IndexEntry(name, 0, size, len(self._meta), len(document), FLAG_EXTERNAL), document
-            )
-        header = encode_frame_header(encoded, document, flags=FLAG_EXTERNAL, stored_length=0, data_crc32c=0)
+            entry = IndexEntry(name, 0, size, len(self._meta), len(document), FLAG_EXTERNAL)
+            return self._record(encoded, digest, entry, document, bound_seed(digest))
+        header = encode_frame_header(
+            encoded,
+            document,
+            flags=FLAG_EXTERNAL,
+            stored_length=0,
+            data_crc32c=0,
+            key=frame_key_of(digest),
+        )
         meta_offset = self._sink.size + FRAME_HEADER_SIZE + len(encoded)
         self._write(header, encoded, document)
-        return self._record(encoded, IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL))
+        entry = IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL)
+        return self._record(encoded, digest, entry)
 
     def finish(self) -> Footer:
-        """Write META, INDEX and FOOTER and hand everything over; a path appears here, durable.
+        """Write META, INDEX, EXT and FOOTER and hand everything over; a path appears here, durable.
 
-        INDEX and FOOTER are parsed as a reader would before they are written.
+        INDEX, FOOTER and the end of EXT are parsed as a reader would before the container appears.
 
         Raises:
             ContainerExistsError: the path was taken meanwhile.
@@ -258,13 +290,33 @@ class DesWriter:
         index = bytes(self._index)
         try:
             sealed_index = ContainerIndex.parse(index, Footer.decode(encoded))
-            self._sink.write(bytes(self._meta), index, encoded)
+            self._sink.write(bytes(self._meta), index)
+            if self._builder is not None:
+                self._ext = self._write_ext(self._builder, footer, index)
+            self._sink.write(encoded)
             self._sink.commit()
         except BaseException:
             self.abort()
             raise
         self._sealed_index = sealed_index
         return footer
+
+    def _write_ext(self, builder: ExtBuilder, footer: Footer, index: bytes) -> Ext:
+        parts = builder.finish(
+            footer,
+            sorted(self._names),
+            index=index,
+            meta=bytes(self._meta),
+            checksums=self._sink.checksums(),
+            container_id=self._container_id,
+        )
+        end = [b"", b""]
+        for part in parts:
+            self._sink.write(part)
+            end = [end[1], part]
+        size = self._sink.size + FOOTER_SIZE
+        table_start = size - FOOTER_SIZE - TRAILER_SIZE - len(end[0])
+        return run(read_ext(size, table_start, footer), lambda _table: b"".join(end))
 
     def abort(self) -> None:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
@@ -309,10 +361,12 @@ class DesWriter:
             system = replace(system, block_size=BLOCK_SIZE, block_crc32c=block_checksums(data))
         document = self._document(length, user, system, crc32c)
         self._check_room(len(encoded), length)
+        digest = name_digest(encoded)
         if not self._framed:
             entry = IndexEntry(name, self._sink.size, length, len(self._meta), len(document), 0)
             self._write(data)
-            return self._record(encoded, entry, document)
+            proof = google_crc32c.extend(bound_seed(digest), data)
+            return self._record(encoded, digest, entry, document, proof)
         codec, stored = CODEC_RAW, data
         if self._compressor is not None:
             codec, stored = self._compressor.compress(data, system.content_type)
@@ -325,13 +379,13 @@ class DesWriter:
             data_crc32c=found,
             codec=codec,
             raw_length=length,
+            key=frame_key_of(digest),
         )
         data_offset = self._sink.size + FRAME_HEADER_SIZE
         self._write(header, stored, encoded, document)
         meta_offset = data_offset + len(stored) + len(encoded)
-        return self._record(
-            encoded, IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
-        )
+        entry = IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
+        return self._record(encoded, digest, entry, codec=codec, raw_length=length)
 
     def _add_stream(
         self,
@@ -350,15 +404,21 @@ class DesWriter:
         _check_blocks(name, system, size)
         document = self._document(size, user, system, crc32c)
         self._check_room(len(encoded), size)
+        digest = name_digest(encoded)
         try:
             if self._framed:
                 self._sink.write(
                     encode_frame_header(
-                        encoded, document, flags=0, stored_length=size, data_crc32c=crc32c or 0
+                        encoded,
+                        document,
+                        flags=0,
+                        stored_length=size,
+                        data_crc32c=crc32c or 0,
+                        key=frame_key_of(digest),
                     )
                 )
             data_offset = self._sink.size
-            self._pour(name, chunks, size, system, crc32c)
+            proof = self._pour(name, chunks, size, system, crc32c, bound_seed(digest))
             if self._framed:
                 self._sink.write(encoded, document)
         except BaseException:
@@ -366,16 +426,22 @@ class DesWriter:
             self.abort()
             raise
         if not self._framed:
-            return self._record(
-                encoded, IndexEntry(name, data_offset, size, len(self._meta), len(document), 0), document
-            )
+            entry = IndexEntry(name, data_offset, size, len(self._meta), len(document), 0)
+            return self._record(encoded, digest, entry, document, proof)
         meta_offset = data_offset + size + len(encoded)
-        return self._record(encoded, IndexEntry(name, data_offset, size, meta_offset, len(document), 0))
+        entry = IndexEntry(name, data_offset, size, meta_offset, len(document), 0)
+        return self._record(encoded, digest, entry)
 
     def _pour(
-        self, name: str, chunks: Iterable[bytes], size: int, system: SystemMetadata, crc32c: int | None
-    ) -> None:
-        """Write a stream and demand that it was what was announced."""
+        self,
+        name: str,
+        chunks: Iterable[bytes],
+        size: int,
+        system: SystemMetadata,
+        crc32c: int | None,
+        proof: int,
+    ) -> int:
+        """Write a stream and demand that it was what was announced; return `proof` with its bytes added."""
         checksums = Checksums(system.block_size or BLOCK_SIZE)
         for chunk in chunks:
             # Not bytes(chunk) alone: of a number that would be so many zeros.
@@ -383,6 +449,7 @@ class DesWriter:
             if checksums.size + len(data) > size:
                 raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
             checksums.update(data)
+            proof = google_crc32c.extend(proof, data)
             self._sink.write(data)
         if checksums.size != size:
             raise SourceMismatchError(
@@ -394,6 +461,7 @@ class DesWriter:
             )
         if system.block_size is not None and checksums.block_crc32c != system.block_crc32c:
             raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
+        return proof
 
     def _document(
         self, size: int, user: Mapping[str, Any], system: SystemMetadata, crc32c: int | None
@@ -412,8 +480,33 @@ class DesWriter:
         if len(self._index) + NAME_LENGTH.size + name_length + FIXED.size > INDEX_LENGTH_MAX:
             raise InvalidEntryError(f"INDEX would be longer than {INDEX_LENGTH_MAX} bytes")
 
-    def _record(self, encoded: bytes, entry: IndexEntry, document: bytes = b"") -> IndexEntry:
-        """Note a file that stands in DATA; `document` goes to META where there is one."""
+    def _record(
+        self,
+        encoded: bytes,
+        digest: bytes,
+        entry: IndexEntry,
+        document: bytes = b"",
+        proof: int = 0,
+        *,
+        codec: int = CODEC_RAW,
+        raw_length: int | None = None,
+    ) -> IndexEntry:
+        """Note a file that stands in DATA; `document` goes to META, and `proof` to EXT, where it is v1."""
+        if self._builder is not None:
+            frame = entry.meta_offset - len(encoded) - FRAME_HEADER_SIZE
+            if self._framed and not entry.is_external:
+                frame = entry.data_offset - FRAME_HEADER_SIZE
+            self._builder.add(
+                digest,
+                offset=frame if self._framed else entry.data_offset,
+                length=entry.data_length,
+                flags=entry.flags,
+                proof=entry.meta_length if self._framed else proof,
+                index_position=len(self._index),
+                meta_position=len(self._meta),
+                slot=codec,
+                raw_length=raw_length,
+            )
         self._index += NAME_LENGTH.pack(len(encoded)) + encoded
         if not self._framed:
             self._meta += document

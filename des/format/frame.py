@@ -34,7 +34,12 @@ def frame_key(name: bytes) -> bytes:
 
     Bytes 8 to 13 of SHA-256: the first ones choose the shard and are alike within a container.
     """
-    return hashlib.sha256(name).digest()[8:14]
+    return frame_key_of(hashlib.sha256(name).digest())
+
+
+def frame_key_of(digest: bytes) -> bytes:
+    """Return the same six bytes, where SHA-256 of the name is known."""
+    return digest[8:14]
 
 
 def encode_frame_header(
@@ -46,14 +51,15 @@ def encode_frame_header(
     data_crc32c: int,
     codec: int = CODEC_RAW,
     raw_length: int | None = None,
+    key: bytes | None = None,
 ) -> bytes:
     """Return the 32 bytes before a file's stored bytes; `decode_frame` reads them.
 
-    `raw_length` is the file's length where it is not `stored_length`.
+    `raw_length` is the file's length where it is not `stored_length`; `key` saves a second digest.
     """
     unsealed = _UNSEALED.pack(
         MAGIC,
-        frame_key(name),
+        frame_key(name) if key is None else key,
         codec,
         flags,
         stored_length,

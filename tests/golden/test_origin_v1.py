@@ -84,7 +84,10 @@ async def test_the_object_store_reader_gives_what_the_origin_wrote(golden):
 def test_the_v1_layout_writes_the_same_bytes(golden):
     path, described = golden
     target = io.BytesIO()
-    with DesReader(path, external=external) as reader, DesWriter(target, layout=Layout.V1) as writer:
+    with (
+        DesReader(path, external=external) as reader,
+        DesWriter(target, layout=Layout.V1, ext=False) as writer,
+    ):
         for stored in reader:
             user = {key: value for key, value in stored.metadata.user.items() if key not in OURS}
             if stored.metadata.external_key is None:
@@ -103,7 +106,7 @@ def test_the_v1_layout_writes_the_same_bytes(golden):
 def test_streams_write_the_same_bytes():
     path = FOLDER / "many.des"
     target = io.BytesIO()
-    with DesReader(path) as reader, DesWriter(target, layout="v1") as writer:
+    with DesReader(path) as reader, DesWriter(target, layout="v1", ext=False) as writer:
         for stored in reader:
             data = reader.get_file(stored.name)
             chunks = (data[start : start + 100] for start in range(0, len(data), 100))
