@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import pack
 from typing import Final
 from uuid import UUID
@@ -10,17 +10,18 @@ from uuid import UUID
 import google_crc32c
 import numpy as np
 
+from des.core.sink import Sink
 from des.format.block_crc import FLAG_ROOT, BlockCrc
-from des.format.ext import NewSection, encode_ext, section_order
-from des.format.ext_trailer import Feature
-from des.format.footer import Footer
+from des.format.ext import Ext, NewSection, encode_ext, read_ext, section_order
+from des.format.ext_trailer import TRAILER_SIZE, Feature
+from des.format.footer import FOOTER_SIZE, Footer
 from des.format.fuse_filter import build_filter
 from des.format.hash_pages import PAGE_SIZE, SLOT_RAW, encode_record, plan_pages
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL
 from des.format.index_directory import GROUP_SIZE, encode_directory, group_count
 from des.format.name_key import key_of
 from des.format.names import encode_names
-from des.format.plan import TAIL_SIZE
+from des.format.plan import TAIL_SIZE, run
 from des.format.section_table import SectionKind
 from des.format.stats import Stats
 
@@ -145,6 +146,16 @@ class ExtBuilder:
         return encode_ext(
             section_order(sections, pages_last=pages_last), footer=footer, uuid=uuid, features=self._features
         )
+
+
+def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> Ext:
+    """Write EXT to a sink that has all before it, and read its end as a stranger would."""
+    end = [b"", b""]
+    for part in parts:
+        sink.write(part)
+        end = [end[1], part]
+    table_start = sink.size - TRAILER_SIZE - len(end[0])
+    return run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
 
 
 def _content_uuid(footer: Footer, index: bytes, block_crc: BlockCrc) -> bytes:

@@ -18,7 +18,7 @@ from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
-from des.format.extent import extent_of, learn_blocks, pieces, read_piece
+from des.format.extent import PIECE_SIZE_MAX, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
 from des.format.header import HEADER_SIZE, check_header
 from des.format.index import IndexEntry
@@ -156,6 +156,18 @@ class DesReader:
                 external_key=key,
             )
         return self._verified(self._external(key), entry, metadata), metadata
+
+    def read_pieces(self, entry: IndexEntry) -> Iterator[bytes]:
+        """Yield a file in order, at most 4 MiB at a time, each verified before. Raises as `get_file`."""
+        if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
+            yield self.read_entry(entry)[0]
+            return
+        entry.check_readable(self.footer.layout)
+        extent = extent_of(entry, self.read_metadata(entry))
+        if extent.needs_blocks:
+            extent = run(learn_blocks(extent), self._read)
+        for piece in pieces(extent, 0, extent.size):
+            yield run(read_piece(extent, piece), self._read)
 
     def read_metadata(self, entry: IndexEntry) -> Metadata:
         """Return a file's metadata; also of a file that cannot itself be read.

@@ -12,7 +12,7 @@ from uuid import UUID
 import google_crc32c
 
 from des.core.container_index import ContainerIndex
-from des.core.ext_builder import ExtBuilder
+from des.core.ext_builder import ExtBuilder, write_ext
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
 from des.errors import ConflictError, CorruptError
 from des.files import BLOCK_SIZE
@@ -20,16 +20,14 @@ from des.format.checksums import Checksums, block_checksums
 from des.format.compression import CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
 from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
-from des.format.ext import Ext, read_ext
-from des.format.ext_trailer import TRAILER_SIZE
-from des.format.footer import FOOTER_SIZE, INDEX_LENGTH_MAX, Footer
+from des.format.ext import Ext
+from des.format.footer import INDEX_LENGTH_MAX, Footer
 from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header, frame_key_of
 from des.format.header import HEADER
 from des.format.index import FIXED, FLAG_COMPRESSED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata
 from des.format.name_key import bound_seed, name_digest
-from des.format.plan import run
 from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
@@ -185,6 +183,7 @@ class DesWriter:
         metadata: Mapping[str, Any] | None = None,
         system: SystemMetadata | None = None,
         crc32c: int | None = None,
+        kind: str = "",
     ) -> IndexEntry:
         """Append one file and return where it lies.
 
@@ -199,6 +198,7 @@ class DesWriter:
             metadata: the user's own keys; never changed here.
             system: what DES keeps.
             crc32c: the file's checksum; verified. A stream into a framed container needs it.
+            kind: what chooses its dictionary; empty for its content type.
 
         Returns:
             The entry. In a v1 container its `meta_offset` counts from the start of META, which is known
@@ -218,11 +218,12 @@ class DesWriter:
             raise InvalidEntryError(f"two checksums of {name!r}: {crc32c:08x} and {system.crc32c:08x}")
         user = _NO_METADATA if metadata is None else metadata
         if isinstance(data, bytes):
-            return self._add_bytes(name, encoded, data, size, user, system, crc32c)
+            return self._add_bytes(name, encoded, data, size, user, system, crc32c, kind)
         if isinstance(data, bytearray | memoryview):
-            return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c)
+            return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c, kind)
         if self._compressor is not None and size is not None and size <= COMPRESSED_RAW_LENGTH_MAX:
-            return self._add_bytes(name, encoded, _gather(name, data, size), size, user, system, crc32c)
+            gathered = _gather(name, data, size)
+            return self._add_bytes(name, encoded, gathered, size, user, system, crc32c, kind)
         return self._add_stream(name, encoded, data, size, user, system, crc32c)
 
     def add_external(
@@ -310,13 +311,7 @@ class DesWriter:
             checksums=self._sink.checksums(),
             container_id=self._container_id,
         )
-        end = [b"", b""]
-        for part in parts:
-            self._sink.write(part)
-            end = [end[1], part]
-        size = self._sink.size + FOOTER_SIZE
-        table_start = size - FOOTER_SIZE - TRAILER_SIZE - len(end[0])
-        return run(read_ext(size, table_start, footer), lambda _table: b"".join(end))
+        return write_ext(self._sink, parts, footer)
 
     def abort(self) -> None:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
@@ -344,6 +339,7 @@ class DesWriter:
         user: Mapping[str, Any],
         system: SystemMetadata,
         crc32c: int | None,
+        kind: str,
     ) -> IndexEntry:
         length = len(data)
         if size is not None and size != length:
@@ -369,7 +365,7 @@ class DesWriter:
             return self._record(encoded, digest, entry, document, proof)
         codec, stored = CODEC_RAW, data
         if self._compressor is not None:
-            codec, stored = self._compressor.compress(data, system.content_type)
+            codec, stored = self._compressor.compress(data, kind or system.content_type)
         flags = 0 if codec == CODEC_RAW else FLAG_COMPRESSED
         header = encode_frame_header(
             encoded,

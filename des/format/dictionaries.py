@@ -55,6 +55,11 @@ class Directory:
         """Bytes of ZDICT, the directory included."""
         return DIRECTORY_SIZE + sum(self.lengths)
 
+    @property
+    def slots(self) -> range:
+        """The slots that have a dictionary."""
+        return range(CODEC_DICTIONARY_MIN, CODEC_DICTIONARY_MIN + len(self.lengths))
+
     def range_of(self, slot: int) -> ByteRange:
         """Return where the dictionary of `slot` lies in the container."""
         starts = [*accumulate(self.lengths, initial=HEADER_SIZE + DIRECTORY_SIZE)]
@@ -130,7 +135,7 @@ class Dictionaries:
         """
         if codec == CODEC_RAW:
             return stored
-        dictionary = None if codec == CODEC_ZSTD else (yield from self._dictionary(codec))
+        dictionary = None if codec == CODEC_ZSTD else (yield from self.read(codec))
         return decompress(stored, raw_length=raw_length, dictionary=dictionary)
 
     def read_directory(self) -> Reads[Directory]:
@@ -144,7 +149,12 @@ class Dictionaries:
         assert self._directory is not None
         return self._directory
 
-    def _dictionary(self, slot: int) -> Reads[Dictionary]:
+    def read(self, slot: int) -> Reads[Dictionary]:
+        """Plan the read of one dictionary: none where it is known, otherwise one or two.
+
+        Raises:
+            BadCompressionError: it is damaged, or there is none.
+        """
         known = self._kept.get(slot)
         if known is not None:
             return known
