@@ -8,7 +8,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Self, TypeVar, cast
 
 from des_proto.v1 import (
     file_service_pb2,
@@ -47,7 +47,6 @@ from des_client.types import (
     ShardInfo,
 )
 
-T = TypeVar("T")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
@@ -205,8 +204,6 @@ class AsyncDesClient:
                     return convert.put_result(answer)
                 source.close()
                 source = from_source(MemorySource(content))
-            else:
-                await self._learn_limits(timeout_s)
             answer = await self._put_stream(loop, spec, source, timeout_s, request_id, on_progress)
         finally:
             source.close()
@@ -238,6 +235,7 @@ class AsyncDesClient:
     ) -> file_service_pb2.PutFileResponse:
         attempts = Attempts(self._retry, random.random)
         pace = Pace(loop.time(), timeout_s, self._retry.attempt_timeout_s)
+        await self._learn_limits(timeout_s)
         total_s = None if source.size is None else timeout_s + source.size / TRANSFER_RATE_MIN
         failed: DesClientError | None = None
         while True:
@@ -341,7 +339,6 @@ class AsyncDesClient:
         """
         download = Download(name, offset=offset, limit=limit, verify=self._verify)
         writer = _Writer(target)
-        await writer.open()
         try:
             await self._receive(download, None, writer.write, timeout_s, on_progress)
             await writer.commit(fsync=fsync)
@@ -390,7 +387,9 @@ class AsyncDesClient:
                                 await write(data)
                             if on_progress is not None:
                                 on_progress(Progress(download.received, download.total_bytes))
-                        scope.reschedule(pace.moved(len(data), loop.time()))
+                        deadline_at = pace.moved(len(data), loop.time())
+                        if not download.complete:
+                            scope.reschedule(deadline_at)
                 download.end()
                 return
             except aio.AioRpcError as failed:
@@ -482,16 +481,20 @@ class AsyncDesClient:
 
     async def server_info(self, *, refresh: bool = False, timeout_s: float | None = None) -> ServerInfo:
         """Return the server's version, features and limits; asked once per client unless `refresh`."""
-        info = self._server_info
-        if info is None or refresh:
-            answer = await self._call(
-                lambda channel: channel.get_server_info,
-                system_service_pb2.GetServerInfoRequest(),
-                calls.timeout(timeout_s, self._timeout_s),
-            )
-            info = convert.server_info(answer)
-            self._chunk_bytes = upload.chunk_bytes(info.limits)
-            self._server_info = info
+        if self._server_info is None or refresh:
+            return await self._ask_server_info(calls.timeout(timeout_s, self._timeout_s))
+        return self._server_info
+
+    async def _ask_server_info(self, timeout_s: float, retry: RetryConfig | None = None) -> ServerInfo:
+        answer = await self._call(
+            lambda channel: channel.get_server_info,
+            system_service_pb2.GetServerInfoRequest(),
+            timeout_s,
+            retry=retry,
+        )
+        info = convert.server_info(answer)
+        self._chunk_bytes = upload.chunk_bytes(info.limits)
+        self._server_info = info
         return info
 
     # --- calls ---------------------------------------------------------------------------------
@@ -512,10 +515,10 @@ class AsyncDesClient:
         return loop
 
     async def _learn_limits(self, timeout_s: float) -> None:
-        """Size messages by the server's limits; a server that does not tell them gets the defaults."""
+        """Size messages by the server's limits; one that does not tell them soon gets the defaults."""
         if self._server_info is None:
             with contextlib.suppress(DesClientError):
-                await self.server_info(timeout_s=timeout_s)
+                await self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
 
     def _channel(self) -> _Channel:
         if self._closing.is_set():
@@ -529,11 +532,14 @@ class AsyncDesClient:
         request: RequestT,
         timeout_s: float,
         request_id: str | None = None,
+        *,
+        retry: RetryConfig | None = None,
     ) -> ResponseT:
         """Make a call of one request and one answer, as often as it takes."""
         loop = self._own_loop()
         ends_at = loop.time() + timeout_s
-        attempt_s = self._retry.attempt_timeout_s
+        retry = retry or self._retry
+        attempt_s = retry.attempt_timeout_s
         attempts: Attempts | None = None
         while True:
             limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
@@ -545,7 +551,7 @@ class AsyncDesClient:
                 self._raise_if_closed()
                 raise
             if attempts is None:
-                attempts = Attempts(self._retry, random.random)
+                attempts = Attempts(retry, random.random)
             await self._wait_or_raise(attempts, error, ends_at - loop.time())
             timeout_s = ends_at - loop.time()
 
@@ -571,22 +577,14 @@ class AsyncDesClient:
 
 
 class _Writer:
-    """A download's target, touched only by worker threads."""
+    """A download's target, written by worker threads."""
 
     def __init__(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        self._target = target
-        self._pending: target_file.TargetFile | None = None
-        self._file: BinaryIO | None = None
-
-    async def open(self) -> None:
-        if isinstance(self._target, str | os.PathLike):
-            self._pending = await asyncio.to_thread(target_file.TargetFile, self._target)
-            self._file = self._pending.file
-        else:
-            self._file = self._target
+        # Not in a thread: a cancelled wait for it would leave an empty file that nobody removes.
+        self._pending = target_file.TargetFile(target) if isinstance(target, str | os.PathLike) else None
+        self._file = self._pending.file if self._pending is not None else cast("BinaryIO", target)
 
     async def write(self, data: bytes) -> None:
-        assert self._file is not None
         await asyncio.to_thread(target_file.write_all, self._file, data)
 
     async def commit(self, *, fsync: bool) -> None:

@@ -49,21 +49,30 @@ class Outcome:
     def __init__(self, call: aio.StreamUnaryCall[Any, Any]) -> None:
         self._call = call
         self._server: Ended | None = None
+        self.ok = False
+        """The server answered before the upload's end, and was content."""
         call.add_done_callback(self._note)
 
     def _note(self, call: aio.StreamUnaryCall[Any, Any]) -> None:
         if call.cancelled():
             return
         details = _now(call.details())
-        if details != _WRITE_FAILED and self._server is None:
-            self._server = Ended(_now(call.code()), details, _now(call.trailing_metadata()) or ())
+        if details == _WRITE_FAILED or self._server is not None:
+            return
+        code = _now(call.code())
+        self.ok = code is grpc.StatusCode.OK
+        self._server = Ended(code, details, _now(call.trailing_metadata()) or ())
 
     async def of(self, failed: aio.AioRpcError) -> FailedCall:
         """Return the server's status where `failed` only says that a write did not go out."""
         if failed.details() != _WRITE_FAILED:
             return failed
         for _ in range(int(_GRACE_S / _POLL_S)):
-            self._note(self._call)
+            if self._call.done():
+                self._note(self._call)
+            if self.ok:
+                # Its answer is lost behind the failed write; repeating the put brings it again.
+                return failed
             if self._server is not None:
                 return self._server
             await asyncio.sleep(_POLL_S)

@@ -12,6 +12,9 @@ from des_client.types import FileInfo, ShardInfo
 
 PUT_FILE: Final = "/des.v1.FileService/PutFile"
 
+LIMITS_TIMEOUT_S: Final = 5.0
+"""How long at most a large upload waits to learn the server's limits before it starts without them."""
+
 
 def check_timeout(timeout_s: float) -> float:
     """Return a usable timeout.

@@ -28,9 +28,9 @@ _BASE_OPTIONS: Final[ChannelOptions] = (
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     # A call may be silent for long (a seal, a stored write) and must not run out of pings.
     ("grpc.http2.max_pings_without_data", 0),
-    # A restarted server is found again while the client's own retries still run.
+    # A restarted server is found again while the client's own retries still run. The third of these
+    # arguments, min_reconnect_backoff_ms, is left alone: it is also the time a handshake may take.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 

@@ -274,8 +274,6 @@ class DesClient:
                     return convert.put_result(answer)
                 source.close()
                 source = MemorySource(content)
-            else:
-                self._learn_limits(timeout_s)
             answer = self._put_stream(spec, source, timeout_s, request_id, on_progress)
         finally:
             source.close()
@@ -306,6 +304,7 @@ class DesClient:
     ) -> file_service_pb2.PutFileResponse:
         attempts = Attempts(self._retry, random.random)
         pace = Pace(time.monotonic(), timeout_s, self._retry.attempt_timeout_s)
+        self._learn_limits(timeout_s)
         total_s = None if source.size is None else timeout_s + source.size / TRANSFER_RATE_MIN
         failed: DesClientError | None = None
         while True:
@@ -574,24 +573,28 @@ class DesClient:
     def server_info(self, *, refresh: bool = False, timeout_s: float | None = None) -> ServerInfo:
         """Return the server's version, features and limits; asked once per client unless `refresh`."""
         if self._server_info is None or refresh:
-            info = convert.server_info(
-                self._call(
-                    lambda channel: channel.get_server_info,
-                    system_service_pb2.GetServerInfoRequest(),
-                    calls.timeout(timeout_s, self._timeout_s),
-                )
-            )
-            self._chunk_bytes = upload.chunk_bytes(info.limits)
-            self._server_info = info
+            return self._ask_server_info(calls.timeout(timeout_s, self._timeout_s))
         return self._server_info
+
+    def _ask_server_info(self, timeout_s: float, retry: RetryConfig | None = None) -> ServerInfo:
+        answer = self._call(
+            lambda channel: channel.get_server_info,
+            system_service_pb2.GetServerInfoRequest(),
+            timeout_s,
+            retry=retry,
+        )
+        info = convert.server_info(answer)
+        self._chunk_bytes = upload.chunk_bytes(info.limits)
+        self._server_info = info
+        return info
 
     # --- calls ---------------------------------------------------------------------------------
 
     def _learn_limits(self, timeout_s: float) -> None:
-        """Size messages by the server's limits; a server that does not tell them gets the defaults."""
+        """Size messages by the server's limits; one that does not tell them soon gets the defaults."""
         if self._server_info is None:
             with contextlib.suppress(DesClientError):
-                self.server_info(timeout_s=timeout_s)
+                self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
 
     def _channel(self) -> _Channel:
         if self._closing.is_set():
@@ -605,10 +608,13 @@ class DesClient:
         request: RequestT,
         timeout_s: float,
         request_id: str | None = None,
+        *,
+        retry: RetryConfig | None = None,
     ) -> ResponseT:
         """Make a call of one request and one answer, as often as it takes."""
         ends_at = time.monotonic() + timeout_s
-        attempt_s = self._retry.attempt_timeout_s
+        retry = retry or self._retry
+        attempt_s = retry.attempt_timeout_s
         attempts: Attempts | None = None
         while True:
             limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
@@ -617,7 +623,7 @@ class DesClient:
             except grpc.RpcError as failed:
                 error = self._error(failed, request_id)
             if attempts is None:
-                attempts = Attempts(self._retry, random.random)
+                attempts = Attempts(retry, random.random)
             self._wait_or_raise(attempts, error, ends_at - time.monotonic())
             timeout_s = ends_at - time.monotonic()
 

@@ -336,9 +336,6 @@ def _build(
     kind = BY_REASON.get(reason) or BY_CODE.get(code, Internal)
     if not reason and kind is Internal and any(text in message for text in _TRANSPORT_TEXTS):
         kind = Unavailable
-    elif not reason and kind is Cancelled:
-        # Not by us: a server that stops cancels the calls that outlive its grace.
-        kind = Unavailable
     return kind(
         message or code.value,
         code=code,

@@ -236,6 +236,10 @@ def _open(data: Data, size: int | None) -> Source:
         return MemorySource(data)
     if isinstance(data, bytearray | memoryview):
         return MemorySource(_flat(memoryview(data)))
+    if type(data) is io.BytesIO:
+        rest = _flat(data.getbuffer()[data.tell() :])
+        data.seek(0, os.SEEK_END)
+        return MemorySource(rest)
     if isinstance(data, str):
         raise TypeError("data is a str: pass pathlib.Path(...) for a file, or text.encode() for its bytes")
     if isinstance(data, os.PathLike):

@@ -59,6 +59,8 @@ class Fault:
     """Change one bit and the chunk's checksum with it, keep the file's."""
     end_early: bool = False
     """End the stream at `at_byte`, with status OK."""
+    answer_at: int = 0
+    """PutFile: answer with success when this many bytes have come, whatever was still to come."""
     other_file: bool = False
     """Serve another file's facts."""
 
@@ -242,6 +244,9 @@ class DesDouble(
                 crc = google_crc32c.extend(crc, data)
                 if self.keep_content:
                     pieces.append(data)
+                if fault.answer_at and size >= fault.answer_at:
+                    known = next(iter(self.files.values()))
+                    return file_service_pb2.PutFileResponse(file=known.info, already_existed=True)
                 if request.checksums.HasField("crc32c"):
                     declared = request.checksums.crc32c
                 finished = request.finish

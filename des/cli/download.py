@@ -83,7 +83,7 @@ class Download:
             sha256 = await asyncio.to_thread(sha256_of, file)
             if wanted.sha256 is not None and sha256 != wanted.sha256:
                 raise Failure(
-                    f"{wanted.name}: SHA-256 is {sha256}, the manifest says {wanted.sha256}",
+                    f"SHA-256 is {sha256}, the manifest says {wanted.sha256}",
                     code=Exit.CORRUPT,
                     reason="SHA256_MISMATCH",
                 )

@@ -36,13 +36,14 @@ from des.cli.report import Report
 from des.cli.sources import Found, Skipped, Source, Stream, Unreadable
 from des.cli.tasks import first_of
 
-SMALL_BYTES: Final = text.KIB**2
+SMALL_BYTES: Final = 256 * text.KIB
 """A file up to this long is read whole; with all that is in flight this bounds the memory."""
-LARGE_IN_FLIGHT: Final = 4
+LARGE_IN_FLIGHT: Final = 8
 LOADERS: Final = 4
 BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 4 * SMALL_BYTES
-CHUNK_BYTES: Final = SMALL_BYTES
+CHUNK_BYTES: Final = text.KIB**2
+PAGE_BYTES: Final = 4096
 
 _ENCODED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
@@ -140,23 +141,23 @@ class Upload:
     # --- in a thread: find and read ----------------------------------------------------------
 
     def _load(self, found: Iterator[Found], lock: threading.Lock) -> list[Item]:
-        batch: list[Found] = []
+        """Take the next files and read the small ones; empty when there are no more."""
+        batch: list[Source | Stream | Unreadable] = []
         size = 0
         with lock:
             for one in found:
+                if self._stopped.is_set():
+                    break
                 if (wanted := self._wanted(one)) is None:
                     continue
                 batch.append(wanted)
                 size += one.size if isinstance(one, Source) else 0
                 if len(batch) >= BATCH_FILES or size >= BATCH_BYTES or isinstance(one, Stream):
                     break
-        return [
-            _read(one) if isinstance(one, Source) and one.size <= SMALL_BYTES else one
-            for one in batch
-            if not isinstance(one, Skipped)
-        ]
+        return [_read(one) if isinstance(one, Source) and one.size <= SMALL_BYTES else one for one in batch]
 
-    def _wanted(self, found: Found) -> Found | None:
+    def _wanted(self, found: Found) -> Source | Stream | Unreadable | None:
+        """Pass on what is to be stored or reported as failed; count what is skipped."""
         if isinstance(found, Skipped):
             self._report.skip(found.why)
             return None
@@ -217,19 +218,19 @@ class Upload:
         )
 
     async def _store_large(self, source: Source) -> tuple[PutResult, str]:
+        sent = 0
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal sent
+            self._meter.add(size=progress.done_bytes - sent)
+            sent = progress.done_bytes
+
         async with self._large:
-            file = _open(source.path)
-            size, crc32c, sha256 = await asyncio.to_thread(_digests, file)
-            file.seek(0)
-            sent = 0
-
-            def on_progress(progress: Progress) -> None:
-                nonlocal sent
-                self._meter.add(size=progress.done_bytes - sent)
-                sent = progress.done_bytes
-
-            result = await self._put(source, file, size=size, on_progress=on_progress)
-            self._meter.add(size=size - sent)
+            with _open(source.path) as file:
+                size, crc32c, sha256 = await asyncio.to_thread(_digests, file)
+                file.seek(0)
+                result = await self._put(source, file, size=size, on_progress=on_progress)
+        self._meter.add(size=size - sent)
         if (result.file.size_bytes, result.file.crc32c) != (size, crc32c):
             stored = f"{result.file.size_bytes} bytes with CRC32C {text.checksum(result.file.crc32c)}"
             raise Failure(
@@ -322,16 +323,19 @@ def _open(path: str) -> BinaryIO:
 
 
 def _read(source: Source) -> Item:
+    pieces: list[bytes] = []
+    size = 0
     try:
         with _open(source.path) as file:
-            # One byte more than allowed shows a file that has grown since it was found.
-            data = file.read(SMALL_BYTES + 1)
-            while data and len(data) <= SMALL_BYTES and (more := file.read(SMALL_BYTES + 1 - len(data))):
-                data += more
+            # Read to the end, wherever it is by now.
+            while size <= SMALL_BYTES and (piece := file.read(max(source.size - size, PAGE_BYTES) + 1)):
+                pieces.append(piece)
+                size += len(piece)
     except OSError as error:
         return Unreadable(source.path, error.strerror or str(error))
-    if len(data) > SMALL_BYTES:
+    if size > SMALL_BYTES:
         return source
+    data = b"".join(pieces)
     return Loaded(source, data, hashlib.sha256(data).hexdigest())
 
 

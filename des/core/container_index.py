@@ -1,11 +1,13 @@
 """INDEX in memory: the bytes as they are, and a sorted array of name hashes beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from des.format.errors import ChecksumMismatchError
 from des.format.footer import FOOTER_SIZE, Footer
 from des.format.frame import FRAME_HEADER_SIZE
 from des.format.index import (
@@ -17,6 +19,7 @@ from des.format.index import (
     BadIndexError,
     IndexEntry,
 )
+from des.format.index_directory import Group
 from des.format.layout import Layout
 
 _FIXED_TYPE: Final = np.dtype(
@@ -83,6 +86,20 @@ class ContainerIndex:
         hashes = hashes[order]
         _check_distinct(hashes, order, names)
         return cls(index_bytes, hashes, positions[order].astype(np.uint32), footer.layout, footer.data_start)
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Prove INDEX by what INDEXDIR says of it.
+
+        Raises:
+            ChecksumMismatchError: a group of entries is not what was written.
+        """
+        for group in groups:
+            found = google_crc32c.value(self._raw[group.start : group.stop])
+            if found != group.index_crc32c:
+                raise ChecksumMismatchError(
+                    f"bytes [{group.start}, {group.stop}) of INDEX have CRC32C {found:08x}, "
+                    f"expected {group.index_crc32c:08x}"
+                )
 
     @property
     def memory_bytes(self) -> int:

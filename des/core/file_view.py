@@ -1,11 +1,13 @@
 """What both readers say about a file, and how both refuse."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from des.errors import CorruptError, NotFoundError, OutOfRangeError
 from des.format.errors import UnsupportedContainerError
 from des.format.index import IndexEntry
 from des.format.metadata import Metadata
+from des.format.name_key import name_digest
 
 
 class FileNotInContainerError(NotFoundError):
@@ -58,6 +60,22 @@ def clip_range(name: str, size: int, offset: int, limit: int | None) -> tuple[in
             f"range of {limit} bytes from {offset} is not in {name!r}, which has {size}", size=size
         )
     return offset, size if limit is None else min(size, offset + limit)
+
+
+def digest_of(name: str) -> bytes | None:
+    """Return a name's digest; None where no container can have such a name."""
+    try:
+        return name_digest(name.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def sorted_names(index: Iterable[IndexEntry], prefix: str, start_after: str, limit: int | None) -> list[str]:
+    """Return a page of names from INDEX, where there is no NAMES."""
+    names = sorted(
+        entry.name for entry in index if entry.name.startswith(prefix) and entry.name > start_after
+    )
+    return names[:limit]
 
 
 def missing(name: str, container: str) -> FileNotInContainerError:

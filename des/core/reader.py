@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -12,28 +12,61 @@ from des.core.file_view import (
     ExternalFileOutOfReachError,
     StoredFile,
     clip_range,
+    digest_of,
     missing,
+    sorted_names,
 )
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
-from des.format.extent import PIECE_SIZE_MAX, extent_of, learn_blocks, pieces, read_piece
+from des.format.ext import Ext, ExtGeometry, open_end, read_section
+from des.format.extent import PIECE_SIZE_MAX, bound_extent, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
+from des.format.hash_pages import PAGE_SIZE, PagesGeometry, Record
 from des.format.header import HEADER_SIZE, check_header
 from des.format.index import IndexEntry
-from des.format.metadata import Metadata
-from des.format.plan import open_container, read_file, read_metadata, run
+from des.format.index_directory import GROUP_SIZE, decode_directory
+from des.format.layout import Layout
+from des.format.locate import (
+    check_record,
+    check_same_place,
+    look_up,
+    read_bare,
+    read_described,
+    read_entry,
+    read_group,
+    read_group_metadata,
+    read_indexed,
+)
+from des.format.metadata import Metadata, decode_metadata
+from des.format.names import NamesDirectory, list_names, read_directory
+from des.format.plan import read_file, read_index, read_metadata, run
+from des.format.section_table import BadSectionError, Section, SectionKind
 
 WHOLE_FILE_MAX: Final = BLOCK_SIZE
 """Bytes of a file that is read whole for any range of it: longer ones have block checksums."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """Where a file lies, and what EXT knows of it."""
+
+    entry: IndexEntry
+    """In v1, where a record led here, without the place of its metadata."""
+    record: Record | None = None
+    """Of a v1 container with EXT: proves the file, and says where its metadata is to be found."""
+    digest: bytes = b""
+
+
 class DesReader:
-    """One container in a local file. Safe for threads: every read is a pread."""
+    """One container in a local file. Safe for threads: every read is a pread.
+
+    Where the container has EXT, opening it and finding a file cost the same for any number of files.
+    """
 
     def __init__(self, path: str | Path, *, external: Callable[[str], bytes] | None = None) -> None:
-        """Open a container and check its index, whole.
+        """Open a container; without EXT, check its index, whole.
 
         Args:
             path: the container.
@@ -46,14 +79,19 @@ class DesReader:
         """
         self.path: Final = Path(path)
         self._external = external
+        self._index: ContainerIndex | None = None
+        self._names: NamesDirectory | None = None
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._size = os.fstat(self._descriptor).st_size
-            footer, raw = run(open_container(self._size), self._read)
+            opened = run(open_end(os.fstat(self._descriptor).st_size), self._read)
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
-            self.footer: Final[Footer] = footer
-            self.index: Final = ContainerIndex.parse(raw, footer)
-            self._dictionaries: Final = Dictionaries(footer.data_start)
+            self.footer: Final[Footer] = opened.footer
+            self._dictionaries: Final = Dictionaries(opened.footer.data_start)
+            self.ext: Final[Ext | None] = opened.ext
+            geometry = ExtGeometry.of(opened.ext, opened.footer)
+            self._pages: Final = None if geometry is None else geometry.pages
+            if geometry is None:
+                self._load_index()
         except BaseException:
             self.close()
             raise
@@ -67,15 +105,32 @@ class DesReader:
         self.close()
 
     def __len__(self) -> int:
-        return len(self.index)
+        return self.footer.file_count
 
     def __contains__(self, name: object) -> bool:
-        return name in self.index
+        return isinstance(name, str) and self._locate(name) is not None
 
     def __iter__(self) -> Iterator[StoredFile]:
         """Yield every file's entry and metadata, in the order they were written."""
-        for entry in self.index:
-            yield StoredFile(entry, self.read_metadata(entry))
+        directory = self._section(SectionKind.INDEXDIR)
+        if directory is None:
+            for entry in self.index:
+                yield StoredFile(entry, self.read_metadata(entry))
+            return
+        for ordinal in range(0, len(self), GROUP_SIZE):
+            group, entries = run(read_group(directory, self.footer, ordinal), self._read)
+            if self.footer.layout is Layout.FRAMED:
+                for entry in entries:
+                    yield StoredFile(entry, self.read_metadata(entry))
+                continue
+            documents = run(read_group_metadata(group, entries), self._read)
+            for entry, document in zip(entries, documents, strict=True):
+                yield StoredFile(entry, decode_metadata(document, entry))
+
+    @property
+    def index(self) -> ContainerIndex:
+        """INDEX, whole and proven; a container with EXT is read without ever asking for this."""
+        return self._index or self._load_index()
 
     def close(self) -> None:
         """Give the file back. Twice is once; reads under way must have ended."""
@@ -85,10 +140,20 @@ class DesReader:
 
     def list_files(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> list[str]:
         """Return names that start with `prefix` and sort after `start_after`, sorted, at most `limit`."""
-        names = sorted(
-            entry.name for entry in self.index if entry.name.startswith(prefix) and entry.name > start_after
-        )
-        return list(islice(names, limit))
+        section = self._section(SectionKind.NAMES)
+        if section is None:
+            return sorted_names(self.index, prefix, start_after, limit)
+        if self._names is None:
+            self._names = run(read_directory(section), self._read)
+        plan = list_names(self._names, prefix=prefix, start_after=start_after, limit=limit)
+        return run(plan, self._read)
+
+    def find(self, name: str) -> IndexEntry | None:
+        """Return the entry of `name`; None when the container does not have it."""
+        found = self._locate(name)
+        if found is None or found.record is None:
+            return None if found is None else found.entry
+        return run(read_indexed(self._directory(), self.footer, found.record.ordinal, name), self._read)
 
     def stat(self, name: str) -> StoredFile:
         """Return everything known of a file but its bytes.
@@ -96,8 +161,7 @@ class DesReader:
         Raises:
             FileNotInContainerError: no such name.
         """
-        entry = self._entry(name)
-        return StoredFile(entry, self.read_metadata(entry))
+        return self._describe(self._demand(name))
 
     def get_meta(self, name: str) -> Metadata:
         """Return a file's metadata.
@@ -105,7 +169,7 @@ class DesReader:
         Raises:
             FileNotInContainerError: no such name.
         """
-        return self.read_metadata(self._entry(name))
+        return self.stat(name).metadata
 
     def get_file(self, name: str) -> bytes:
         """Return a file, whole and verified.
@@ -116,7 +180,7 @@ class DesReader:
             FileNotInContainerError: no such name.
             UnsupportedContainerError: the file is encrypted or deleted.
         """
-        return self.read_entry(self._entry(name))[0]
+        return self._read_located(self._demand(name))
 
     def get_range(self, name: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Return up to `limit` bytes of a file from `offset`, verified; fewer only at its end.
@@ -126,28 +190,50 @@ class DesReader:
             FileNotInContainerError: no such name.
             RangeOutsideFileError: `offset` lies behind the end.
         """
-        entry = self._entry(name)
-        if entry.is_compressed:
-            data, _ = self.read_entry(entry)
+        found = self._demand(name)
+        if found.entry.is_compressed:
+            data = self._read_located(found)
             start, stop = clip_range(name, len(data), offset, limit)
             return data[start:stop]
-        start, stop = clip_range(name, entry.data_length, offset, limit)
+        start, stop = clip_range(name, found.entry.data_length, offset, limit)
         if start == stop:
             return b""
-        if entry.is_external or entry.data_length <= WHOLE_FILE_MAX:
-            return self.read_entry(entry)[0][start:stop]
-        entry.check_readable(self.footer.layout)
-        extent = extent_of(entry, self.read_metadata(entry))
-        if extent.needs_blocks:
-            extent = run(learn_blocks(extent), self._read)
-        return b"".join(run(read_piece(extent, piece), self._read) for piece in pieces(extent, start, stop))
+        if found.entry.is_external or found.entry.data_length <= WHOLE_FILE_MAX:
+            return self._read_located(found)[start:stop]
+        return b"".join(self._read_long(found, start, stop))
 
     def read_entry(self, entry: IndexEntry) -> tuple[bytes, Metadata]:
         """Return a file, whole and verified, and its metadata. Raises as `get_file`."""
+        entry.check_readable(self.footer.layout)
+        if self._proves_v1:
+            found = self._demand(entry.name)
+            return self._read_located(found), self._describe(found).metadata
         if not entry.is_external:
             return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)
-        entry.check_readable(self.footer.layout)
         metadata = self.read_metadata(entry)
+        return self._read_external(entry, metadata), metadata
+
+    def read_pieces(self, entry: IndexEntry) -> Iterator[bytes]:
+        """Yield a file in order, at most 4 MiB at a time, each verified before. Raises as `get_file`."""
+        if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
+            yield self.read_entry(entry)[0]
+        else:
+            found = self._demand(entry.name) if self._proves_v1 else _Located(entry)
+            yield from self._read_long(found, 0, entry.data_length)
+
+    def _read_long(self, found: _Located, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes `[start, stop)` of a file that is not held whole."""
+        found.entry.check_readable(self.footer.layout)
+        described = self._describe(found)
+        extent = extent_of(described.entry, described.metadata)
+        if found.record is not None:
+            extent = bound_extent(extent, found.digest, found.record.proof)
+        if extent.needs_blocks:
+            extent = run(learn_blocks(extent), self._read)
+        for piece in pieces(extent, start, stop):
+            yield run(read_piece(extent, piece), self._read)
+
+    def _read_external(self, entry: IndexEntry, metadata: Metadata) -> bytes:
         key = metadata.external_key or ""
         if self._external is None:
             raise ExternalFileOutOfReachError(
@@ -155,19 +241,7 @@ class DesReader:
                 name=entry.name,
                 external_key=key,
             )
-        return self._verified(self._external(key), entry, metadata), metadata
-
-    def read_pieces(self, entry: IndexEntry) -> Iterator[bytes]:
-        """Yield a file in order, at most 4 MiB at a time, each verified before. Raises as `get_file`."""
-        if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
-            yield self.read_entry(entry)[0]
-            return
-        entry.check_readable(self.footer.layout)
-        extent = extent_of(entry, self.read_metadata(entry))
-        if extent.needs_blocks:
-            extent = run(learn_blocks(extent), self._read)
-        for piece in pieces(extent, 0, extent.size):
-            yield run(read_piece(extent, piece), self._read)
+        return self._verified(self._external(key), entry, metadata)
 
     def read_metadata(self, entry: IndexEntry) -> Metadata:
         """Return a file's metadata; also of a file that cannot itself be read.
@@ -175,6 +249,8 @@ class DesReader:
         Raises:
             CorruptContainerError: what is stored there is not its metadata.
         """
+        if self._proves_v1:
+            return self._describe(self._demand(entry.name)).metadata
         return run(read_metadata(entry, self.footer.layout), self._read)
 
     def _verified(self, data: bytes, entry: IndexEntry, metadata: Metadata) -> bytes:
@@ -189,11 +265,87 @@ class DesReader:
             run(read_piece(extent, piece), lambda wanted: data[wanted.start : wanted.stop])
         return data
 
-    def _entry(self, name: str) -> IndexEntry:
-        entry = self.index.find(name)
-        if entry is None:
+    @property
+    def _proves_v1(self) -> bool:
+        """Whether EXT proves the files of a v1 container, which prove nothing themselves."""
+        return self._pages is not None and self.footer.layout is Layout.V1
+
+    def _demand(self, name: str) -> _Located:
+        found = self._locate(name)
+        if found is None:
             raise missing(name, str(self.path))
-        return entry
+        return found
+
+    def _locate(self, name: str) -> _Located | None:
+        """Return where a file lies, by its page or by INDEX."""
+        if self._pages is None:
+            entry = self.index.find(name)
+            return None if entry is None else _Located(entry)
+        digest = digest_of(name)
+        if digest is None:
+            return None
+        for record in self._look_up(self._pages, digest):
+            if not record.check_index:
+                entry = check_record(record, name, self.footer)
+                return _Located(entry, record if self._proves_v1 else None, digest)
+            entry = run(read_entry(self._directory(), self.footer, record.ordinal), self._read)
+            if entry.name == name:
+                return _Located(entry)
+        return None
+
+    def _look_up(self, pages: PagesGeometry, digest: bytes) -> list[Record]:
+        plan = look_up(pages, digest)
+        try:
+            page = next(plan)
+            # One read brings the next page too, which is asked for where this one is full.
+            span = pages.read_range(page)
+            data = self._read(span)
+            while True:
+                start = (page * PAGE_SIZE + pages.start) - span.start
+                found = data[start : start + PAGE_SIZE]
+                pages.check_page(page, found)
+                page = plan.send(found)
+        except StopIteration as done:
+            records: list[Record] = done.value
+            return records
+
+    def _read_located(self, found: _Located) -> bytes:
+        entry = found.entry
+        entry.check_readable(self.footer.layout)
+        if entry.is_external:
+            described = self._describe(found)
+            return self._read_external(described.entry, described.metadata)
+        if found.record is not None:
+            return run(read_bare(found.record, entry.name, found.digest), self._read)
+        return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)[0]
+
+    def _describe(self, found: _Located) -> StoredFile:
+        if found.record is None:
+            metadata = run(read_metadata(found.entry, self.footer.layout), self._read)
+            return StoredFile(found.entry, metadata)
+        plan = read_described(self._directory(), self.footer, found.record.ordinal, found.entry.name)
+        entry, metadata = run(plan, self._read)
+        check_same_place(found.record, entry)
+        return StoredFile(entry, metadata)
+
+    def _section(self, kind: SectionKind) -> Section | None:
+        return None if self.ext is None else self.ext.section(kind)
+
+    def _directory(self) -> Section:
+        """Return INDEXDIR, which a record refers to."""
+        section = self._section(SectionKind.INDEXDIR)
+        if section is None:
+            raise BadSectionError(f"{str(self.path)!r} has HASHPAGES that refer to INDEXDIR, and has none")
+        return section
+
+    def _load_index(self) -> ContainerIndex:
+        index = ContainerIndex.parse(run(read_index(self.footer), self._read), self.footer)
+        section = self._section(SectionKind.INDEXDIR)
+        if section is not None:
+            directory = run(read_section(section), self._read)
+            index.check(decode_directory(directory, self.footer.index_length, self.footer.file_count))
+        self._index = index
+        return index
 
     def _read(self, wanted: ByteRange) -> bytes:
         parts: list[bytes] = []

@@ -78,6 +78,13 @@ class ContainerGeometry:
     index_start: int
     index_length: int
     file_count: int
+    ext_table_start: int = 0
+    """First byte of EXT's section table. This and what follows is 0 where names are found through INDEX."""
+    pages_start: int = 0
+    """First byte of HASHPAGES."""
+    pages_length: int = 0
+    page_count: int = 0
+    """What page numbers are computed with (docs/format.md, section 14)."""
 
 
 @dataclass(frozen=True, slots=True)

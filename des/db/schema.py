@@ -102,6 +102,10 @@ containers = Table(
     Column("etag", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=True),
+    Column("ext_table_start", BigInteger, nullable=False, server_default="0"),
+    Column("pages_start", BigInteger, nullable=False, server_default="0"),
+    Column("pages_length", BigInteger, nullable=False, server_default="0"),
+    Column("page_count", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("length(day) = 8", name="day"),
     CheckConstraint(
         "shard_span >= 1 AND (shard_span & (shard_span - 1)) = 0 AND shard_id >= 0 "

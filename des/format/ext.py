@@ -10,10 +10,11 @@ from des.format.byte_range import ByteRange
 from des.format.errors import UnsupportedContainerError
 from des.format.ext_trailer import TRAILER_SIZE, BadTrailerError, ExtTrailer, Feature, is_trailer
 from des.format.footer import FOOTER_SIZE, BadFooterError, Footer
+from des.format.hash_pages import PagesGeometry
 from des.format.header import HEADER_SIZE, check_header
 from des.format.layout import Layout
 from des.format.plan import TAIL_SIZE, Reads
-from des.format.section_table import Section, SectionKind, decode_table, encode_table
+from des.format.section_table import BadSectionError, Section, SectionKind, decode_table, encode_table
 
 SECTION_READ_MAX: Final = 1 << 30
 """Bytes of a section that is read whole into memory."""
@@ -34,6 +35,33 @@ class Ext:
     def section(self, kind: SectionKind) -> Section | None:
         """Return the section of a kind; None when the container has none. ZDICT may stand often."""
         return next((section for section in self.sections if section.kind == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtGeometry:
+    """All that is needed to find a file by name: columns of a catalog, or what the container's end says."""
+
+    table_start: int
+    """First byte of the section table."""
+    pages: PagesGeometry
+
+    @classmethod
+    def of(cls, ext: Ext | None, footer: Footer) -> "ExtGeometry | None":
+        """Return the geometry of an opened container; None where it has no HASHPAGES.
+
+        Raises:
+            BadPageError: the section's length contradicts its number of pages.
+            BadSectionError: it is not of as many files as there are.
+        """
+        section = None if ext is None else ext.section(SectionKind.HASHPAGES)
+        if ext is None or section is None:
+            return None
+        if section.count != footer.file_count:
+            raise BadSectionError(
+                f"HASHPAGES is of {section.count} files, the footer says {footer.file_count}"
+            )
+        pages = PagesGeometry(ext.uuid, section.start, section.length, section.param)
+        return cls(ext.trailer.table_start, pages)
 
 
 @dataclass(frozen=True, slots=True)

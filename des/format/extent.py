@@ -13,6 +13,7 @@ from des.format.errors import ChecksumMismatchError
 from des.format.frame import check_data
 from des.format.index import IndexEntry
 from des.format.metadata import Metadata
+from des.format.name_key import bound_seed
 from des.format.plan import Reads
 
 PIECE_SIZE_MAX: Final = 1 << 22
@@ -32,6 +33,8 @@ class Extent:
     block_size: int | None
     """Bytes per checksum block; None where there are none."""
     block_crc32c: tuple[int, ...]
+    seed: int = 0
+    """What `crc32c` starts from: in EXT, the checksum of the name's digest."""
 
     @property
     def needs_blocks(self) -> bool:
@@ -94,6 +97,7 @@ def learn_blocks(extent: Extent) -> Reads[Extent]:
         ChecksumMismatchError: the whole is not what was written.
     """
     checksums = Checksums(PIECE_SIZE_MAX)
+    checksums.crc32c = extent.seed
     for piece in pieces(extent, 0, extent.size):
         checksums.update((yield ByteRange(extent.start + piece.start, extent.start + piece.stop)))
     if checksums.crc32c != extent.crc32c:
@@ -102,3 +106,10 @@ def learn_blocks(extent: Extent) -> Reads[Extent]:
             name=extent.name,
         )
     return replace(extent, block_size=PIECE_SIZE_MAX, block_crc32c=checksums.block_crc32c)
+
+
+def bound_extent(extent: Extent, digest: bytes, proof: int) -> Extent:
+    """Return the extent of a v1 file with the proof that its record has, where it has none of its own."""
+    if extent.crc32c is not None or extent.block_size is not None:
+        return extent
+    return replace(extent, crc32c=proof, seed=bound_seed(digest))

@@ -169,7 +169,7 @@ def encode_record(
 
 def find_records(page: bytes, digest: bytes) -> tuple[list[Record], bool]:
     """Return a proven page's records of a name, and whether the next page may have more."""
-    count = int.from_bytes(page[8:10], "little")
+    count = record_count(page)
     stop = PAGE_HEADER_SIZE + count * RECORD_SIZE
     key = key_of(digest)
     records: list[Record] = []
@@ -179,6 +179,11 @@ def find_records(page: bytes, digest: bytes) -> tuple[list[Record], bool]:
             records.append(decode_record(page, place))
         place = page.find(key, place + 1, stop)
     return records, count == RECORDS_MAX
+
+
+def record_count(page: bytes) -> int:
+    """Return how many records a proven page has."""
+    return int.from_bytes(page[8:10], "little")
 
 
 def decode_record(data: bytes, place: int) -> Record:

@@ -20,6 +20,7 @@ __all__ = [
     "Reads",
     "file_ranges",
     "open_container",
+    "read_data",
     "read_file",
     "read_index",
     "read_metadata",
@@ -117,6 +118,12 @@ def read_file(entry: IndexEntry, layout: Layout, dictionaries: Dictionaries) -> 
     if metadata.system.crc32c is not None:
         check_data(data, metadata.system.crc32c, entry.name)
     return data, metadata
+
+
+def read_data(entry: IndexEntry, layout: Layout, dictionaries: Dictionaries) -> Reads[bytes]:
+    """Plan the reads of one file, as `read_file`, for its bytes alone."""
+    data, _ = yield from read_file(entry, layout, dictionaries)
+    return data
 
 
 def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:

@@ -38,9 +38,9 @@ class LiveSegment:
         self.unpinned_at = now
 
     def unpin_record(self, seq: int, now: float) -> bool:
-        """Take a file's own pin off; False when it was off already."""
+        """Take a file's own pin off; False when it was off already, or in a damaged log never on."""
         index = seq - self.header.first_seq
-        if not self.pinned[index]:
+        if not 0 <= index < len(self.pinned) or not self.pinned[index]:
             return False
         self.pinned[index] = 0
         self.unpin(now)

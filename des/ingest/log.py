@@ -6,10 +6,9 @@ synced before; what failed stays failed. The rules and their reasons: docs/log.m
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 from uuid import UUID
 
 import google_crc32c
@@ -18,10 +17,10 @@ from des.clock import Clock
 from des.config.settings import LogSettings
 from des.errors import DesError
 from des.ingest import record
+from des.ingest.committer import Append, Committer
+from des.ingest.drafts import check_data, file_record, open_file
 from des.ingest.errors import (
-    LogClosedError,
     LogCorruptError,
-    LogFailedError,
     LogFullError,
     LogReadError,
     LogReadOnlyError,
@@ -36,32 +35,9 @@ from des.ingest.values import Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
 from des.storage.disk import Disk
 
-GROUP_RECORDS_MAX: Final = 4096
-"""A group closes at this many records; bounds the time one write takes and what one crash can tear."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Publish = Callable[[Sequence[OpenFile]], None]
-
-
-class _Append:
-    """A record on its way, and who waits for it."""
-
-    __slots__ = ("done", "draft", "file")
-
-    def __init__(self, draft: Draft, file: FileDraft | None, done: asyncio.Future[object]) -> None:
-        self.draft = draft
-        self.file = file
-        self.done = done
-
-    @property
-    def carries_bytes(self) -> bool:
-        """Whether this is what fills a log, not what lets it be emptied."""
-        return self.draft.kind in {Kind.FILE, Kind.BLOCK}
-
-    def fail(self, error: DesError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class IngestLog:
@@ -90,26 +66,26 @@ class IngestLog:
         self._publish = publish
         self._writer = writer
         self._loop = asyncio.get_running_loop()
-        self._group_bytes = max(
-            1, min(int(settings.group_bytes), int(settings.segment_bytes) - HEADER_SIZE - record.END_SIZE)
-        )
         self._reclaim_delay_s = settings.reclaim_delay_s
         self._segments = dict(recovery.segments)
         self._floor_ms = recovery.log.floor_ms
         self._floor_segment = recovery.floor_segment
         self._loose: set[Extent] = set()
         """Blocks that no file has taken yet."""
-        self._queue: deque[_Append] = deque()
-        self._work = asyncio.Event()
-        self._closing = False
         self._reclaiming = asyncio.Lock()
-        self._failure: DesError | None = None
+        failure: DesError | None = None
         if cause := recovery.log.read_only_cause:
-            self._failure = LogReadOnlyError(f"the ingest log takes no writes: {cause}", cause=cause)
+            failure = LogReadOnlyError(f"the ingest log takes no writes: {cause}", cause=cause)
+        in_segment = int(settings.segment_bytes) - HEADER_SIZE - record.END_SIZE
+        self._committer = Committer(
+            self._write_group,
+            self._refused,
+            group_bytes=max(1, min(int(settings.group_bytes), in_segment)),
+            failure=failure,
+        )
         now = clock.monotonic()
         for segment in self._segments.values():
             segment.unpinned_at = now
-        self._committer = self._loop.create_task(self._commit_groups(), name="ingest-log")
 
     @classmethod
     async def open(
@@ -179,7 +155,7 @@ class IngestLog:
     @property
     def failure(self) -> DesError | None:
         """Why appends fail; None while they do not."""
-        return self._failure
+        return self._committer.failure
 
     @property
     def bytes_used(self) -> int:
@@ -210,7 +186,7 @@ class IngestLog:
             LogFullError: there is no room; nothing was written.
             LogFailedError: the log takes no writes; whether this one is kept is unknown.
         """
-        done = self._append(_file_record(draft, self._loose), draft)
+        done = self._committer.append(file_record(draft, self._loose), draft)
         self._loose.difference_update(draft.blocks)
         try:
             file = await done
@@ -232,9 +208,11 @@ class IngestLog:
         loose = set(self._loose)
         records: list[Draft] = []
         for draft in drafts:
-            records.append(_file_record(draft, loose))
+            records.append(file_record(draft, loose))
             loose.difference_update(draft.blocks)
-        waiting = [self._append(record, draft) for record, draft in zip(records, drafts, strict=True)]
+        waiting = [
+            self._committer.append(record, draft) for record, draft in zip(records, drafts, strict=True)
+        ]
         self._loose = loose
         results: list[OpenFile | DesError] = []
         try:
@@ -263,8 +241,8 @@ class IngestLog:
         """
         if not data:
             raise ValueError("a block has at least one byte")
-        _check_data(data, crc32c)
-        done = self._append(Draft(Kind.BLOCK, 0, b"", b"", data, crc32c, 0, 0))
+        check_data(data, crc32c)
+        done = self._committer.append(Draft(Kind.BLOCK, 0, b"", b"", data, crc32c, 0, 0))
         try:
             extent = await done
         except asyncio.CancelledError:
@@ -284,15 +262,15 @@ class IngestLog:
 
     async def append_floor(self, floor_ms: int) -> None:
         """Record that names may carry times up to `floor_ms`; a later start begins behind it."""
-        await self._append(record.floor_draft(floor_ms))
+        await self._committer.append(record.floor_draft(floor_ms))
 
     async def append_sealing(self, sealing: Sealing) -> None:
         """Record the intent to seal."""
-        await self._append(record.sealing_draft(sealing))
+        await self._committer.append(record.sealing_draft(sealing))
 
     async def append_stored(self, container_id: str, etag: str) -> None:
         """Record that a container was committed to the catalog."""
-        await self._append(record.stored_draft(container_id, etag))
+        await self._committer.append(record.stored_draft(container_id, etag))
 
     def _forget(self, waiting: Sequence[asyncio.Future[object]], drafts: Sequence[FileDraft]) -> None:
         """Nobody waits for these any more: let go of the blocks of those that were refused."""
@@ -300,54 +278,7 @@ class IngestLog:
             if not done.cancel() and not done.cancelled() and isinstance(done.exception(), LogFullError):
                 self.release_blocks(draft.blocks)
 
-    def _append(self, draft: Draft, file: FileDraft | None = None) -> asyncio.Future[object]:
-        if self._failure is not None:
-            raise _again(self._failure)
-        if self._closing:
-            raise LogClosedError("the ingest log is being closed")
-        done: asyncio.Future[object] = self._loop.create_future()
-        self._queue.append(_Append(draft, file, done))
-        self._work.set()
-        return done
-
-    async def _commit_groups(self) -> None:
-        while True:
-            await self._work.wait()
-            # One pass of the loop: who was just acknowledged may already have the next record ready.
-            await asyncio.sleep(0)
-            group = self._next_group()
-            if group:
-                await self._commit_group(group)
-            elif self._closing:
-                return
-            else:
-                self._work.clear()
-
-    def _next_group(self) -> list[_Append]:
-        group: list[_Append] = []
-        size = 0
-        while self._queue and len(group) < GROUP_RECORDS_MAX:
-            size += self._queue[0].draft.size
-            if group and size > self._group_bytes:
-                break
-            group.append(self._queue.popleft())
-        return group
-
-    async def _commit_group(self, group: list[_Append], *, urgent: bool = False) -> None:
-        """Write, publish and acknowledge one group, or fail it."""
-        try:
-            await self._write_group(group, urgent=urgent)
-        except LogFullError as error:
-            rest = [] if urgent else [each for each in group if not each.carries_bytes]
-            self._refuse([each for each in group if urgent or each.carries_bytes], error)
-            if rest:
-                await self._commit_group(rest, urgent=True)
-        except BaseException as error:  # whatever it was, what is on the device is unknown
-            self._poison(group, error)
-            if not isinstance(error, Exception):
-                raise
-
-    async def _write_group(self, group: list[_Append], *, urgent: bool) -> None:
+    async def _write_group(self, group: list[Append], *, urgent: bool) -> None:
         time_ms = self._clock.now_ms()
         committed = await self._blocking(
             self._writer.commit,
@@ -358,7 +289,7 @@ class IngestLog:
         )
         self._acknowledge(group, committed, time_ms)
 
-    def _acknowledge(self, group: list[_Append], committed: Committed, time_ms: int) -> None:
+    def _acknowledge(self, group: list[Append], committed: Committed, time_ms: int) -> None:
         segment = committed.segment
         self._segments.setdefault(segment.number, segment)
         now = self._clock.monotonic()
@@ -371,7 +302,7 @@ class IngestLog:
             segment.pinned.append(append.file is not None)
             if append.file is not None:
                 segment.pins += 1
-                file = _open_file(append.file, seq, time_ms, segment.number, offset)
+                file = open_file(append.file, seq, time_ms, segment.number, offset)
                 files.append(file)
                 result = file
             elif draft.kind is Kind.BLOCK:
@@ -392,22 +323,12 @@ class IngestLog:
             if not append.done.done():
                 append.done.set_result(result)
 
-    def _refuse(self, group: list[_Append], error: LogFullError) -> None:
-        """Fail a group of which nothing was written."""
-        for append in group:
-            if append.file is not None:
-                self._loose.update(append.file.blocks)
-                if append.done.cancelled():
-                    self.release_blocks(append.file.blocks)
-            append.fail(_again(error))
-
-    def _poison(self, group: list[_Append], error: BaseException) -> None:
-        """Fail this group, all that wait and all that come."""
-        self._failure = LogFailedError(f"the ingest log failed: {error!r}", cause=error)
-        self._failure.__cause__ = error
-        for append in [*group, *self._queue]:
-            append.fail(_again(self._failure))
-        self._queue.clear()
+    def _refused(self, append: Append) -> None:
+        """Nothing of it was written: its blocks are loose again, or released when nobody waits."""
+        if append.file is not None:
+            self._loose.update(append.file.blocks)
+            if append.done.cancelled():
+                self.release_blocks(append.file.blocks)
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -494,11 +415,13 @@ class IngestLog:
                     raise LogReclaimError(f"{segment.path} could not be removed: {error}") from error
                 del self._segments[segment.number]
                 freed += segment.allocated
-                segment.retire()
+                segment.retired = True
+                if not segment.readers:
+                    await self._blocking(segment.file.close)  # the last handle: here its blocks are freed
         return freed
 
     def _removable(self) -> LiveSegment | None:
-        if self._failure is not None or len(self._segments) < 2:
+        if self.failure is not None or len(self._segments) < 2:
             return None
         oldest = self._segments[min(self._segments)]
         if oldest.pins or self._clock.monotonic() - oldest.unpinned_at < self._reclaim_delay_s:
@@ -514,15 +437,13 @@ class IngestLog:
 
     async def close(self) -> None:
         """Commit what waits, end the active segment and close the files. Twice is once."""
-        self._closing = True
-        self._work.set()
-        await self._committer
+        await self._committer.close()
         async with self._reclaiming:
-            if self._failure is None:
+            if self.failure is None:
                 try:
                     await self._blocking(self._writer.end, self._clock.now_ms())
                 except OSError as error:
-                    self._poison([], error)
+                    self._committer.poison(error)
             for segment in self._segments.values():
                 segment.retire()
 
@@ -532,13 +453,6 @@ class IngestLog:
         return await self._loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
 
 
-def _again(error: DesError) -> DesError:
-    """Return an equal error: one object raised to many would collect all their tracebacks."""
-    twin = type(error)(str(error))
-    twin.details = error.details
-    return twin
-
-
 def _verified(data: bytes, extent: Extent) -> bytes:
     if len(data) != extent.length or google_crc32c.value(data) != extent.crc32c:
         raise LogCorruptError(
@@ -546,53 +460,3 @@ def _verified(data: bytes, extent: Extent) -> bytes:
             f"{extent.crc32c:#010x} over {extent.length} bytes"
         )
     return data
-
-
-def _check_data(data: bytes, crc32c: int) -> None:
-    # A wrong checksum would make a valid file look like damage, and all behind it, at the next start.
-    if len(data) > record.DATA_MAX:
-        raise ValueError(f"{len(data)} bytes of data in one record, at most {record.DATA_MAX} are allowed")
-    if google_crc32c.value(data) != crc32c:
-        raise ValueError(f"data do not match their checksum {crc32c:#010x}")
-
-
-def _file_record(draft: FileDraft, loose: set[Extent]) -> Draft:
-    name = draft.name.encode()
-    if not name or len(name) > record.NAME_MAX:
-        raise ValueError(f"a name of {len(name)} bytes, expected 1 to {record.NAME_MAX}")
-    if draft.data is not None:
-        if draft.blocks or draft.size != len(draft.data):
-            raise ValueError(f"{len(draft.data)} bytes and {len(draft.blocks)} blocks for size {draft.size}")
-        _check_data(draft.data, draft.crc32c)
-        flags, text, data, data_crc = 0, draft.facts, draft.data, draft.crc32c
-    else:
-        if draft.blocks and draft.size != sum(extent.length for extent in draft.blocks):
-            raise ValueError(f"the blocks of {draft.name!r} do not add up to {draft.size} bytes")
-        if not draft.size:
-            raise ValueError("an empty file has data b'', not None")
-        if not loose.issuperset(draft.blocks) or len(set(draft.blocks)) != len(draft.blocks):
-            raise ValueError(f"blocks of {draft.name!r} were released or taken by another file")
-        flags = record.FLAG_BLOCKS if draft.blocks else record.FLAG_EXTERNAL
-        text = record.encode_outside(
-            size=draft.size, crc32c=draft.crc32c, extents=draft.blocks, facts=draft.facts
-        )
-        data, data_crc = b"", 0
-    if len(text) > record.TEXT_MAX:
-        raise ValueError(f"{len(text)} bytes of facts and extents, at most {record.TEXT_MAX} are allowed")
-    return Draft(Kind.FILE, flags, name, text, data, data_crc, draft.day, draft.shard)
-
-
-def _open_file(draft: FileDraft, seq: int, time_ms: int, segment: int, offset: int) -> OpenFile:
-    return OpenFile(
-        draft.name,
-        draft.day,
-        draft.shard,
-        seq,
-        time_ms,
-        draft.size,
-        draft.crc32c,
-        draft.facts,
-        segment,
-        offset if draft.data else 0,
-        draft.blocks,
-    )

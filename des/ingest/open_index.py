@@ -118,10 +118,6 @@ class OpenIndex:
         """Return (files, bytes) of a shard that are open, those being sealed included."""
         return self._shard_files.get(shard, 0), self._shard_bytes.get(shard, 0)
 
-    def days_of(self, shard: int) -> list[int]:
-        """Return the days of which `shard` holds files that wait for a seal."""
-        return sorted(day for day, other in self._buckets if other == shard)
-
 
 def _contained_bytes(file: OpenFile) -> int:
     return sum(extent.length for extent in file.extents)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from des.ingest.errors import LogFailedError
 from des.ingest.live import LiveSegment
+from des.ingest.record import END_SIZE
 from des.ingest.scan import WINDOW, Found, Scan, all_zero, later_group, scan_segment
 from des.ingest.segment import (
     HEADER_SIZE,
@@ -141,8 +142,8 @@ def _recover(
     if damage:
         first = damage[0]
         log.read_only_cause = f"segment {first.segment} is damaged at {first.offset}: {first.cause}"
-        if opened:
-            opened[-1].sync()  # what is served must not vanish with the power
+        if examined and examined[-1].scan:
+            _write_again(opened[-1], 0, examined[-1].scan.stop)
     else:
         for name in names:
             if name.endswith(TEMPORARY_SUFFIX):
@@ -153,7 +154,9 @@ def _recover(
 
     recovery = Recovery(log, floor_segment=found.floor_segment)
     for segment, file in zip(examined, opened, strict=True):
-        if segment.scan:
+        if segment.scan is None or segment.number in recovery.segments:
+            file.close()  # damaged beyond reading
+        else:
             scan = segment.scan
             recovery.segments[segment.number] = LiveSegment(
                 scan.header,
@@ -214,11 +217,7 @@ def _settle_tail(
         return None
     scan = last.scan
     if scan.ended:
-        # Every group was synced, the END perhaps not, and a sync that failed would have left it in
-        # memory only, marked clean. Written again, it is dirty again.
-        end = file.pread(HEADER_SIZE, scan.stop - HEADER_SIZE)
-        write_all(file, [end], scan.stop - HEADER_SIZE)
-        file.sync()
+        _write_again(file, scan.stop - END_SIZE, scan.stop)  # every group was synced, the END perhaps not
         return None
     temporary = last.path + TEMPORARY_SUFFIX
     try:
@@ -228,13 +227,25 @@ def _settle_tail(
             disk.remove(temporary)
         if error.errno not in NO_ROOM:
             raise
-        file.sync()
+        _write_again(file, 0, scan.stop)
         return f"no room to copy the unfinished segment {last.number}: {error}"
     opened[-1] = copy
     file.close()
     disk.rename(temporary, last.path)
     disk.sync_directory(directory)
     return None
+
+
+def _write_again(file: DiskFile, start: int, stop: int) -> None:
+    """Write a file's bytes over themselves and sync them.
+
+    A sync that failed may have left them in memory only, marked clean, where a sync alone would pass
+    them by. Written again they are dirty again; and whatever tears leaves the same bytes.
+    """
+    while start < stop:
+        part = file.pread(min(WINDOW, stop - start), start)
+        start = write_all(file, [part], start)
+    file.sync()
 
 
 def _copy(disk: Disk, path: str, read: Callable[[int, int], bytes], scan: Scan, time_ms: int) -> DiskFile:

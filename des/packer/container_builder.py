@@ -12,6 +12,7 @@ from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, Shar
 from des.errors import ConflictError, CorruptError, ExhaustedError
 from des.files import BLOCK_SIZE
 from des.format.compressor import Compressor, Samples
+from des.format.ext import ExtGeometry
 from des.format.index import IndexEntry
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
@@ -89,7 +90,13 @@ class ContainerBuilder:
     async def _write(self, sealing: Sealing, files: Sequence[OpenFile], staged: DiskFile) -> "BuiltContainer":
         sink = _StagedSink(staged)
         compressor = await self._compressor(sealing, files)
-        writer = DesWriter(sink, layout=sealing.layout, digest=True, compressor=compressor)
+        writer = DesWriter(
+            sink,
+            layout=sealing.layout,
+            digest=True,
+            compressor=compressor,
+            container_id=sealing.container_id,
+        )
         for batch in _batches(files):
             loaded = [(file, await self._load(file)) for file in batch]
             await asyncio.to_thread(_add_batch, writer, loaded)
@@ -114,6 +121,7 @@ class ContainerBuilder:
                 index_start=footer.index_start,
                 index_length=footer.index_length,
                 file_count=footer.file_count,
+                **_pages(ExtGeometry.of(writer.ext, footer)),
             ),
             name_ms_first=min(times),
             name_ms_last=max(times),
@@ -161,7 +169,7 @@ class BuiltContainer:
             )
 
     async def check_readable(self, store: ObjectStore, info: ObjectInfo) -> None:
-        """Read the uploaded container as a stranger would: every entry, and some files' bytes.
+        """Read the uploaded container as a stranger would: every entry both ways, and some files' bytes.
 
         Raises:
             ContainerUnreadableError: an entry is missing or differs; the container is not committed.
@@ -170,6 +178,7 @@ class BuiltContainer:
         reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
         await reader.open()
         index = await reader.get_index()
+        await reader.check_pages()
         step = max(1, len(self.files) // SAMPLES)
         for number, file in enumerate(self.files):
             entry = index.find(file.name)
@@ -219,6 +228,18 @@ def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMeta
     return SystemMetadata(
         crc32c=crc32c, content_type=facts.content_type, block_size=block_size, block_crc32c=blocks
     )
+
+
+def _pages(geometry: ExtGeometry | None) -> dict[str, int]:
+    """Return the columns by which names are found; none where the container has no HASHPAGES."""
+    if geometry is None:
+        return {}
+    return {
+        "ext_table_start": geometry.table_start,
+        "pages_start": geometry.pages.start,
+        "pages_length": geometry.pages.length,
+        "page_count": geometry.pages.page_count,
+    }
 
 
 def _staging_error(error: OSError) -> StagingError:

@@ -17,7 +17,7 @@ from des.ingest.values import OpenFile, Sealing
 from des.packer.container_builder import ContainerBuilder
 from des.packer.container_id import make_container_id
 from des.packer.container_upload import upload_container
-from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, plan_seals
+from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, plan_request, plan_seals
 from des.storage.object_store import ObjectStore
 
 _log = structlog.get_logger(__name__)
@@ -120,18 +120,22 @@ class MultiShardPacker:
             errors.append(error)
 
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
-        """Seal all that `shard` holds open and return the new containers.
+        """Seal all that `shard` holds open, with its quiet neighbours, and return the new containers.
 
         Raises:
             DesError: the seal is logged and will be repeated; what failed it this time.
         """
         rows: list[ContainerRow] = []
         async with self._sealing:
-            run = ShardRun(shard, 1, self._settings.shard_bits)
             unfinished = [seal for seal in self._pending if shard in run_of(seal.sealing)]
             rows += [await self._finish(seal) for seal in unfinished]
-            for day in self._open_index.days_of(shard):
-                rows += await self._seal(SealPlan(day, run, SealReason.REQUEST))
+            for plan in plan_request(
+                self._open_index.buckets(),
+                shard=shard,
+                shard_bits=self._settings.shard_bits,
+                useful_bytes=int(self._settings.seal.useful_bytes),
+            ):
+                rows += await self._seal(plan)
         return rows
 
     def adopt(self, sealing: Sealing, files: list[OpenFile]) -> None:

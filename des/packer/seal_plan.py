@@ -74,6 +74,24 @@ def plan_seals(
     return sorted(plans, key=lambda plan: (plan.day, plan.run.first))
 
 
+def plan_request(
+    buckets: Sequence[BucketCounts], *, shard: int, shard_bits: int, useful_bytes: int
+) -> list[SealPlan]:
+    """Return the seals that store all that `shard` holds, oldest day first; quiet neighbours join in."""
+    whole = ShardRun(0, 1 << shard_bits, shard_bits)
+    return [
+        plan
+        for day in sorted({bucket.day for bucket in buckets if bucket.shard == shard})
+        for plan in _merge_neighbours(
+            day,
+            whole,
+            {bucket.shard: bucket for bucket in buckets if bucket.day == day},
+            {shard: SealReason.REQUEST},
+            useful_bytes=useful_bytes,
+        )
+    ]
+
+
 def _reason_by_time(bucket: BucketCounts, *, now_ms: int, settings: SealSettings) -> SealReason | None:
     # A file that comes after its day has ended waits for the grace time too, so that latecomers share.
     rolled_ms = max(day_end_ms(bucket.day), bucket.oldest_ms) + int(settings.day_grace_s * 1000)

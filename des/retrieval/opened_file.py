@@ -50,7 +50,7 @@ class ObjectMissingError(CorruptError):
 class CountedRead:
     """Ranged reads of one object, pinned to its etag, with their cost."""
 
-    def __init__(self, store: ObjectStore, key: str, etag: str, cost: ReadCost) -> None:
+    def __init__(self, store: ObjectStore, key: str, etag: str | None, cost: ReadCost) -> None:
         self._store = store
         self._key = key
         self._etag = etag

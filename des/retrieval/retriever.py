@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from des.config import Settings
-from des.core import ContainerIndex
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, NotFoundError, UnavailableError
 from des.files import BLOCK_SIZE, FileInfo, FileState, Placement
@@ -26,7 +25,7 @@ from des.retrieval.opened_file import (
     ReadCost,
     SmallFile,
 )
-from des.retrieval.stored_containers import StoredContainers
+from des.retrieval.stored_containers import StoredContainers, StoredEntry
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
 READ_TOGETHER_MAX: Final = BLOCK_SIZE
@@ -48,8 +47,12 @@ class _Found:
     """Where a stored file's entry is."""
 
     row: ContainerRow
-    index: ContainerIndex
-    entry: IndexEntry
+    stored: StoredEntry
+
+    @property
+    def entry(self) -> IndexEntry:
+        """The file's entry."""
+        return self.stored.entry
 
 
 class Retriever:
@@ -81,11 +84,10 @@ class Retriever:
             UnavailableError: not found, but something that may hold it could not be asked.
             CorruptError: stored bytes break their checksum.
         """
-        parsed = parse_name(name)
         file = self._open_index.get(name)
         if file is not None:
             return self._open_log_file(file)
-        return await self._open_stored(name, parsed)
+        return await self._open_stored(name, parse_name(name))
 
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file. Same errors as `open`; costs at most one small request."""
@@ -109,10 +111,7 @@ class Retriever:
             if self._damaged:
                 raise self._absent(name)
             return None
-        metadata = await run_async(
-            read_metadata(found.entry, found.index.layout), self._container_read(found.row, cost)
-        )
-        return self._describe_stored(found, metadata)
+        return self._describe_stored(found, await self._read_metadata(found, cost))
 
     def describe_open(self, file: OpenFile, facts: FileFacts) -> FileInfo:
         """Return what is known of a file of the log."""
@@ -152,19 +151,27 @@ class Retriever:
         if found is None:
             raise self._absent(name)
         read = self._container_read(found.row, cost)
-        layout = found.index.layout
         entry = found.entry
         if entry.is_compressed or (not entry.is_external and entry.data_length <= READ_TOGETHER_MAX):
-            dictionaries = self._containers.dictionaries(found.row)
-            data, metadata = await run_async(read_file(entry, layout, dictionaries), read)
+            if found.stored.reader is None:
+                plan = read_file(entry, found.stored.layout, self._containers.dictionaries(found.row))
+                data, metadata = await run_async(plan, read)
+            else:
+                data, metadata = await found.stored.reader.read_entry(entry)
             return SmallFile(self._describe_stored(found, metadata), data, cost)
-        metadata = await run_async(read_metadata(found.entry, layout), read)
+        metadata = await self._read_metadata(found, cost)
         info = self._describe_stored(found, metadata)
         if metadata.external_key is not None:
             etag = await self._external_etag(metadata.external_key)
             cost.requests += 1
             read = CountedRead(self._store, metadata.external_key, etag, cost)
         return ExtentFile(info, extent_of(found.entry, metadata), read, cost)
+
+    async def _read_metadata(self, found: _Found, cost: ReadCost) -> Metadata:
+        if found.stored.reader is not None:
+            return await found.stored.reader.read_metadata(found.entry)
+        plan = read_metadata(found.entry, found.stored.layout)
+        return await run_async(plan, self._container_read(found.row, cost))
 
     async def _external_etag(self, key: str) -> str:
         try:
@@ -181,10 +188,9 @@ class Retriever:
         for row in rows:
             if not row.name_ms_first <= time_ms <= row.name_ms_last:
                 continue
-            index = await self._containers.index(row, cost)
-            entry = index.find(name)
-            if entry is not None:
-                return _Found(row, index, entry)
+            stored = await self._containers.find(row, name, cost)
+            if stored is not None:
+                return _Found(row, stored)
         return None
 
     def _container_read(self, row: ContainerRow, cost: ReadCost) -> CountedRead:

@@ -3,23 +3,43 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
-from des.core import ContainerIndex
+from des.core import ContainerIndex, InMemoryIndexCache, S3DesReader
+from des.core.index_cache import IndexCache
+from des.core.paged_index import PagedIndex
 from des.db.catalog import Catalog, ContainerRow
+from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
+from des.format.ext import ExtGeometry
 from des.format.footer import Footer
+from des.format.hash_pages import PagesGeometry
+from des.format.index import IndexEntry
+from des.format.layout import Layout
+from des.format.locate import check_record
+from des.format.name_key import name_digest
 from des.format.plan import read_index, run_async
 from des.retrieval.opened_file import CountedRead, ReadCost
-from des.storage.object_store import ObjectStore
+from des.storage.object_store import ObjectInfo, ObjectStore
 
 T = TypeVar("T")
 
 ROWS_CACHED: Final = 50_000
 """(day, shard) pairs whose rows are remembered, the empty ones too."""
-
 DICTIONARY_SHARE: Final = 4
 """Dictionaries may take one in so many of the bytes that indexes may."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """Where a file lies in a sealed container."""
+
+    entry: IndexEntry
+    layout: Layout
+    reader: S3DesReader | None = None
+    """Proves what the file itself does not; None where frame or metadata suffice."""
 
 
 class StoredContainers:
@@ -30,7 +50,19 @@ class StoredContainers:
     dictionaries up to a fourth of that.
     """
 
-    def __init__(self, *, catalog: Catalog, store: ObjectStore, cache_bytes: int) -> None:
+    def __init__(
+        self, *, catalog: Catalog, store: ObjectStore, cache_bytes: int, cache: IndexCache | None = None
+    ) -> None:
+        """Connect to catalog and store.
+
+        Args:
+            catalog: has the rows.
+            store: has the containers.
+            cache_bytes: memory for the indexes of containers without EXT and, where `cache` is None, for
+                as much again of pages of the others.
+            cache: of pages.
+        """
+        self._cache: IndexCache = cache or InMemoryIndexCache(cache_bytes)
         self._catalog = catalog
         self._store = store
         self._cache_bytes = cache_bytes
@@ -72,6 +104,39 @@ class StoredContainers:
         if len(self._rows) > ROWS_CACHED:
             self._rows.popitem(last=False)
         return rows
+
+    async def find(self, row: ContainerRow, name: str, cost: ReadCost) -> StoredEntry | None:
+        """Return where a file of a container lies; None when it has no such file.
+
+        Costs at most one request: a page of 8 KiB or, where there is no EXT, INDEX the first time.
+
+        Raises:
+            CorruptError: the page, or INDEX, breaks the format.
+            UnavailableError: it could not be read now.
+        """
+        layout = Layout(row.layout)
+        pages = _pages_of(row)
+        if pages is None:
+            entry = (await self.index(row, cost)).find(name)
+            return None if entry is None else StoredEntry(entry, layout)
+        read = CountedRead(self._store, row.key, row.etag, cost)
+        records = await PagedIndex(pages, row.etag, self._cache).find(name_digest(name.encode()), read)
+        if layout is Layout.FRAMED and len(records) == 1 and not records[0].check_index:
+            return StoredEntry(check_record(records[0], name, footer_of(row)), layout)
+        if not records:
+            return None
+        # A v1 container, whose files EXT proves, or names that only INDEX tells apart.
+        reader = S3DesReader(
+            _RowObjects(self._store, cost),
+            row.key,
+            etag=row.etag,
+            size=row.geometry.size,
+            footer=footer_of(row),
+            ext=ExtGeometry(row.geometry.ext_table_start, pages),
+            cache=self._cache,
+        )
+        entry = await reader.find(name)
+        return None if entry is None else StoredEntry(entry, layout, reader)
 
     async def index(self, row: ContainerRow, cost: ReadCost) -> ContainerIndex:
         """Return a container's index; costs one request the first time.
@@ -122,6 +187,36 @@ class StoredContainers:
         del self._loading[key]
         if not done.cancelled():
             done.exception()  # read here, so that an error nobody waited for is no warning
+
+
+class _RowObjects:
+    """The object store as a reader sees it, counting, and never saying that a recorded object is absent."""
+
+    def __init__(self, store: ObjectStore, cost: ReadCost) -> None:
+        self._store = store
+        self._cost = cost
+
+    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+        """Return exactly the bytes `[start, stop)`."""
+        return await CountedRead(self._store, key, etag, self._cost)(ByteRange(start, stop))
+
+    async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Return the last `size` bytes and what the store says."""
+        self._cost.requests += 1
+        return await self._store.get_tail(key, size, etag=etag)
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Return what the store says."""
+        self._cost.requests += 1
+        return await self._store.head(key)
+
+
+def _pages_of(row: ContainerRow) -> PagesGeometry | None:
+    geometry = row.geometry
+    if not geometry.page_count:
+        return None
+    uuid = UUID(row.container_id).bytes
+    return PagesGeometry(uuid, geometry.pages_start, geometry.pages_length, geometry.page_count)
 
 
 def footer_of(row: ContainerRow) -> Footer:

@@ -150,6 +150,17 @@ class LocalObjectStore:
         check_key(key)
         return await self.in_thread(self._read, key, start, stop, etag)
 
+    async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Return the last `size` bytes and what the store knows about `key`.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is given and is not the object's.
+            ObjectStoreUnavailableError: the disk refused.
+        """
+        check_key(key)
+        return await self.in_thread(self._tail, key, size, etag)
+
     async def head(self, key: str) -> ObjectInfo:
         """Return what the store knows about `key`.
 
@@ -314,6 +325,11 @@ class LocalObjectStore:
                 f"{key!r} has {file.stat.st_size} bytes, expected at least {stop}", key=key
             )
         return data
+
+    def _tail(self, key: str, size: int, etag: str | None) -> tuple[ObjectInfo, bytes]:
+        info = self._head(key)
+        check_etag(info, etag)
+        return info, self._read(key, max(0, info.size - size), info.size, info.etag)
 
     def _head(self, key: str) -> ObjectInfo:
         with self.translated(key):

@@ -76,6 +76,17 @@ class MemoryObjectStore:
             raise ObjectDamagedError(f"{key!r} has {len(kept.data)} bytes, expected at least {stop}")
         return kept.data[start:stop]
 
+    async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Return the last `size` bytes and what is known about `key`.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is given and is not the object's.
+        """
+        kept = self._find(key)
+        check_etag(kept.info, etag)
+        return kept.info, kept.data[max(0, len(kept.data) - size) :]
+
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about `key`.
 

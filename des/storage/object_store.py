@@ -99,7 +99,43 @@ class ObjectUpload(Protocol):
         ...
 
 
-class ObjectStore(Protocol):
+class RangedObjects(Protocol):
+    """What a reader of containers asks of an object store."""
+
+    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+        """Return exactly the bytes `[start, stop)`. An empty range costs no request.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is given and is not the object's.
+            ObjectDamagedError: the object ends before `stop`.
+            ObjectStoreUnavailableError: no answer; safe to repeat.
+        """
+        ...
+
+    async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Return the last `size` bytes, or all where there are fewer, and what the store says; one request.
+
+        `metadata` may be empty.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is given and is not the object's.
+            ObjectStoreUnavailableError: no answer; safe to repeat.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Return what the store knows about `key`.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectStoreUnavailableError: no answer; safe to repeat.
+        """
+        ...
+
+
+class ObjectStore(RangedObjects, Protocol):
     """Named immutable objects. Nothing here ever overwrites an object."""
 
     async def capabilities(self) -> Capabilities:
@@ -117,26 +153,6 @@ class ObjectStore(Protocol):
 
     async def begin_upload(self, key: str, *, metadata: Mapping[str, str]) -> ObjectUpload:
         """Start writing a new object of unknown size from a stream."""
-        ...
-
-    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """Return exactly the bytes `[start, stop)`. An empty range costs no request.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectChangedError: `etag` is given and is not the object's.
-            ObjectDamagedError: the object ends before `stop`.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-        """
-        ...
-
-    async def head(self, key: str) -> ObjectInfo:
-        """Return what the store knows about `key`.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-        """
         ...
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:

@@ -96,7 +96,7 @@ class PosixLock:
 
 
 class PosixDisk:
-    """The files under one folder of the machine. Makes the folder when it is first written to."""
+    """The files under one folder of the machine, which `make_directory` makes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -141,7 +141,10 @@ async def examine(hurt: Hurt, files: list[OpenFile], *, log_type: type[IngestLog
             if written.get(file.seq) != file:
                 raise ViolationError(f"{hurt.name}: shows {file}")
             await _read(log, file, hurt, damaged=bool(recovered.damage))
+        log.mark_stored(recovered.files)
         if recovered.damage:
+            if await log.reclaim():
+                raise ViolationError(f"{hurt.name}: a damaged log was reclaimed")
             if log.failure is None:
                 raise ViolationError(f"{hurt.name}: damage {recovered.damage} and writes go on")
             return True

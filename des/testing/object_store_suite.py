@@ -80,6 +80,14 @@ class ObjectStoreSuite:
         assert (made.key, made.size, made.metadata) == (KEY, len(CONTENT), {"owner": "n1/7"})
         assert made == await store.head(KEY)
         assert await store.get_range(KEY, 0, len(CONTENT)) == CONTENT
+        for size in (0, 1, len(CONTENT), len(CONTENT) + 7):
+            info, tail = await store.get_tail(KEY, size, etag=made.etag)
+            assert (info.etag, info.size) == (made.etag, len(CONTENT))
+            assert tail == CONTENT[max(0, len(CONTENT) - size) :]
+        with pytest.raises(ObjectChangedError):
+            await store.get_tail(KEY, 1, etag="other")
+        with pytest.raises(NoSuchObjectError):
+            await store.get_tail("absent", 1)
 
     @pytest.mark.parametrize(("start", "stop"), [(0, 1), (1, 5000), (10239, 10240), (4096, 8192)])
     async def test_a_range_is_exactly_its_bytes(self, store: ObjectStore, start: int, stop: int) -> None:

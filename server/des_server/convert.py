@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from des import __version__
 from des.assignment import AssignedName
-from des.config import LimitSettings
+from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import InvalidInputError, OutOfRangeError
 from des.files import Durability, FileInfo, FileSpec, FileState
@@ -23,8 +23,6 @@ from des.storage.object_store import Capabilities
 MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""
 PREFIX_LENGTH_MAX: Final = 32
-REQUEST_ID_TTL_S: Final = 900
-"""Least time for which a request id is remembered: as long as the log keeps its record."""
 
 _DURABILITY_TO_WIRE: Final = {
     Durability.LOCAL: types_pb2.DURABILITY_LOCAL,
@@ -196,7 +194,7 @@ def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_servic
         server_version=__version__,
         api_versions=["des.v1"],
         features=[],
-        limits=limits_to_wire(settings.limits),
+        limits=limits_to_wire(settings),
         default_durability=types_pb2.DURABILITY_LOCAL,
         node_id=settings.node_id,
         shard_bits=settings.shard_bits,
@@ -212,8 +210,9 @@ def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_servic
     )
 
 
-def limits_to_wire(limits: LimitSettings) -> types_pb2.Limits:
+def limits_to_wire(settings: Settings) -> types_pb2.Limits:
     """Write the limits that a client sizes its messages from. What is not served stays 0."""
+    limits = settings.limits
     return types_pb2.Limits(
         max_file_size_bytes=limits.file_bytes,
         max_message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
@@ -224,7 +223,8 @@ def limits_to_wire(limits: LimitSettings) -> types_pb2.Limits:
         max_metadata_bytes=limits.metadata_bytes,
         max_metadata_entries=limits.metadata_entries,
         max_prefix_length=PREFIX_LENGTH_MAX,
-        request_id_ttl=_duration(REQUEST_ID_TTL_S),
+        # The node remembers a request for as long as the log keeps its record.
+        request_id_ttl=_duration(settings.log.reclaim_delay_s),
     )
 
 

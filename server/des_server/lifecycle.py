@@ -1,6 +1,7 @@
 """A server process from start to end: open, serve, drain, close."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -73,6 +74,9 @@ async def _serve(
     try:
         server = build_server(node, settings)
         await server.start()
+        # What is loaded now stays: full collections need not walk it again while calls are served.
+        gc.collect()
+        gc.freeze()
         exposed = asyncio.create_task(_warn_exposed(server, addresses))
         try:
             say(

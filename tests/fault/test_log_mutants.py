@@ -11,16 +11,19 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, NamedTuple
 
+import google_crc32c
 import pytest
 
+import des.ingest.committer
 import des.ingest.log
 import des.ingest.recovery
 import des.ingest.scan
 import des.ingest.writer
-from des.ingest.errors import LogCorruptError
+from des.ingest.errors import LogCorruptError, LogRecordGoneError
 from des.ingest.log import IngestLog
+from des.ingest.values import FileDraft
 from des.testing.log_mutilations import draft, examine, flips, open_log, slips, small_log
-from des.testing.log_schedules import ViolationError, live
+from des.testing.log_schedules import DAY, ViolationError, live
 from des.testing.simulated_disk import SimulatedDisk
 
 Layer = Callable[[type[IngestLog]], Coroutine[Any, Any, object]]
@@ -52,7 +55,29 @@ async def rotting_reads(log_type):
         raise ViolationError(f"shows {shown}")
 
 
+async def blocks_over_a_start(log_type):
+    disk = SimulatedDisk(Random(3))
+    log, _ = await open_log(disk, 1, log_type=log_type)
+    crc32c = google_crc32c.value(b"x" * 500)
+    block = await log.append_block(b"x" * 500, crc32c)
+    fillers = [await log.append_file(draft(f"f{n}", b"1" * 300)) for n in range(3)]
+    file = await log.append_file(FileDraft("a", DAY, 1, 500, crc32c, b"", None, (block,)))
+    assert file.segment > block.segment
+    await log.close()
+    log, recovered = await open_log(disk, 2, log_type=log_type)
+    log.mark_stored(recovered.files[: len(fillers)])
+    await log.append_file(draft("new", b"1"))
+    await log.reclaim()
+    try:
+        await log.read(block)
+    except LogRecordGoneError as error:
+        raise ViolationError("a block of a file is gone") from error
+    finally:
+        await log.close()
+
+
 WRITER, RECOVERY, SCAN, LOG = des.ingest.writer, des.ingest.recovery, des.ingest.scan, des.ingest.log
+COMMITTER = des.ingest.committer
 
 
 class Mutant(NamedTuple):
@@ -62,7 +87,7 @@ class Mutant(NamedTuple):
 
 
 SYNC = "        segment.file.sync()\n        first_seq"
-FAILED = "        if self._failure is not None:\n            raise _again(self._failure)\n"
+FAILED = "        if self.failure is not None:\n            raise _again(self.failure)\n"
 COPY = "    temporary = last.path + TEMPORARY_SUFFIX\n"
 COMMIT = "        committed = await self._blocking(\n            self._writer.commit,"
 BETWEEN_SEGMENTS = "header.first_seq != before.scan.next_seq"
@@ -72,7 +97,7 @@ MUTANTS = {
     "publish before the sync": Mutant(
         LOG,
         {
-            COMMIT: "        self._publish([_open_file(e.file, 0, 0, 0, 0) for e in group if e.file])\n"
+            COMMIT: "        self._publish([open_file(e.file, 0, 0, 0, 0) for e in group if e.file])\n"
             + COMMIT
         },
         crashes,
@@ -93,7 +118,7 @@ MUTANTS = {
         },
         crashes,
     ),
-    "go on after a failure": Mutant(LOG, {FAILED: ""}, crashes),
+    "go on after a failure": Mutant(COMMITTER, {FAILED: ""}, crashes),
     "ignore a short write": Mutant(
         WRITER, {"            buffers[index] = buffers[index][taken:]": "            index += 1"}, crashes
     ),
@@ -110,7 +135,7 @@ MUTANTS = {
     ),
     "believe an END that may be in memory only": Mutant(
         RECOVERY,
-        {"        write_all(file, [end], scan.stop - HEADER_SIZE)\n        file.sync()\n": ""},
+        {"        _write_again(file, scan.stop - END_SIZE, scan.stop)": "        file.sync()"},
         crashes,
     ),
     "forget the folder of the copy": Mutant(
@@ -142,7 +167,7 @@ MUTANTS = {
         LOG, {"if segment.number == self._floor_segment:": "if False:"}, crashes
     ),
     "count no pins of blocks after a start": Mutant(
-        RECOVERY, {"recovery.segments[extent.segment].pins += 1": "pass"}, crashes
+        RECOVERY, {"recovery.segments[extent.segment].pins += 1": "pass"}, blocks_over_a_start
     ),
     "check no data": Mutant(SCAN, {"value(buffer[data_at:stop]) != data_crc": "False"}, crashes),
     "check no names": Mutant(
@@ -198,6 +223,8 @@ async def test_a_planted_bug_is_found(name, monkeypatch):
     elif mutant.module is SCAN:
         monkeypatch.setattr("des.ingest.recovery.scan_segment", namespace["scan_segment"])
         monkeypatch.setattr("des.ingest.recovery.later_group", namespace["later_group"])
+    elif mutant.module is COMMITTER:
+        monkeypatch.setattr("des.ingest.log.Committer", namespace["Committer"])
     elif mutant.module is RECOVERY:
         monkeypatch.setattr("des.ingest.log.recover", namespace["recover"])
     else:
@@ -206,6 +233,6 @@ async def test_a_planted_bug_is_found(name, monkeypatch):
         await mutant.layer(log_type)
 
 
-async def test_without_a_bug_no_layer_complains():
-    for layer in (hurts, rotting_reads):
+async def test_without_a_bug_the_layers_of_this_file_do_not_complain():
+    for layer in (rotting_reads, blocks_over_a_start):
         await layer(IngestLog)

@@ -113,7 +113,7 @@ class World:
         )
 
     async def power_cut(self, node: Node) -> None:
-        for task in [*node._tasks, node._log._committer]:
+        for task in [*node._tasks, node._log._committer.task]:
             task.cancel()
         self.disk.crash()
 

@@ -71,7 +71,7 @@ class ShardServiceServicer(object):
 
     def SealShard(self, request, context):
         """Seals what the shard holds open now (drain, tests, end of day) and answers
-        when the containers are recorded.
+        when the containers are recorded. Quiet neighbour shards join its container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

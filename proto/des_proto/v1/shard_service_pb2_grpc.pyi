@@ -115,7 +115,7 @@ class ShardServiceStub(typing.Generic[_ShardServiceShardStatusType, _ShardServic
 
     SealShard: _ShardServiceSealShardType
     """Seals what the shard holds open now (drain, tests, end of day) and answers
-    when the containers are recorded.
+    when the containers are recorded. Quiet neighbour shards join its container.
     """
 
 ShardServiceAsyncStub: typing_extensions.TypeAlias = ShardServiceStub[
@@ -158,7 +158,7 @@ class ShardServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[des_proto.v1.shard_service_pb2.SealShardResponse, collections.abc.Awaitable[des_proto.v1.shard_service_pb2.SealShardResponse]]:
         """Seals what the shard holds open now (drain, tests, end of day) and answers
-        when the containers are recorded.
+        when the containers are recorded. Quiet neighbour shards join its container.
         """
 
 def add_ShardServiceServicer_to_server(servicer: ShardServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

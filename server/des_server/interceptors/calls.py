@@ -130,7 +130,7 @@ class CallWrapper:
 
         async def call(request: Any, context: _Context) -> Any:
             begun = time.perf_counter()
-            series.started.inc()
+            series.started += 1
             request_id = self._request_id(context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             sent = 0
@@ -170,10 +170,7 @@ class CallWrapper:
                 raise
             finally:
                 received = request.count if client_stream else 1
-                series.received.inc(received)
-                series.sent.inc(sent)
-                series.handled[code].inc()
-                series.handling.observe(time.perf_counter() - begun)
+                series.end(code, received=received, sent=sent, seconds=time.perf_counter() - begun)
                 if entered:
                     self._inflight.leave()
 

@@ -1,7 +1,5 @@
 """`des.v1.FileService`."""
 
-from collections.abc import AsyncIterator
-
 from des_proto.v1.file_service_pb2 import (
     GetFileRequest,
     GetFileResponse,
@@ -36,11 +34,11 @@ class FileServicer:
         """Store one file."""
         return convert.put_result_to_wire(await self._put.run(requests))
 
-    def GetFile(  # noqa: N802  the method's name on the wire
+    async def GetFile(  # noqa: N802  the method's name on the wire
         self, request: GetFileRequest, context: ServicerContext[GetFileRequest, GetFileResponse]
-    ) -> AsyncIterator[GetFileResponse]:
+    ) -> None:
         """Send one file or a window of it."""
-        return self._get.run(request, context)
+        await self._get.run(request, context)
 
     async def StatFile(  # noqa: N802  the method's name on the wire
         self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]

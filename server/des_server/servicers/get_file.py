@@ -30,8 +30,8 @@ class GetFile:
 
     async def run(
         self, request: GetFileRequest, context: ServicerContext[GetFileRequest, GetFileResponse]
-    ) -> AsyncIterator[GetFileResponse]:
-        """Yield the messages; the first has what is known of the file, and data where there is any."""
+    ) -> None:
+        """Write the messages; the first has what is known of the file, and data where there is any."""
         chunk_bytes = self._chunk_bytes(request.chunk_bytes)
         opened = await self._node.open_file(request.name)
         info = opened.info
@@ -46,7 +46,7 @@ class GetFile:
         else:
             async for data in _sliced(opened.read(start, stop), chunk_bytes):
                 if message.HasField("chunk"):
-                    yield message
+                    await context.write(message)
                     message = GetFileResponse()
                 message.chunk.data = data
                 message.chunk.crc32c = google_crc32c.value(data)
@@ -54,7 +54,7 @@ class GetFile:
         trailers = ((REQUESTS_KEY, str(cost.requests)), (BYTES_KEY, str(cost.bytes)))
         context.set_trailing_metadata((*context.trailing_metadata(), *trailers))
         self._metrics.got(size=stop - start, requests=cost.requests, stored_bytes=cost.bytes)
-        yield message
+        await context.write(message)
 
     def _chunk_bytes(self, asked: int) -> int:
         if asked < 0:

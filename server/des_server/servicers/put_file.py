@@ -18,8 +18,9 @@ from des.node import Node, PutResult
 from des.node.write_rules import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
 from des_server import convert
 from des_server.credits import ByteCredits, Loan
-from des_server.errors import MessageTooLargeError, OffsetMismatchError, StalledError, StreamIncompleteError
+from des_server.errors import MessageTooLargeError, OffsetMismatchError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.stalls import StallWatch
 
 CANCELLATION_LAG_S: Final = 0.02
 _SHA256_SIZE: Final = 32
@@ -63,10 +64,11 @@ class PutFile:
         self._limits = limits
         self._lending = lending
         self._metrics = metrics
+        self._watch = StallWatch(limits.stall_s)
 
     async def run(self, requests: Incoming[PutFileRequest]) -> PutResult:
         """Receive one file and return when it is as durable as the answer says."""
-        first = await self._next(requests)
+        first = await self._watch.read(requests)
         if first is None:
             raise StreamIncompleteError("the stream held no message", position=0)
         spec = self._spec(first)
@@ -115,7 +117,7 @@ class PutFile:
                 await upload.write(data)
                 if message.finish:
                     break
-                following = await self._next(requests)
+                following = await self._watch.read(requests)
                 if following is None:
                     # A client that has left looks the same until the cancellation arrives.
                     await asyncio.sleep(CANCELLATION_LAG_S)
@@ -135,16 +137,9 @@ class PutFile:
             finally:
                 loan.give_back()
 
-    async def _next(self, requests: Incoming[PutFileRequest]) -> PutFileRequest | None:
-        try:
-            async with asyncio.timeout(self._limits.stall_s):
-                return await requests.read()
-        except TimeoutError:
-            raise StalledError(f"nothing arrived for {self._limits.stall_s:g} s") from None
-
     async def _expect_end(self, requests: Incoming[PutFileRequest]) -> None:
         """Nothing is stored before the stream has ended as `finish` said it would."""
-        if await self._next(requests) is not None:
+        if await self._watch.read(requests) is not None:
             raise InvalidInputError("a message followed the one with `finish`", field="finish")
 
     def _spec(self, message: PutFileRequest) -> FileSpec:

@@ -105,11 +105,14 @@ class Rig:
         return [await call], call
 
     async def samples(self, kind, name="m"):
-        async with asyncio.timeout(5):
-            while self.inflight.count:
-                await asyncio.sleep(0.005)
         labels = {"grpc_type": kind, "grpc_service": "t", "grpc_method": f"{kind}_{name}"}
         get = self.registry.get_sample_value
+        # A client has its answer a little before the server has counted it.
+        async with asyncio.timeout(5):
+            while get("grpc_server_started_total", labels) != get(
+                "grpc_server_handling_seconds_count", labels
+            ):
+                await asyncio.sleep(0.005)
         return {
             "started": get("grpc_server_started_total", labels),
             "received": get("grpc_server_msg_received_total", labels),

@@ -9,10 +9,11 @@ import google_crc32c
 import pytest
 
 from des.core import ContainerIndex, DesReader, DesWriter, S3DesReader, s3_reader
-from des.core.file_view import FileNotInContainerError, RangeOutsideFileError
+from des.core.file_view import FileNotInContainerError, RangeOutsideFileError, digest_of
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums
 from des.format.errors import CorruptContainerError
+from des.format.ext import ExtGeometry
 from des.format.extent import PIECE_SIZE_MAX
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
@@ -40,6 +41,11 @@ class CountingStore(MemoryObjectStore):
         self.requests.append(("head", key))
         return await super().head(key)
 
+    async def get_tail(self, key, size, *, etag=None):
+        info, tail = await super().get_tail(key, size, etag=etag)
+        self.requests.append(("tail", key, info.size - len(tail), info.size, etag))
+        return info, tail
+
     def taken(self):
         requests, self.requests = self.requests, []
         return requests
@@ -49,10 +55,10 @@ def name(i):
     return f"PIC_20261123_({i:012X}_00)"
 
 
-async def store_with(fill, layout=Layout.FRAMED):
+async def store_with(fill, layout=Layout.FRAMED, *, ext=True):
     """A counting store with one container; its writer, its footer and what the store said of it."""
     target = io.BytesIO()
-    writer = DesWriter(target, layout=layout)
+    writer = DesWriter(target, layout=layout, ext=ext)
     fill(writer)
     footer = writer.finish()
     store = CountingStore()
@@ -77,46 +83,57 @@ def fill_long(writer):
     writer.add_file("whole", iter([LONG]), size=len(LONG), crc32c=crc32c)
 
 
-async def test_a_small_container_opens_with_one_read_besides_head():
-    store, *_ = await store_with(fill_small)
+@pytest.mark.parametrize("ext", [True, False])
+async def test_a_small_container_opens_with_one_read(ext):
+    """Its pages, or INDEX, lie in the tail."""
+    store, *_ = await store_with(fill_small, ext=ext)
     reader = S3DesReader(store, KEY)
     assert await reader.get_file(name(7)) == bytes([7]) * 70
-    assert [request[0] for request in store.taken()] == ["head", "get", "get"]
+    assert [request[0] for request in store.taken()] == ["tail", "get"]
     assert await reader.get_file(name(8)) == bytes([8]) * 80
     assert len(store.taken()) == 1
-    assert reader.cost.requests == 4
+    assert reader.cost.requests == 3
 
 
 async def test_a_large_index_costs_one_read_more():
-    store, *_ = await store_with(fill_many)
+    store, *_ = await store_with(fill_many, ext=False)
     await S3DesReader(store, KEY).open()
-    assert [request[0] for request in store.taken()] == ["head", "get", "get"]
+    assert [request[0] for request in store.taken()] == ["tail", "get"]
 
 
-async def test_what_is_known_is_not_asked():
-    store, writer, footer, made = await store_with(fill_many)
+@pytest.mark.parametrize("ext", [True, False])
+async def test_what_is_known_is_not_asked(ext):
+    store, writer, footer, made = await store_with(fill_many, ext=ext)
     known = {"etag": made.etag, "size": made.size}
+    index_read = 0 if ext else 1
     for given, requests in [
-        ({"etag": made.etag}, 3),
-        (known, 2),
-        ({**known, "footer": footer}, 1),
-        ({"etag": made.etag, "footer": footer}, 1),
+        ({}, 1 + index_read),
+        ({"etag": made.etag}, 1 + index_read),
+        (known, 1 + index_read),
+        ({**known, "footer": footer}, 1 + index_read),
         ({**known, "footer": footer, "index": writer.index}, 0),
         ({"etag": made.etag, "index": writer.index}, 0),
+        ({"index": writer.index}, 1),
+        ({**known, "footer": footer, "ext": ExtGeometry.of(writer.ext, footer)}, 0),
     ]:
+        if not ext and "ext" in given:
+            continue
         reader = S3DesReader(store, KEY, **given)
         await reader.open()
         await reader.open()
         assert len(store.taken()) == requests, given
         assert await reader.get_file(name(300)) == bytes([300 % 256]) * 100
-        assert len(store.taken()) == 1
+        assert len(store.taken()) == (2 if ext and "index" not in given else 1)
 
 
 async def test_many_tasks_open_once():
     store, *_ = await store_with(fill_many)
     reader = S3DesReader(store, KEY)
     await asyncio.gather(*(reader.get_file(name(i)) for i in range(50)))
-    assert len(store.taken()) == 3 + 50
+    pages = {reader._paged.pages.page_of(digest_of(name(i))) for i in range(50)}
+    requests = store.taken()
+    assert [request[0] for request in requests].count("tail") == 1
+    assert 51 < len(requests) <= 1 + len(pages) + 50
 
 
 async def test_every_read_carries_the_etag():
@@ -145,14 +162,18 @@ async def test_another_object_under_the_key_is_noticed():
 
 
 @pytest.mark.parametrize("layout", Layout)
-async def test_a_file_of_no_bytes_costs_its_metadata_only(layout):
-    store, *_ = await store_with(fill_small, layout)
+@pytest.mark.parametrize("ext", [True, False])
+async def test_a_file_of_no_bytes_costs_its_metadata_at_most(layout, ext):
+    store, *_ = await store_with(fill_small, layout, ext=ext)
     reader = S3DesReader(store, KEY)
     await reader.open()
     store.taken()
     assert await reader.get_file(name(0)) == b""
-    [(_, _, start, stop, _)] = store.taken()
-    assert 0 < stop - start < 200
+    if ext:
+        assert store.taken() == []
+    else:
+        [(_, _, start, stop, _)] = store.taken()
+        assert 0 < stop - start < 200
 
 
 async def test_a_range_of_a_long_file_reads_its_blocks_only():
@@ -225,7 +246,7 @@ async def test_block_checksums_remembered_are_bounded(monkeypatch):
     reader = S3DesReader(store, KEY)
     for one in ("blocks", "whole"):
         await reader.get_range(one, MIB, 10)
-    assert [entry.name for entry in reader._sources] == ["whole"]
+    assert list(reader._sources) == ["whole"]
 
 
 @pytest.mark.parametrize("name", ["blocks", "whole"])
@@ -265,7 +286,8 @@ async def test_a_batch_joins_neighbours():
     files = await reader.get_files_batch(reversed(names))
     assert list(files) == names[::-1]
     assert all(files[name(i)] == bytes([i % 256]) * 100 for i in range(0, 1000, 2))
-    assert len(store.taken()) == 1
+    pages, _data = store.taken()
+    assert pages[3] - pages[2] == reader._paged.pages.length
     await reader.get_files_batch(names, gap=0)
     assert len(store.taken()) == 500
     await reader.get_files_batch(names, request_size=20_000)

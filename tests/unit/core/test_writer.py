@@ -21,6 +21,7 @@ from des.core.writer import (
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums, block_checksums
 from des.format.errors import InvalidEntryError
+from des.format.footer import Footer
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
 
@@ -145,7 +146,7 @@ def test_a_finished_writer_takes_nothing_more(path):
     footer = writer.finish()
     writer.abort()
     assert footer.file_count == 0
-    assert path.stat().st_size == 88
+    assert Footer.decode(path.read_bytes()[-72:]).file_count == 0
     with pytest.raises(WriterFailedError):
         writer.add_file("a", b"")
     with pytest.raises(WriterFailedError):

@@ -184,6 +184,15 @@ async def test_a_failed_publication_poisons_the_log(disk, monkeypatch):
     await log.close()
 
 
+async def test_nobody_waits_for_a_log_whose_task_was_cancelled(disk):
+    log, _ = await open_log(disk, 1)
+    await log.append_file(draft("a", b"1"))
+    log._committer.task.cancel()
+    await asyncio.gather(log._committer.task, return_exceptions=True)
+    with pytest.raises(LogFailedError):
+        await log.append_file(draft("b", b"2"))
+
+
 async def test_a_closed_log_takes_and_gives_nothing(disk):
     log, _ = await open_log(disk, 1)
     file = await log.append_file(draft("a", b"1"))

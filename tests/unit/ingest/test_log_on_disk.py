@@ -70,7 +70,7 @@ async def test_what_was_appended_is_read_back_now_and_after_a_restart(tmp_path):
 async def test_a_log_that_was_not_closed_is_copied_and_goes_on(tmp_path):
     async with opened(tmp_path, 1) as (log, _):
         first = await log.append_file(draft("a", b"first"))
-        log._failure = RuntimeError()  # what a power cut does: no END is written
+        log._committer.failure = RuntimeError()  # what a power cut does: no END is written
     async with opened(tmp_path, 2) as (log, recovered):
         assert recovered.read_only_cause is None
         assert [first] == recovered.files

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from des.config import SealSettings
 from des.db.catalog import ShardRun
 from des.ingest.open_index import BucketCounts
-from des.packer.seal_plan import SealPlan, SealReason, day_end_ms, plan_seals
+from des.packer.seal_plan import SealPlan, SealReason, day_end_ms, plan_request, plan_seals
 
 DAY = 20261123
 NOON = day_end_ms(DAY) - 12 * 3_600_000
@@ -78,6 +78,21 @@ def test_the_oldest_is_sealed_when_the_log_outgrows_its_budget() -> None:
         SealPlan(DAY, ShardRun(0, 1, 3), SealReason.BUDGET),
         SealPlan(DAY, ShardRun(7, 1, 3), SealReason.BUDGET),
     ]
+
+
+def test_a_shard_asked_for_takes_its_quiet_neighbours_along() -> None:
+    held = [
+        bucket(0, 10),
+        bucket(3, 10),
+        bucket(7, 90),
+        bucket(3, 10, day=20261122),
+        bucket(5, 9, day=20261101),
+    ]
+    assert plan_request(held, shard=3, shard_bits=3, useful_bytes=100) == [
+        SealPlan(20261122, ShardRun(0, 8, 3), SealReason.REQUEST),
+        SealPlan(DAY, ShardRun(0, 4, 3), SealReason.REQUEST),
+    ]
+    assert plan_request(held, shard=6, shard_bits=3, useful_bytes=100) == []
 
 
 @given(

@@ -1,0 +1,97 @@
+"""Pages of HASHPAGES kept for the next read, in memory (DESIGN §6)."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from des.core.single_flight import SingleFlight
+
+BYTES_MAX: Final = 64 << 20
+"""Bytes of pages kept by default: those of about 1.9 million files."""
+ENTRY_OVERHEAD: Final = 400
+"""Bytes a kept page costs beside its own, as measured: key, dictionary, object headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """Which page of which object."""
+
+    container: bytes
+    """The container's id, 16 bytes."""
+    etag: str
+    """The object's etag: another object under the same id is another key."""
+    page: int
+
+
+Pages: TypeAlias = Mapping[PageKey, bytes]
+LoadPages: TypeAlias = Callable[[], Coroutine[Any, Any, Pages]]
+ValidPage: TypeAlias = Callable[[PageKey, bytes], bool]
+
+
+class IndexCache(Protocol):
+    """Remembers pages. What it gives back is never trusted: a page that is not valid is a miss."""
+
+    async def fetch(self, key: PageKey, load: LoadPages, valid: ValidPage) -> bytes:
+        """Return the page of `key`, from the cache or by `load`.
+
+        Args:
+            key: which page.
+            load: reads it, and perhaps neighbours, from the object store, all proven; its errors come
+                through.
+            valid: whether bytes are the page of a key.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class InMemoryIndexCache:
+    """Keeps pages in this process, the least recently used ones going first."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self.bytes_max: Final = bytes_max
+        """Bytes that pages and their bookkeeping may take."""
+        self.bytes = 0
+        """Bytes they take."""
+        self.hits = 0
+        self.misses = 0
+        self._pages: OrderedDict[PageKey, bytes] = OrderedDict()
+        self._flights: SingleFlight[Pages] = SingleFlight()
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    async def fetch(self, key: PageKey, load: LoadPages, valid: ValidPage) -> bytes:
+        """Return the page of `key`; callers who miss it together load it once."""
+        page = self._pages.get(key)
+        if page is not None:
+            if valid(key, page):
+                self.hits += 1
+                self._pages.move_to_end(key)
+                return page
+            self._drop(key)
+        self.misses += 1
+        return (await self._flights.run(key, lambda: self._load(load)))[key]
+
+    async def close(self) -> None:
+        """Forget everything."""
+        self._pages.clear()
+        self.bytes = 0
+
+    async def _load(self, load: Callable[[], Awaitable[Pages]]) -> Pages:
+        pages = await load()
+        for key, page in pages.items():
+            self._drop(key)
+            self._pages[key] = page
+            self.bytes += len(page) + ENTRY_OVERHEAD
+        while self.bytes > self.bytes_max and self._pages:
+            self._drop(next(iter(self._pages)))
+        return pages
+
+    def _drop(self, key: PageKey) -> None:
+        page = self._pages.pop(key, None)
+        if page is not None:
+            self.bytes -= len(page) + ENTRY_OVERHEAD
