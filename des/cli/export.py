@@ -135,7 +135,7 @@ def _target(output: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    descriptor, temporary = create_beside(path)
+    descriptor, temporary = create_beside(path, mode=0o666)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file

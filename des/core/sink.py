@@ -57,14 +57,11 @@ class Sink(Protocol):
         ...
 
 
-def create_beside(path: Path) -> tuple[int, Path]:
-    """Create a file of another name in the folder of `path`, open for reading and writing.
-
-    Unlike one of `tempfile` it has the rights that the user's umask says, since it will be the user's.
-    """
+def create_beside(path: Path, *, mode: int) -> tuple[int, Path]:
+    """Create a file of another name in the folder of `path`, open for reading and writing."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(temporary, flags, 0o666), temporary
+    return os.open(temporary, flags, mode), temporary
 
 
 class StreamSink:
@@ -143,7 +140,7 @@ class FileSink(StreamSink):
     def __init__(self, path: Path, *, digest: bool, replace_existing: bool) -> None:
         if not replace_existing and path.exists():
             raise ContainerExistsError(f"{str(path)!r} exists")
-        descriptor, self._temporary = create_beside(path)
+        descriptor, self._temporary = create_beside(path, mode=0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._path = path
         self._replace_existing = replace_existing
