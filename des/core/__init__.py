@@ -6,6 +6,7 @@ from des.core.container_index import ContainerIndex
 from des.core.index_cache import IndexCache, InMemoryIndexCache
 from des.core.reader import DesReader
 from des.core.s3_reader import S3DesReader
+from des.core.sync_reader import SyncS3DesReader
 from des.core.writer import DesWriter
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "IndexCache",
     "RedisIndexCache",
     "S3DesReader",
+    "SyncS3DesReader",
 ]
 
 

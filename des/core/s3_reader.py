@@ -64,6 +64,7 @@ from des.format.plan import (
     run_async,
 )
 from des.format.section_table import BadSectionError, Section, SectionKind
+from des.storage.boto3_reads import Boto3Reads
 from des.storage.object_store import NoSuchObjectError, RangedObjects
 
 OWN_CACHE_BYTES: Final = 16 << 20
@@ -131,9 +132,10 @@ class S3DesReader:
 
     def __init__(
         self,
-        store: RangedObjects,
+        store: RangedObjects | Any,
         key: str,
         *,
+        bucket: str | None = None,
         etag: str | None = None,
         size: int | None = None,
         footer: Footer | None = None,
@@ -145,8 +147,10 @@ class S3DesReader:
         """Name the container; whatever is known of it already saves a request.
 
         Args:
-            store: where it lies, and its external files too.
+            store: where it lies, and its external files too: an object store or, with `bucket`, a boto3
+                client.
             key: its key.
+            bucket: of the boto3 client; None where `store` is an object store.
             etag: as the store gave it when the object was made.
             size: length in bytes.
             footer: as recorded in the catalog; checked against `size` where both are known.
@@ -161,13 +165,13 @@ class S3DesReader:
             raise ValueError("ext comes without footer and size")
         self.key: Final = key
         self.cost: Final = Cost()
-        self._store = store
+        self._store: RangedObjects = store if bucket is None else Boto3Reads(store, bucket)
         self._etag = etag
         self._size = size
         self._footer = footer
         self._geometry = ext
         self._index = index
-        self._cache: IndexCache = cache or InMemoryIndexCache(OWN_CACHE_BYTES)
+        self._cache: IndexCache = InMemoryIndexCache(OWN_CACHE_BYTES) if cache is None else cache
         self._tail_size = tail_size
         self._tail = (0, b"")
         self._ext: Ext | None = None

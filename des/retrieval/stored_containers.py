@@ -62,7 +62,7 @@ class StoredContainers:
                 as much again of pages of the others.
             cache: of pages.
         """
-        self._cache: IndexCache = cache or InMemoryIndexCache(cache_bytes)
+        self._cache: IndexCache = InMemoryIndexCache(cache_bytes) if cache is None else cache
         self._catalog = catalog
         self._store = store
         self._cache_bytes = cache_bytes

@@ -175,6 +175,7 @@ class DesServer:
             raise AddressInUseError(f"cannot listen on {wanted}: {error}") from error
 
     def _register_all(self) -> None:
+        self._methods = _Methods()
         for name, service in SERVICES.items():
             self._register(service, self._servicers[name], name=name, admit=True)
         health = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -182,10 +183,10 @@ class DesServer:
         reflecting = reflection.make_servicer([*SERVICES, health.full_name])
         for name in (reflection.V1, reflection.V1ALPHA):
             self._register(reflection.descriptor(), reflecting, name=name, admit=False)
+        self._grpc.add_generic_rpc_handlers((self._methods,))
 
     def _register(self, service: ServiceDescriptor, servicer: object, *, name: str, admit: bool) -> None:
         """Register every method of a service under `name`, those that the servicer lacks as disabled."""
-        methods = {}
         for method in service.methods:
             handler = getattr(servicer, method.name, None) or disabled(method)
             wrapped = self._wrapper.wrap(
@@ -196,8 +197,24 @@ class DesServer:
                 server_stream=method.server_streaming,
                 admit=admit,
             )
-            methods[method.name] = _method_handler(method, wrapped)
-        self._grpc.add_registered_method_handlers(name, methods)
+            self._methods.by_path[f"/{name}/{method.name}"] = _method_handler(method, wrapped)
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """All methods behind one look-up.
+
+    Not `add_registered_method_handlers`: for each method so registered the library keeps a pending
+    request, and every call waits for all of them anew: with 27 methods a third of a small call's cost.
+    """
+
+    def __init__(self) -> None:
+        self.by_path: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Return the handler of a path; None answers UNIMPLEMENTED."""
+        return self.by_path.get(handler_call_details.method)
 
 
 def _method_handler(method: MethodDescriptor, handler: Handler) -> "grpc.RpcMethodHandler[Any, Any]":

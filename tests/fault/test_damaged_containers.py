@@ -30,9 +30,9 @@ OUTSIDE = {"big/outside": b"bytes outside"}
 
 
 def sample(layout):
-    """Every file with a checksum, in a frame or in its metadata."""
+    """A plain v1 archive; every file has a checksum, in a frame or in its metadata."""
     target = io.BytesIO()
-    with DesWriter(target, layout=layout) as writer:
+    with DesWriter(target, layout=layout, ext=False) as writer:
         for name, data in FILES.items():
             writer.add_file(name, data, metadata={"of": name}, crc32c=google_crc32c.value(data))
         [(key, data)] = OUTSIDE.items()
@@ -324,7 +324,7 @@ async def test_a_file_of_no_bytes_costs_no_read_of_data():
 def test_a_frame_of_another_file_is_refused(tmp_path):
     """INDEX swapped two files of equal lengths: the frames tell."""
     target = io.BytesIO()
-    with DesWriter(target) as writer:
+    with DesWriter(target, ext=False) as writer:
         writer.add_file("a", b"one")
         writer.add_file("b", b"two")
     container = target.getvalue()

@@ -1,0 +1,86 @@
+"""The same reader of containers in an object store, for code without an event loop."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from des.core.container_index import ContainerIndex
+from des.core.file_view import StoredFile
+from des.core.s3_reader import S3DesReader
+from des.format.metadata import Metadata
+
+T = TypeVar("T")
+
+
+class SyncS3DesReader:
+    """One container in an object store; every method waits. Safe for threads.
+
+    Takes what `S3DesReader` takes. Requests run on an event loop of its own, in a thread that ends with
+    `close`, so the object store must not be bound to another loop.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._reader: Final = S3DesReader(*arguments, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="des-reader", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._wait(self._reader.contains(name))
+
+    @property
+    def requests(self) -> int:
+        """Requests made so far."""
+        return self._reader.cost.requests
+
+    def close(self) -> None:
+        """End the thread. Twice is once."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def get_index(self) -> ContainerIndex:
+        """Return INDEX, whole and proven. As `S3DesReader.get_index`."""
+        return self._wait(self._reader.get_index())
+
+    def get_file(self, name: str) -> bytes:
+        """Return a file, whole and verified. As `S3DesReader.get_file`."""
+        return self._wait(self._reader.get_file(name))
+
+    def get_files_batch(self, names: Iterable[str], **options: Any) -> dict[str, bytes]:
+        """Return many files by name. As `S3DesReader.get_files_batch`."""
+        return self._wait(self._reader.get_files_batch(names, **options))
+
+    def get_range(self, name: str, offset: int = 0, limit: int | None = None) -> bytes:
+        """Return a part of a file, verified. As `S3DesReader.get_range`."""
+        return self._wait(self._reader.get_range(name, offset, limit))
+
+    def get_meta(self, name: str) -> Metadata:
+        """Return a file's metadata. As `S3DesReader.get_meta`."""
+        return self._wait(self._reader.get_meta(name))
+
+    def stat(self, name: str) -> StoredFile:
+        """Return everything known of a file but its bytes. As `S3DesReader.stat`."""
+        return self._wait(self._reader.stat(name))
+
+    def list_files(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> list[str]:
+        """Return a page of names. As `S3DesReader.list_files`."""
+        return self._wait(self._reader.list_files(prefix, start_after, limit))
+
+    def load_filter(self) -> None:
+        """Keep FILTER. As `S3DesReader.load_filter`."""
+        self._wait(self._reader.load_filter())
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

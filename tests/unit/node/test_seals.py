@@ -1,0 +1,128 @@
+"""Every rule that seals, through the node and its clock; reclaiming after it."""
+
+import google_crc32c
+import pytest
+
+from des.config import load_settings
+from des.db.catalog import ContainerState
+from des.files import FileSpec, FileState
+from des.ingest.errors import LogFullError
+
+DAY_MS = 86_400_000
+
+
+async def put(node, data: bytes = b"x", **spec):
+    return (await node.put_bytes(FileSpec(**spec), data, google_crc32c.value(data))).file
+
+
+async def restart_with(world, **settings):
+    await world.node.close()
+    world.settings = load_settings(data_dir=world.settings.data_dir, shard_bits=2, **settings)
+    return await world.start()
+
+
+async def stored(world) -> list:
+    return await world.catalog.containers(state=ContainerState.STORED)
+
+
+async def test_nothing_is_sealed_before_it_is_due(world) -> None:
+    await put(world.node)
+    await world.node._packer.step()
+    assert await stored(world) == []
+
+
+async def test_old_files_are_sealed_all_shards_in_one_container(world) -> None:
+    node = await restart_with(world, seal={"age_s": 100})
+    files = [await put(node) for _ in range(40)]
+    assert {file.shard for file in files} == {0, 1, 2, 3}
+    world.clock.advance(99)
+    await node._packer.step()
+    assert await stored(world) == []
+    world.clock.advance(2)
+    await node._packer.step()
+    (row,) = await stored(world)
+    assert (row.run.first, row.run.span, row.geometry.file_count) == (0, 4, 40)
+    for file in files:
+        assert (await node.stat(file.name)).state is FileState.STORED
+
+
+async def test_a_shard_with_many_files_is_sealed_alone(world) -> None:
+    node = await restart_with(world, seal={"entries": 10})
+    while not any(bucket.files >= 10 for bucket in node._open_index.buckets()):
+        await put(node)
+    await node._packer.step()
+    (row,) = await stored(world)
+    assert (row.run.span, row.geometry.file_count) == (1, 10)
+
+
+async def test_a_shard_with_many_bytes_is_sealed_alone_in_pieces_of_the_size(world) -> None:
+    node = await restart_with(world, seal={"size_bytes": 100_000})
+    for _ in range(60):
+        await put(node, bytes(10_000))
+    await node._packer.step()
+    rows = await stored(world)
+    assert rows
+    assert all(row.run.span == 1 for row in rows)
+    assert all(row.data_bytes <= 100_000 for row in rows)
+
+
+async def test_a_day_that_ended_is_sealed_after_its_grace(world) -> None:
+    node = await restart_with(world, seal={"day_grace_s": 60, "age_s": 10**6})
+    file = await put(node)
+    left_ms = DAY_MS - world.clock.now_ms() % DAY_MS
+    world.clock.advance(left_ms / 1000 + 59)
+    await node._packer.step()
+    assert await stored(world) == []
+    world.clock.advance(2)
+    await node._packer.step()
+    (row,) = await stored(world)
+    assert row.day == file.day
+    later = await put(node)
+    assert later.day > file.day
+
+
+async def test_a_log_out_of_its_budget_is_sealed_and_emptied(world) -> None:
+    node = await restart_with(
+        world,
+        log={"segment_bytes": 1 << 20, "budget_bytes": 8 << 20, "reclaim_delay_s": 10**6},
+        seal={"age_s": 10**6},
+    )
+    names = [(await put(node, bytes(200_000))).name for _ in range(32)]
+    with pytest.raises(LogFullError):
+        for _ in range(40):
+            await put(node, bytes(200_000))
+    used = node._log.bytes_used
+    await node._packer.step()
+    await node._packer.step()
+    assert node._log.bytes_used < used
+    await put(node, bytes(200_000))
+    for name in names:
+        assert await (await node.open_file(name)).read_whole() == bytes(200_000)
+
+
+async def test_segments_go_only_after_the_delay_and_files_stay_readable(world) -> None:
+    node = await restart_with(world, log={"segment_bytes": 1 << 20, "reclaim_delay_s": 500})
+    files = [await put(node, bytes(300_000)) for _ in range(12)]
+    for shard in range(4):
+        await node.seal_shard(shard)
+    world.clock.advance(499)
+    await node._packer.step()
+    first = node._log.first_seq
+    assert first <= node._packer._stored[0].files[0].seq
+    world.clock.advance(2)
+    await node._packer.step()
+    assert node._log.first_seq > first
+    for file in files:
+        assert await (await node.open_file(file.name)).read_whole() == bytes(300_000)
+
+
+async def test_a_container_that_the_catalog_lost_is_recorded_again_before_the_log_lets_go(world) -> None:
+    node = await restart_with(world, log={"segment_bytes": 1 << 20, "reclaim_delay_s": 500})
+    file = await put(node, b"data")
+    await node.seal_shard(file.shard)
+    world.catalog._containers.clear()
+    world.clock.advance(501)
+    await node._packer.step()
+    await node._packer.step()
+    assert len(await stored(world)) == 1
+    assert await (await node.open_file(file.name)).read_whole() == b"data"
