@@ -29,15 +29,19 @@ PAGES_LAST_MAX: Final = TAIL_SIZE - (1 << 13)
 """Bytes of HASHPAGES that go last, so that the first read of a stranger holds them with all behind them."""
 
 
+NO_FEATURES: Final = Feature(0)
+
+
 class ExtBuilder:
     """Takes every file's place as it is written; makes EXT when all are."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: Feature = NO_FEATURES) -> None:
+        """Start, with features that nothing added will show."""
         self._records = bytearray()
         self._group_starts: list[int] = []
         self._meta_starts: list[int] = []
         self._count = 0
-        self._features = Feature(0)
+        self._features = features
         self._external = 0
         self._data_bytes = 0
         self._stored_bytes = 0

@@ -11,7 +11,7 @@ import google_crc32c
 
 from des.core.checkup import Problem, check_files
 from des.core.container_index import ContainerIndex
-from des.core.ext_builder import ExtBuilder, write_ext
+from des.core.ext_builder import NO_FEATURES, ExtBuilder, write_ext
 from des.core.local_file import LocalFile
 from des.core.reader import DesReader
 from des.core.sink import FileSink
@@ -20,6 +20,7 @@ from des.errors import CorruptError, DesError, InvalidInputError
 from des.format.byte_range import ByteRange
 from des.format.compression import CODEC_RAW
 from des.format.ext import open_end
+from des.format.ext_trailer import Feature
 from des.format.footer import Footer
 from des.format.frame import FRAME_HEADER_SIZE, FrameHeader, frame_start
 from des.format.header import HEADER_SIZE, check_header
@@ -66,7 +67,7 @@ def upgrade(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] 
     footer = opened.footer
     index = source.drive(read_index(footer))
     entries = list(ContainerIndex.parse(index, footer))
-    _seal(source, target, footer, entries, index, on_bytes=on_bytes)
+    _seal(source, target, footer, entries, index, on_bytes=on_bytes, features=Feature.UPGRADED)
     return footer
 
 
@@ -189,6 +190,7 @@ def _seal(
     index: bytes,
     *,
     on_bytes: Callable[[int], None],
+    features: Feature = NO_FEATURES,
 ) -> None:
     """Copy what stands before INDEX, and write INDEX, EXT and FOOTER behind it."""
     ContainerIndex.parse(index, Footer.decode(footer.encode()))
@@ -198,7 +200,7 @@ def _seal(
             sink.write(piece)
             on_bytes(len(piece))
         sink.write(index)
-        builder, meta = _gather(source, footer, entries)
+        builder, meta = _gather(source, footer, entries, features)
         parts = builder.finish(
             footer,
             sorted(entry.name for entry in entries),
@@ -215,9 +217,11 @@ def _seal(
         raise
 
 
-def _gather(source: LocalFile, footer: Footer, entries: Iterable[IndexEntry]) -> tuple[ExtBuilder, bytes]:
+def _gather(
+    source: LocalFile, footer: Footer, entries: Iterable[IndexEntry], features: Feature
+) -> tuple[ExtBuilder, bytes]:
     """Return what EXT says of the files, and for v1 their metadata, one after the other."""
-    builder = ExtBuilder()
+    builder = ExtBuilder(features)
     meta = bytearray()
     position = 0
     for entry in entries:

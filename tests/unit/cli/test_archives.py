@@ -17,6 +17,7 @@ from des.cli.folder import parts
 from des.cli.main import app
 from des.cli.text import escape
 from des.core import DesReader, DesWriter
+from des.format.ext_trailer import TRAILER_SIZE
 from des.format.footer import FOOTER_SIZE, Footer
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "origin-v1"
@@ -344,7 +345,12 @@ def test_upgrade_gives_what_the_writer_would_have_made(des, layout):
             writer.add_external("outside", size=5, external_key="k")
         made.append(path.read_bytes())
     assert des("upgrade", "False.des", "-o", "new.des").code == 0
-    assert (des.folder / "new.des").read_bytes() == made[1]
+    upgraded, written = (des.folder / "new.des").read_bytes(), made[1]
+    # The trailer says that it was added; all else is the same.
+    trailer = -FOOTER_SIZE - TRAILER_SIZE
+    assert upgraded[:trailer] == written[:trailer]
+    assert upgraded[-FOOTER_SIZE:] == written[-FOOTER_SIZE:]
+    assert "upgraded" in des("inspect", "new.des", "--json").records[0]["features"]
     assert (des.folder / "False.des").read_bytes() == made[0]
 
 
