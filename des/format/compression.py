@@ -24,8 +24,12 @@ COMPRESSED_RAW_LENGTH_MAX: Final = 1 << 22
 """Bytes of a file stored compressed: a reader holds it whole, for any range of it."""
 DICTIONARY_LENGTH_MAX: Final = 1 << 17
 """Bytes of a dictionary a reader accepts."""
+SHORT_LENGTH: Final = 1 << 14
+"""Bytes of a file up to which the level for short files is used."""
 LEVEL: Final = 9
-"""zstd level of the writer: 46 MB/s of sources here; level 12 takes four times as long for 3 % less."""
+"""zstd level of the writer: 46 MB/s of sources here; level 12 takes four times as long for 2 % less."""
+SHORT_LEVEL: Final = 12
+"""... and for short files, of which it makes JSON 5 % smaller for half as much time again."""
 
 
 class BadCompressionError(CorruptContainerError):
@@ -62,9 +66,9 @@ class Dictionary:
             made = self._threads.decompressor = ZstdDecompressor(dict_data=self._digested)
         return made
 
-    def compressor(self) -> ZstdCompressor:
+    def compressor(self, level: int = LEVEL) -> ZstdCompressor:
         """Return a compressor for one thread."""
-        return _compressor(self._digested)
+        return _compressor(self._digested, level)
 
 
 class _PlainDecompressors(threading.local):
@@ -77,9 +81,9 @@ class _PlainDecompressors(threading.local):
 _PLAIN: Final = _PlainDecompressors()
 
 
-def plain_compressor() -> ZstdCompressor:
+def plain_compressor(level: int = LEVEL) -> ZstdCompressor:
     """Return a compressor without a dictionary, for one thread."""
-    return _compressor(None)
+    return _compressor(None, level)
 
 
 def decompress(stored: bytes, *, raw_length: int, dictionary: Dictionary | None) -> bytes:
@@ -115,10 +119,10 @@ def decompress(stored: bytes, *, raw_length: int, dictionary: Dictionary | None)
     return data
 
 
-def _compressor(digested: ZstdCompressionDict | None) -> ZstdCompressor:
+def _compressor(digested: ZstdCompressionDict | None, level: int) -> ZstdCompressor:
     # The frame of the container has checksum and dictionary; zstd's own would be the same again.
     return ZstdCompressor(
-        level=LEVEL,
+        level=level,
         dict_data=digested,
         write_checksum=False,
         write_content_size=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from zstandard import ZstdError, train_dictionary
+from zstandard import ZstdCompressor, ZstdError, train_dictionary
 
 from des.files import BLOCK_SIZE
 from des.format.compression import (
@@ -17,6 +17,8 @@ from des.format.compression import (
     CODEC_ZSTD,
     COMPRESSED_RAW_LENGTH_MAX,
     LEVEL,
+    SHORT_LENGTH,
+    SHORT_LEVEL,
     BadCompressionError,
     Dictionary,
     plain_compressor,
@@ -130,6 +132,15 @@ class Samples:
         return cls(tuple((kind, _spread(found, budget), _total(found)) for kind, found in groups))
 
 
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """One codec, ready to compress."""
+
+    number: int
+    long: ZstdCompressor
+    short: ZstdCompressor
+
+
 class Compressor:
     """Compresses the files of one container, one after the other. For one thread."""
 
@@ -142,11 +153,11 @@ class Compressor:
         dictionaries = dictionaries or {}
         self.section: Final = encode_dictionaries(list(dictionaries.values()))
         """ZDICT, as it stands in the container; empty without dictionaries."""
-        self._plain = plain_compressor()
-        self._by_kind = {
-            kind: (slot, Dictionary(data).compressor())
-            for slot, (kind, data) in enumerate(dictionaries.items(), CODEC_DICTIONARY_MIN)
-        }
+        self._plain = _Codec(CODEC_ZSTD, plain_compressor(), plain_compressor(SHORT_LEVEL))
+        self._by_kind: dict[str, _Codec] = {}
+        for slot, (kind, data) in enumerate(dictionaries.items(), CODEC_DICTIONARY_MIN):
+            made = Dictionary(data)
+            self._by_kind[kind] = _Codec(slot, made.compressor(), made.compressor(SHORT_LEVEL))
 
     @classmethod
     def train(cls, samples: Samples, files: Mapping[int, bytes]) -> Self:
@@ -163,12 +174,12 @@ class Compressor:
         kind = family(content_type)
         if not SHORT_MAX < len(data) <= COMPRESSED_RAW_LENGTH_MAX or is_packed(kind):
             return CODEC_RAW, data
-        codec, compressor = self._by_kind.get(kind) or self._by_kind.get(_REST) or (CODEC_ZSTD, self._plain)
-        stored = compressor.compress(data)
+        codec = self._by_kind.get(kind) or self._by_kind.get(_REST) or self._plain
+        stored = (codec.short if len(data) <= SHORT_LENGTH else codec.long).compress(data)
         gain = GAIN_MIN if len(data) <= BLOCK_SIZE else LONG_GAIN_MIN
         if len(stored) > len(data) * (1 - gain):
             return CODEC_RAW, data
-        return codec, stored
+        return codec.number, stored
 
 
 def _train(samples: Sequence[bytes], total: int) -> bytes | None:
