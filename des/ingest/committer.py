@@ -16,6 +16,10 @@ from des.ingest.values import FileDraft
 
 GROUP_RECORDS_MAX: Final = 4096
 """A group closes at this many records; bounds the time one write takes and what one crash can tear."""
+GATHER_MAX_S: Final = 0.005
+"""How long a group waits for company, at most, where the last one had some."""
+GATHER_MIN_S: Final = 0.0002
+"""Below this a wait costs more than it gathers."""
 
 
 class Append:
@@ -72,6 +76,9 @@ class Committer:
         self._queue: deque[Append] = deque()
         self._work = asyncio.Event()
         self._closing = False
+        self._last_records = 0
+        self._last_s = 0.0
+        """How long the last group took."""
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._run(), name="ingest-log")
 
@@ -112,9 +119,14 @@ class Committer:
                 await self._work.wait()
                 # One pass of the loop: who was just acknowledged may have the next record ready.
                 await asyncio.sleep(0)
+                if gather_s := self._gather_s():
+                    await asyncio.sleep(gather_s)
                 group = self._next_group()
                 if group:
+                    begun = self._loop.time()
                     await self._commit(group)
+                    self._last_s = self._loop.time() - begun
+                    self._last_records = len(group)
                 elif self._closing:
                     return
                 else:
@@ -123,6 +135,18 @@ class Committer:
             if self.failure is None:
                 self.poison(error)
             raise
+
+    def _gather_s(self) -> float:
+        """Return how long to wait for more records before the next group is written.
+
+        A group costs the processor about as much as ten records do (two changes of thread, one sync).
+        Where writers keep it busy, few records arrive during a sync, and groups would stay small. So a
+        group that is smaller than the last one waits once as long as a sync takes. A lone writer never
+        waits, nor do writers who are all back already.
+        """
+        if self._closing or self._last_records < 2 or len(self._queue) >= self._last_records:
+            return 0.0
+        return min(self._last_s, GATHER_MAX_S) if self._last_s >= GATHER_MIN_S else 0.0
 
     def _next_group(self) -> list[Append]:
         group: list[Append] = []

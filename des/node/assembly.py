@@ -78,6 +78,8 @@ def doors_of(
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> Doors:
     """Return the given doors, and the embedded default for each that is not given."""
+    # First, and for its owner alone: whatever makes a folder in it would leave its parents to the umask.
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
     return Doors(
         clock=clock or SystemClock(),

@@ -263,12 +263,13 @@ class Upload:
         self._path.check_size(received)
         self.received = received
         self._crc32c = google_crc32c.extend(self._crc32c, data)
-        self._sha256.update(data)
         if self._big is None and received > self._path.big_file_bytes:
             await self.go_big()
         if self._big is not None:
-            await self._big.write(data)
+            # SHA-256 is the slowest part of a long stream; it and the disk need not wait for each other.
+            await asyncio.gather(asyncio.to_thread(self._sha256.update, data), self._big.write(data))
             return
+        self._sha256.update(data)
         self._buffer += data
         while len(self._buffer) > BLOCK_SIZE:
             await self._append_block(bytes(self._buffer[:BLOCK_SIZE]))
