@@ -4,12 +4,15 @@ VENV ?= .venv
 CODEGEN ?= .venv-codegen
 CLIENT_VENV ?= .venv-client
 TOOLS ?= .tools
+FUZZ_VENV ?= .venv-fuzz
+FUZZ_FOUND ?= .tools/fuzz
+FUZZ_S ?= 60
 BIN := $(VENV)/bin
 BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: run test test-slow test-client check lint types imports proto proto-check proto-accept demo bench format clean
+.PHONY: run test test-slow test-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -22,6 +25,17 @@ test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
 
 test-client: $(CLIENT_VENV)/.ready ## The client's tests, where neither des nor des_server is installed.
 	$(CLIENT_VENV)/bin/pytest -c client/pytest.ini client/tests
+
+fuzz: $(FUZZ_VENV)/.ready ## Fuzz everything that reads foreign bytes, FUZZ_S seconds each.
+	mkdir -p $(FUZZ_FOUND)
+	for target in container index frame metadata ext zstd; do \
+	  mkdir -p $(FUZZ_FOUND)/$$target && $(FUZZ_VENV)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) \
+	    -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 -artifact_prefix=$(FUZZ_FOUND)/$$target- \
+	    $(FUZZ_FOUND)/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+
+fuzz-corpus: $(VENV)/.ready ## Make the inputs that fuzzing starts from anew.
+	$(BIN)/python tests/fuzz/make_corpus.py
 
 check: $(VENV)/.ready lint types imports proto-check ## What CI checks besides the tests.
 
@@ -75,6 +89,11 @@ $(CLIENT_VENV)/.ready: proto/pyproject.toml client/pyproject.toml
 	$(CLIENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e proto -e 'client[test]'
 	touch $@
 
+$(FUZZ_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e proto -e client -e '.[fuzz]'
+	touch $@
+
 $(CODEGEN)/.ready: scripts/codegen-requirements.txt
 	$(PYTHON) -m venv $(CODEGEN)
 	$(CODEGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/codegen-requirements.txt
@@ -85,4 +104,4 @@ $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(TOOLS) @bufbuild/buf@1.75.0
 
 clean:
-	rm -rf $(VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FUZZ_VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL; empty for `catalog.sqlite` in the data folder."""
     layout: Literal["framed", "v1"] = "framed"
     """Container layout (docs/format.md)."""
+    compression: Literal["auto", "off"] = "auto"
+    """Whether files in the layout `framed` are compressed where it pays; `v1` never is."""
     big_file_bytes: Annotated[ByteSize, Field(ge=MIB, le=64 * MIB)] = ByteSize(16 * MIB)
     """A longer file lies outside its container, under `_bigFiles/`."""
     index_cache_bytes: Bytes = ByteSize(256 * MIB)

@@ -34,9 +34,11 @@ class FetchedRanges:
         self._starts = [group.start for group in joined]
         self._fetched = fetched
 
-    def read(self, wanted: ByteRange) -> bytes:
-        """Return the bytes of a range that lies whole in a joined one; raise what its request raised."""
+    def read(self, wanted: ByteRange) -> bytes | None:
+        """Return a range's bytes, or raise what its request raised; None where no joined one holds it."""
         group = self._joined[bisect_right(self._starts, wanted.start) - 1]
+        if not group.start <= wanted.start < wanted.stop <= group.stop:
+            return None
         data = self._fetched[group]
         if isinstance(data, Exception):
             raise data

@@ -45,13 +45,20 @@ class ContainerIndex:
     """
 
     def __init__(
-        self, raw: bytes, hashes: npt.NDArray[np.int64], positions: npt.NDArray[np.uint32], layout: Layout
+        self,
+        raw: bytes,
+        hashes: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.uint32],
+        layout: Layout,
+        data_start: int,
     ) -> None:
         self._raw = raw
         self._hashes = hashes
         self._positions = positions
         self.layout = layout
         """How the files stand in the container."""
+        self.data_start = data_start
+        """Where they start; what lies between HEADER and this are dictionaries."""
 
     @classmethod
     def parse(cls, index_bytes: bytes, footer: Footer) -> Self:
@@ -78,7 +85,7 @@ class ContainerIndex:
         order = np.argsort(hashes, kind="stable")
         hashes = hashes[order]
         _check_distinct(hashes, order, names)
-        return cls(index_bytes, hashes, positions[order].astype(np.uint32), footer.layout)
+        return cls(index_bytes, hashes, positions[order].astype(np.uint32), footer.layout, footer.data_start)
 
     def check(self, groups: Sequence[Group]) -> None:
         """Prove INDEX by what INDEXDIR says of it.

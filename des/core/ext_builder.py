@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import pack
 from typing import Final
 from uuid import UUID
@@ -10,16 +10,18 @@ from uuid import UUID
 import google_crc32c
 import numpy as np
 
+from des.core.sink import Sink
 from des.format.block_crc import FLAG_ROOT, BlockCrc
-from des.format.ext import NewSection, encode_ext, section_order
-from des.format.footer import Footer
+from des.format.ext import Ext, NewSection, encode_ext, read_ext, section_order
+from des.format.ext_trailer import TRAILER_SIZE, Feature
+from des.format.footer import FOOTER_SIZE, Footer
 from des.format.fuse_filter import build_filter
 from des.format.hash_pages import PAGE_SIZE, SLOT_RAW, encode_record, plan_pages
-from des.format.index import FLAG_EXTERNAL
+from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL
 from des.format.index_directory import GROUP_SIZE, encode_directory, group_count
 from des.format.name_key import key_of
 from des.format.names import encode_names
-from des.format.plan import TAIL_SIZE
+from des.format.plan import TAIL_SIZE, run
 from des.format.section_table import SectionKind
 from des.format.stats import Stats
 
@@ -27,14 +29,19 @@ PAGES_LAST_MAX: Final = TAIL_SIZE - (1 << 13)
 """Bytes of HASHPAGES that go last, so that the first read of a stranger holds them with all behind them."""
 
 
+NO_FEATURES: Final = Feature(0)
+
+
 class ExtBuilder:
     """Takes every file's place as it is written; makes EXT when all are."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: Feature = NO_FEATURES) -> None:
+        """Start, with features that nothing added will show."""
         self._records = bytearray()
         self._group_starts: list[int] = []
         self._meta_starts: list[int] = []
         self._count = 0
+        self._features = features
         self._external = 0
         self._data_bytes = 0
         self._stored_bytes = 0
@@ -51,15 +58,22 @@ class ExtBuilder:
         index_position: int,
         meta_position: int,
         slot: int = SLOT_RAW,
+        raw_length: int | None = None,
     ) -> None:
-        """Take one file; the fields are those of `hash_pages.Record`, the positions those of its entry."""
+        """Take one file; the fields are those of `hash_pages.Record`, the positions those of its entry.
+
+        `raw_length` is the file's length where it is not `length`.
+        """
+        if flags & FLAG_COMPRESSED:
+            self._features |= Feature.COMPRESSED
+        raw_length = length if raw_length is None else raw_length
         if self._count % GROUP_SIZE == 0:
             self._group_starts.append(index_position)
             self._meta_starts.append(meta_position)
         self._records += encode_record(key_of(digest), offset, length, flags, proof, self._count, slot)
         self._count += 1
-        self._data_bytes += length
-        self._sizes[length.bit_length()] += 1
+        self._data_bytes += raw_length
+        self._sizes[raw_length.bit_length()] += 1
         if flags & FLAG_EXTERNAL:
             self._external += 1
         else:
@@ -133,7 +147,19 @@ class ExtBuilder:
                     SectionKind.HASHPAGES, pages.pages(uuid), count=self._count, param=pages.page_count
                 )
             )
-        return encode_ext(section_order(sections, pages_last=pages_last), footer=footer, uuid=uuid)
+        return encode_ext(
+            section_order(sections, pages_last=pages_last), footer=footer, uuid=uuid, features=self._features
+        )
+
+
+def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> Ext:
+    """Write EXT to a sink that has all before it, and read its end as a stranger would."""
+    end = [b"", b""]
+    for part in parts:
+        sink.write(part)
+        end = [end[1], part]
+    table_start = sink.size - TRAILER_SIZE - len(end[0])
+    return run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
 
 
 def _content_uuid(footer: Footer, index: bytes, block_crc: BlockCrc) -> bytes:

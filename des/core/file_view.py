@@ -41,7 +41,7 @@ class StoredFile:
     @property
     def size(self) -> int:
         """Length in bytes."""
-        return self.entry.data_length
+        return self.metadata.size
 
     @property
     def crc32c(self) -> int | None:
@@ -49,16 +49,15 @@ class StoredFile:
         return self.metadata.system.crc32c
 
 
-def clip_range(entry: IndexEntry, offset: int, limit: int | None) -> tuple[int, int]:
-    """Return the half-open range of a file that `offset` and `limit` mean.
+def clip_range(name: str, size: int, offset: int, limit: int | None) -> tuple[int, int]:
+    """Return the half-open range of a file of `size` bytes that `offset` and `limit` mean.
 
     Raises:
         RangeOutsideFileError: `offset` is negative or lies behind the end, or `limit` is negative.
     """
-    size = entry.data_length
     if not 0 <= offset <= size or (limit is not None and limit < 0):
         raise RangeOutsideFileError(
-            f"range of {limit} bytes from {offset} is not in {entry.name!r}, which has {size}", size=size
+            f"range of {limit} bytes from {offset} is not in {name!r}, which has {size}", size=size
         )
     return offset, size if limit is None else min(size, offset + limit)
 

@@ -18,9 +18,10 @@ from des.core.file_view import (
 )
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
+from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
 from des.format.ext import Ext, ExtGeometry, open_end, read_section
-from des.format.extent import bound_extent, extent_of, learn_blocks, pieces, read_piece
+from des.format.extent import PIECE_SIZE_MAX, bound_extent, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
 from des.format.hash_pages import PAGE_SIZE, PagesGeometry, Record
 from des.format.header import HEADER_SIZE, check_header
@@ -85,6 +86,7 @@ class DesReader:
             opened = run(open_end(os.fstat(self._descriptor).st_size), self._read)
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
             self.footer: Final[Footer] = opened.footer
+            self._dictionaries: Final = Dictionaries(opened.footer.data_start)
             self.ext: Final[Ext | None] = opened.ext
             geometry = ExtGeometry.of(opened.ext, opened.footer)
             self._pages: Final = None if geometry is None else geometry.pages
@@ -176,7 +178,7 @@ class DesReader:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileOutOfReachError: the bytes lie outside, and nobody said how to read them.
             FileNotInContainerError: no such name.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
         return self._read_located(self._demand(name))
 
@@ -189,30 +191,47 @@ class DesReader:
             RangeOutsideFileError: `offset` lies behind the end.
         """
         found = self._demand(name)
-        start, stop = clip_range(found.entry, offset, limit)
+        if found.entry.is_compressed:
+            data = self._read_located(found)
+            start, stop = clip_range(name, len(data), offset, limit)
+            return data[start:stop]
+        start, stop = clip_range(name, found.entry.data_length, offset, limit)
         if start == stop:
             return b""
         if found.entry.is_external or found.entry.data_length <= WHOLE_FILE_MAX:
             return self._read_located(found)[start:stop]
-        found.entry.check_readable()
+        return b"".join(self._read_long(found, start, stop))
+
+    def read_entry(self, entry: IndexEntry) -> tuple[bytes, Metadata]:
+        """Return a file, whole and verified, and its metadata. Raises as `get_file`."""
+        entry.check_readable(self.footer.layout)
+        if self._proves_v1:
+            found = self._demand(entry.name)
+            return self._read_located(found), self._describe(found).metadata
+        if not entry.is_external:
+            return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)
+        metadata = self.read_metadata(entry)
+        return self._read_external(entry, metadata), metadata
+
+    def read_pieces(self, entry: IndexEntry) -> Iterator[bytes]:
+        """Yield a file in order, at most 4 MiB at a time, each verified before. Raises as `get_file`."""
+        if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
+            yield self.read_entry(entry)[0]
+        else:
+            found = self._demand(entry.name) if self._proves_v1 else _Located(entry)
+            yield from self._read_long(found, 0, entry.data_length)
+
+    def _read_long(self, found: _Located, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes `[start, stop)` of a file that is not held whole."""
+        found.entry.check_readable(self.footer.layout)
         described = self._describe(found)
         extent = extent_of(described.entry, described.metadata)
         if found.record is not None:
             extent = bound_extent(extent, found.digest, found.record.proof)
         if extent.needs_blocks:
             extent = run(learn_blocks(extent), self._read)
-        return b"".join(run(read_piece(extent, piece), self._read) for piece in pieces(extent, start, stop))
-
-    def read_entry(self, entry: IndexEntry) -> tuple[bytes, Metadata]:
-        """Return a file, whole and verified, and its metadata. Raises as `get_file`."""
-        entry.check_readable()
-        if self._proves_v1:
-            found = self._demand(entry.name)
-            return self._read_located(found), self._describe(found).metadata
-        if not entry.is_external:
-            return run(read_file(entry, self.footer.layout), self._read)
-        metadata = self.read_metadata(entry)
-        return self._read_external(entry, metadata), metadata
+        for piece in pieces(extent, start, stop):
+            yield run(read_piece(extent, piece), self._read)
 
     def _read_external(self, entry: IndexEntry, metadata: Metadata) -> bytes:
         key = metadata.external_key or ""
@@ -292,13 +311,13 @@ class DesReader:
 
     def _read_located(self, found: _Located) -> bytes:
         entry = found.entry
-        entry.check_readable()
+        entry.check_readable(self.footer.layout)
         if entry.is_external:
             described = self._describe(found)
             return self._read_external(described.entry, described.metadata)
         if found.record is not None:
             return run(read_bare(found.record, entry.name, found.digest), self._read)
-        return run(read_file(entry, self.footer.layout), self._read)[0]
+        return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)[0]
 
     def _describe(self, found: _Located) -> StoredFile:
         if found.record is None:

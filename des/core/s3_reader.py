@@ -23,6 +23,7 @@ from des.core.paged_index import PagedIndex, Read, check_all_pages
 from des.errors import CorruptError
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
+from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError, UnsupportedContainerError
 from des.format.ext import Ext, ExtGeometry, open_end, read_ext, read_section
 from des.format.ext_trailer import TRAILER_SIZE
@@ -60,7 +61,6 @@ from des.format.plan import (
     read_file,
     read_index,
     read_metadata,
-    run,
     run_async,
 )
 from des.format.section_table import BadSectionError, Section, SectionKind
@@ -178,6 +178,7 @@ class S3DesReader:
         self._paged: PagedIndex | None = None
         self._filter: FuseFilter | None = None
         self._names: NamesDirectory | None = None
+        self._dictionaries: Dictionaries | None = None
         self._is_open = False
         self._opening = asyncio.Lock()
         self._sources: OrderedDict[str, _Source] = OrderedDict()
@@ -309,15 +310,15 @@ class S3DesReader:
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             FileNotInContainerError: no such name.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
         return await self._read_located(await self._demand(name))
 
     async def get_range(self, name: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Return up to `limit` bytes of a file from `offset`, verified; fewer only at its end.
 
-        Costs one request for a framed file of up to 1 MiB, which is read whole; for a longer one those
-        of its metadata, once, and one per 4 MiB.
+        Costs one request for a framed file of up to 1 MiB or a compressed one, which is read whole; for a
+        longer one those of its metadata, once, and one per 4 MiB.
 
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
@@ -325,12 +326,16 @@ class S3DesReader:
             RangeOutsideFileError: `offset` lies behind the end.
         """
         found = await self._demand(name)
-        start, stop = clip_range(found.entry, offset, limit)
+        if found.entry.is_compressed:
+            data = await self._read_located(found)
+            start, stop = clip_range(name, len(data), offset, limit)
+            return data[start:stop]
+        start, stop = clip_range(name, found.entry.data_length, offset, limit)
         if start == stop:
             return b""
         if not found.entry.is_external and found.entry.data_length <= WHOLE_FILE_MAX:
             return (await self._read_located(found))[start:stop]
-        found.entry.check_readable()
+        found.entry.check_readable(self._layout)
         entry = found.entry
         if found.is_bare and name not in self._sources:
             entry = (await self._describe(found)).entry
@@ -356,7 +361,7 @@ class S3DesReader:
         joinable = [found for found in joinable if _is_joinable(found.entry) and found.entry.data_length]
         alone = [found for name, found in wanted.items() if not _is_joinable(found.entry)]
         for found in wanted.values():
-            found.entry.check_readable()
+            found.entry.check_readable(self._layout)
         joined = join_ranges(
             [one for found in joinable for one in self._ranges(found)], gap=gap, size_max=request_size
         )
@@ -372,9 +377,9 @@ class S3DesReader:
             [partial(fetch, group) for group in joined] + [partial(fetch_alone, found) for found in alone],
             concurrency,
         )
-        source = FetchedRanges(joined, fetched)
+        read = self._read_fetched(FetchedRanges(joined, fetched))
         for found in joinable:
-            files[found.entry.name] = run(self._plan(found), source.read)
+            files[found.entry.name] = await run_async(self._plan(found), read)
         return files
 
     async def read_entries(
@@ -416,14 +421,14 @@ class S3DesReader:
             [partial(fetch, group) for group in joined] + [partial(fetch_alone, entry) for entry in apart],
             concurrency,
         )
-        source = FetchedRanges(joined, fetched)
+        read = self._read_fetched(FetchedRanges(joined, fetched))
         results: list[ReadResult] = []
         for entry in entries:
             if entry in apart:
                 results.append(lone[entry])
                 continue
             try:
-                results.append(run(read_file(entry, layout), source.read))
+                results.append(await run_async(read_file(entry, layout, self._known_dictionaries()), read))
             except (CorruptError, UnsupportedContainerError) as error:
                 results.append(error)
         return results
@@ -434,12 +439,13 @@ class S3DesReader:
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileMissingError: the object of an external file is gone.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
         await self.open()
-        entry.check_readable()
+        entry.check_readable(self._layout)
         if _is_joinable(entry) and not self._proves_v1:
-            return await run_async(read_file(entry, self._layout), self._read)
+            plan = read_file(entry, self._layout, self._known_dictionaries())
+            return await run_async(plan, self._read)
         metadata = await self.read_metadata(entry)
         if _is_joinable(entry):
             return await self._read_located(await self._demand(entry.name)), metadata
@@ -465,20 +471,27 @@ class S3DesReader:
     ) -> AsyncIterator[bytes]:
         """Yield the bytes `[start, stop)` of a file, at most 4 MiB at a time, each verified beforehand.
 
+        A compressed file is read whole; `stop` None is its end.
+
         Raises:
             CorruptContainerError: the stored bytes are not what was written.
             ExternalFileMissingError: the object of an external file is gone.
             RangeOutsideFileError: the range is not in the file.
-            UnsupportedContainerError: the file is compressed, encrypted or deleted.
+            UnsupportedContainerError: the file is encrypted or deleted.
         """
-        entry.check_readable()
-        stop = entry.data_length if stop is None else stop
-        if not 0 <= start <= stop <= entry.data_length:
+        await self.open()
+        entry.check_readable(self._layout)
+        whole = (await self.read_entry(entry))[0] if entry.is_compressed else None
+        size = entry.data_length if whole is None else len(whole)
+        stop = size if stop is None else stop
+        if not 0 <= start <= stop <= size:
             raise RangeOutsideFileError(
-                f"range [{start}, {stop}) is not in {entry.name!r}, which has {entry.data_length} bytes",
-                size=entry.data_length,
+                f"range [{start}, {stop}) is not in {entry.name!r}, which has {size} bytes", size=size
             )
         if start == stop:
+            return
+        if whole is not None:
+            yield whole[start:stop]
             return
         if entry.is_external or entry.data_length > WHOLE_FILE_MAX:
             async for part in self._stream(await self._source(entry), start, stop):
@@ -565,11 +578,26 @@ class S3DesReader:
         """Plan the reads of a file, by `_ranges`."""
         if found.record is not None and found.is_bare:
             return read_bare(found.record, found.entry.name, found.digest)
-        return read_data(found.entry, self._layout)
+        return read_data(found.entry, self._layout, self._known_dictionaries())
+
+    def _known_dictionaries(self) -> Dictionaries:
+        if self._dictionaries is None:
+            start = self._known_footer().data_start if self._index is None else self._index.data_start
+            self._dictionaries = Dictionaries(start)
+        return self._dictionaries
+
+    def _read_fetched(self, source: FetchedRanges) -> Read:
+        """Return how to read out of what a batch fetched; only a dictionary lies outside that."""
+
+        async def read(wanted: ByteRange) -> bytes:
+            data = source.read(wanted)
+            return await self._read(wanted) if data is None else data
+
+        return read
 
     async def _read_located(self, found: _Located) -> bytes:
         entry = found.entry
-        entry.check_readable()
+        entry.check_readable(self._layout)
         if found.record is not None and not entry.data_length and not entry.is_external:
             return b""
         if _is_joinable(entry):

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -55,6 +55,13 @@ class Sink(Protocol):
     def discard(self) -> None:
         """Forget the container; remove what was made. Safe twice."""
         ...
+
+
+def create_beside(path: Path, *, mode: int) -> tuple[int, Path]:
+    """Create a file of another name in the folder of `path`, open for reading and writing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(temporary, flags, mode), temporary
 
 
 class StreamSink:
@@ -133,9 +140,8 @@ class FileSink(StreamSink):
     def __init__(self, path: Path, *, digest: bool, replace_existing: bool) -> None:
         if not replace_existing and path.exists():
             raise ContainerExistsError(f"{str(path)!r} exists")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, self._temporary = create_beside(path, mode=0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
-        self._temporary = Path(temporary)
         self._path = path
         self._replace_existing = replace_existing
         super().__init__(self._file, digest=digest)

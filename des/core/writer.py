@@ -12,22 +12,22 @@ from uuid import UUID
 import google_crc32c
 
 from des.core.container_index import ContainerIndex
-from des.core.ext_builder import ExtBuilder
+from des.core.ext_builder import ExtBuilder, write_ext
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
 from des.errors import ConflictError, CorruptError
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums, block_checksums
+from des.format.compression import CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
+from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
-from des.format.ext import Ext, read_ext
-from des.format.ext_trailer import TRAILER_SIZE
-from des.format.footer import FOOTER_SIZE, INDEX_LENGTH_MAX, Footer
+from des.format.ext import Ext
+from des.format.footer import INDEX_LENGTH_MAX, Footer
 from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header, frame_key_of
-from des.format.header import HEADER, HEADER_SIZE
-from des.format.index import FIXED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
+from des.format.header import HEADER
+from des.format.index import FIXED, FLAG_COMPRESSED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata
 from des.format.name_key import bound_seed, name_digest
-from des.format.plan import run
 from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
@@ -74,6 +74,7 @@ class DesWriter:
         day: str | None = None,
         digest: bool = True,
         replace_existing: bool = False,
+        compressor: Compressor | None = None,
         ext: bool = True,
         container_id: UUID | str | None = None,
     ) -> None:
@@ -86,6 +87,7 @@ class DesWriter:
             day: UTC day, YYYYMMDD, that every name must carry; None to accept any name.
             digest: whether to compute `sha256`.
             replace_existing: whether a file at the path may be replaced.
+            compressor: decides which files of a framed container are compressed; None for none of them.
             ext: whether to write EXT; without it `v1` is byte for byte what the origin writes.
             container_id: the id that EXT carries; None to derive it from the files.
 
@@ -97,6 +99,9 @@ class DesWriter:
             raise ValueError(f"day is {day!r}, expected YYYYMMDD")
         self._day_mark: Final = "" if day is None else f"_{day}_"
         self._framed: Final = self.layout is Layout.FRAMED
+        if compressor is not None and not self._framed:
+            raise ValueError(f"layout {self.layout.value} has no frame to say how a file is compressed")
+        self._compressor: Final = compressor
         self._names: set[str] = set()
         self._index = bytearray()
         self._meta = bytearray()
@@ -113,7 +118,8 @@ class DesWriter:
             if isinstance(target, str | Path)
             else StreamSink(target, digest=digest)
         )
-        self._write(HEADER)
+        self._write(HEADER if compressor is None else HEADER + compressor.section)
+        self._data_start: Final = self._sink.size
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +183,7 @@ class DesWriter:
         metadata: Mapping[str, Any] | None = None,
         system: SystemMetadata | None = None,
         crc32c: int | None = None,
+        kind: str = "",
     ) -> IndexEntry:
         """Append one file and return where it lies.
 
@@ -186,11 +193,12 @@ class DesWriter:
 
         Args:
             name: unique in the container.
-            data: the bytes, or a stream of them, which is not held in memory.
+            data: the bytes, or a stream of them, held in memory only where it may be compressed.
             size: length in bytes; a stream needs it.
             metadata: the user's own keys; never changed here.
             system: what DES keeps.
             crc32c: the file's checksum; verified. A stream into a framed container needs it.
+            kind: what chooses its dictionary; empty for its content type.
 
         Returns:
             The entry. In a v1 container its `meta_offset` counts from the start of META, which is known
@@ -210,9 +218,12 @@ class DesWriter:
             raise InvalidEntryError(f"two checksums of {name!r}: {crc32c:08x} and {system.crc32c:08x}")
         user = _NO_METADATA if metadata is None else metadata
         if isinstance(data, bytes):
-            return self._add_bytes(name, encoded, data, size, user, system, crc32c)
+            return self._add_bytes(name, encoded, data, size, user, system, crc32c, kind)
         if isinstance(data, bytearray | memoryview):
-            return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c)
+            return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c, kind)
+        if self._compressor is not None and size is not None and size <= COMPRESSED_RAW_LENGTH_MAX:
+            gathered = _gather(name, data, size)
+            return self._add_bytes(name, encoded, gathered, size, user, system, crc32c, kind)
         return self._add_stream(name, encoded, data, size, user, system, crc32c)
 
     def add_external(
@@ -268,8 +279,8 @@ class DesWriter:
         for place in self._meta_offset_places:
             _U64.pack_into(self._index, place, meta_start + _U64.unpack_from(self._index, place)[0])
         footer = Footer(
-            data_start=HEADER_SIZE,
-            data_length=meta_start - HEADER_SIZE,
+            data_start=self._data_start,
+            data_length=meta_start - self._data_start,
             meta_start=meta_start,
             meta_length=len(self._meta),
             index_start=meta_start + len(self._meta),
@@ -300,13 +311,7 @@ class DesWriter:
             checksums=self._sink.checksums(),
             container_id=self._container_id,
         )
-        end = [b"", b""]
-        for part in parts:
-            self._sink.write(part)
-            end = [end[1], part]
-        size = self._sink.size + FOOTER_SIZE
-        table_start = size - FOOTER_SIZE - TRAILER_SIZE - len(end[0])
-        return run(read_ext(size, table_start, footer), lambda _table: b"".join(end))
+        return write_ext(self._sink, parts, footer)
 
     def abort(self) -> None:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
@@ -334,6 +339,7 @@ class DesWriter:
         user: Mapping[str, Any],
         system: SystemMetadata,
         crc32c: int | None,
+        kind: str,
     ) -> IndexEntry:
         length = len(data)
         if size is not None and size != length:
@@ -357,19 +363,25 @@ class DesWriter:
             self._write(data)
             proof = google_crc32c.extend(bound_seed(digest), data)
             return self._record(encoded, digest, entry, document, proof)
+        codec, stored = CODEC_RAW, data
+        if self._compressor is not None:
+            codec, stored = self._compressor.compress(data, kind or system.content_type)
+        flags = 0 if codec == CODEC_RAW else FLAG_COMPRESSED
         header = encode_frame_header(
             encoded,
             document,
-            flags=0,
-            stored_length=length,
+            flags=flags,
+            stored_length=len(stored),
             data_crc32c=found,
+            codec=codec,
+            raw_length=length,
             key=frame_key_of(digest),
         )
         data_offset = self._sink.size + FRAME_HEADER_SIZE
-        self._write(header, data, encoded, document)
-        meta_offset = data_offset + length + len(encoded)
-        entry = IndexEntry(name, data_offset, length, meta_offset, len(document), 0)
-        return self._record(encoded, digest, entry)
+        self._write(header, stored, encoded, document)
+        meta_offset = data_offset + len(stored) + len(encoded)
+        entry = IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
+        return self._record(encoded, digest, entry, codec=codec, raw_length=length)
 
     def _add_stream(
         self,
@@ -465,7 +477,15 @@ class DesWriter:
             raise InvalidEntryError(f"INDEX would be longer than {INDEX_LENGTH_MAX} bytes")
 
     def _record(
-        self, encoded: bytes, digest: bytes, entry: IndexEntry, document: bytes = b"", proof: int = 0
+        self,
+        encoded: bytes,
+        digest: bytes,
+        entry: IndexEntry,
+        document: bytes = b"",
+        proof: int = 0,
+        *,
+        codec: int = CODEC_RAW,
+        raw_length: int | None = None,
     ) -> IndexEntry:
         """Note a file that stands in DATA; `document` goes to META, and `proof` to EXT, where it is v1."""
         if self._builder is not None:
@@ -480,6 +500,8 @@ class DesWriter:
                 proof=entry.meta_length if self._framed else proof,
                 index_position=len(self._index),
                 meta_position=len(self._meta),
+                slot=codec,
+                raw_length=raw_length,
             )
         self._index += NAME_LENGTH.pack(len(encoded)) + encoded
         if not self._framed:
@@ -503,6 +525,16 @@ class DesWriter:
             raise WriterFailedError("an earlier call failed: this container takes nothing more")
         if self._sealed_index is not None:
             raise WriterFailedError("the container is finished")
+
+
+def _gather(name: str, chunks: Iterable[bytes], size: int) -> bytes:
+    """Return a stream of at most `size` bytes in one piece."""
+    gathered = bytearray()
+    for chunk in chunks:
+        gathered += memoryview(chunk)
+        if len(gathered) > size:
+            raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
+    return bytes(gathered)
 
 
 def _check_blocks(name: str, system: SystemMetadata, size: int) -> None:

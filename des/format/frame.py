@@ -7,11 +7,11 @@ from typing import Final, Self
 
 import google_crc32c
 
-from des.format.errors import ChecksumMismatchError, CorruptContainerError
+from des.format.compression import CODEC_MAX, CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
+from des.format.errors import ChecksumMismatchError, CorruptContainerError, UnsupportedContainerError
 from des.format.index import IndexEntry
 
 MAGIC: Final = b"DXF1"
-CODEC_RAW: Final = 0
 FRAME_HEADER_SIZE: Final = 32
 STORED_LENGTH_MAX: Final = (1 << 32) - 1
 """Bytes of a file inside a framed container: its length in the frame is a u32."""
@@ -49,16 +49,21 @@ def encode_frame_header(
     flags: int,
     stored_length: int,
     data_crc32c: int,
+    codec: int = CODEC_RAW,
+    raw_length: int | None = None,
     key: bytes | None = None,
 ) -> bytes:
-    """Return the 32 bytes before a raw file; `decode_frame` reads them. `key` saves a second digest."""
+    """Return the 32 bytes before a file's stored bytes; `decode_frame` reads them.
+
+    `raw_length` is the file's length where it is not `stored_length`; `key` saves a second digest.
+    """
     unsealed = _UNSEALED.pack(
         MAGIC,
         frame_key(name) if key is None else key,
-        CODEC_RAW,
+        codec,
         flags,
         stored_length,
-        stored_length,
+        stored_length if raw_length is None else raw_length,
         len(name),
         len(metadata),
         data_crc32c,
@@ -76,7 +81,7 @@ class FrameHeader:
     stored_length: int
     """Bytes between the header and the name; 0 for an external file."""
     raw_length: int
-    """Bytes of the file once decoded; equal to `stored_length` with codec 0."""
+    """Bytes of the file; equal to `stored_length` with codec 0."""
     name_length: int
     meta_length: int
     data_crc32c: int
@@ -109,10 +114,11 @@ def frame_start(entry: IndexEntry) -> int:
 def decode_frame(header: bytes, tail: bytes, entry: IndexEntry) -> tuple[FrameHeader, bytes]:
     """Prove that `header` and `tail` (name, metadata) are the frame of `entry`; return the metadata.
 
-    The file's bytes are the caller's to check, against `data_crc32c`.
+    The file's bytes are the caller's to decompress, and to check against `data_crc32c`.
 
     Raises:
         BadFrameError: damaged, or the frame of another file.
+        UnsupportedContainerError: a codec that this reader does not know.
     """
     frame = FrameHeader.decode(header)
     name = entry.name.encode()
@@ -128,9 +134,27 @@ def decode_frame(header: bytes, tail: bytes, entry: IndexEntry) -> tuple[FrameHe
         raise BadFrameError(f"frame of {entry.name!r} does not have the checksum it carries")
     if not tail.startswith(name) or frame.key != frame_key(name):
         raise BadFrameError(f"frame is of {tail[: len(name)]!r}, INDEX says {entry.name!r}")
-    if frame.codec != CODEC_RAW or frame.raw_length != frame.stored_length:
-        raise BadFrameError(f"frame of {entry.name!r} has codec {frame.codec}, which INDEX flags contradict")
+    _check_codec(frame, entry)
     return frame, tail[len(name) :]
+
+
+def _check_codec(frame: FrameHeader, entry: IndexEntry) -> None:
+    if entry.is_compressed != (frame.codec != CODEC_RAW):
+        raise BadFrameError(f"frame of {entry.name!r} has codec {frame.codec}, which INDEX flags contradict")
+    if frame.codec > CODEC_MAX:
+        raise UnsupportedContainerError(
+            f"file {entry.name!r} has codec {frame.codec}, this reader knows 0 to {CODEC_MAX}",
+            name=entry.name,
+        )
+    if entry.is_compressed:
+        sound = 0 < frame.stored_length < frame.raw_length <= COMPRESSED_RAW_LENGTH_MAX
+    else:
+        sound = frame.raw_length == frame.stored_length
+    if not sound:
+        raise BadFrameError(
+            f"frame of {entry.name!r} has {frame.stored_length} bytes for a file of {frame.raw_length} "
+            f"with codec {frame.codec}"
+        )
 
 
 def check_data(data: bytes, crc32c: int, name: str) -> None:

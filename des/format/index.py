@@ -5,15 +5,20 @@ from struct import Struct
 from typing import Final
 
 from des.format.errors import CorruptContainerError, InvalidEntryError, UnsupportedContainerError
+from des.format.layout import Layout
 
 FLAG_EXTERNAL: Final = 1
 """The bytes are an object of their own, under the metadata's `external_key`."""
 FLAG_COMPRESSED: Final = 2
+"""The stored bytes are not the file's: its frame says how they become it."""
 FLAG_ENCRYPTED: Final = 4
 FLAG_DELETED: Final = 8
 FLAGS_KNOWN: Final = FLAG_EXTERNAL | FLAG_COMPRESSED | FLAG_ENCRYPTED | FLAG_DELETED
-FLAGS_READABLE: Final = FLAG_EXTERNAL
-"""Flags this reader turns into the file's bytes; the others are refused when the file is read."""
+FLAGS_READABLE: Final = {
+    Layout.FRAMED: frozenset({0, FLAG_EXTERNAL, FLAG_COMPRESSED}),
+    Layout.V1: frozenset({0, FLAG_EXTERNAL}),
+}
+"""Flags this reader turns into the file's bytes; others are refused when the file is read."""
 
 NAME_LENGTH_MAX: Final = (1 << 16) - 1
 """Bytes of a name in UTF-8: its length is a u16."""
@@ -38,7 +43,7 @@ class IndexEntry:
     data_offset: int
     """First byte of the file; 0 for an external one."""
     data_length: int
-    """Length of the file in bytes, also of an external one."""
+    """Bytes of the file as it is stored: its length, also of an external one, unless it is compressed."""
     meta_offset: int
     meta_length: int
     flags: int
@@ -48,15 +53,21 @@ class IndexEntry:
         """Whether the bytes lie in an object of their own."""
         return bool(self.flags & FLAG_EXTERNAL)
 
-    def check_readable(self) -> None:
-        """Refuse a file whose stored bytes are not its bytes.
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the stored bytes are not the file's."""
+        return bool(self.flags & FLAG_COMPRESSED)
+
+    def check_readable(self, layout: Layout) -> None:
+        """Refuse a file whose bytes this reader cannot make from the stored ones.
 
         Raises:
-            UnsupportedContainerError: compressed, encrypted or deleted.
+            UnsupportedContainerError: encrypted, deleted, or compressed without a frame that says how.
         """
-        if self.flags & ~FLAGS_READABLE:
+        if self.flags not in FLAGS_READABLE[layout]:
             raise UnsupportedContainerError(
-                f"file {self.name!r} has flags {self.flags:#x}, this reader reads only {FLAGS_READABLE:#x}",
+                f"file {self.name!r} has flags {self.flags:#x}, "
+                f"this reader reads {sorted(FLAGS_READABLE[layout])} in layout {layout.value}",
                 name=self.name,
             )
 

@@ -53,8 +53,8 @@ def check_record(record: Record, name: str, footer: Footer) -> IndexEntry:
         record.offset if outside else not footer.data_start <= start <= stop <= footer.data_stop
     ):
         raise BadPageError(f"record of {name!r} is file {record.ordinal} at [{start}, {stop}), outside DATA")
-    if record.slot != SLOT_RAW:
-        raise UnsupportedContainerError(f"file {name!r} has codec slot {record.slot}, which is not known")
+    if entry.is_compressed != (record.slot != SLOT_RAW):
+        raise BadPageError(f"record of {name!r} has codec slot {record.slot}, which its flags contradict")
     return entry
 
 

@@ -70,8 +70,8 @@ class Metadata:
         return replace(self, system=replace(self.system, crc32c=crc32c))
 
 
-def decode_metadata(data: bytes, entry: IndexEntry) -> Metadata:
-    """Read the metadata of `entry`.
+def decode_metadata(data: bytes, entry: IndexEntry, *, raw_length: int | None = None) -> Metadata:
+    """Read the metadata of `entry`, whose frame says `raw_length` where it is compressed.
 
     `is_external` and `external_key` mean something only where the entry's flag says so: in a foreign
     container the user may have chosen these keys.
@@ -81,10 +81,9 @@ def decode_metadata(data: bytes, entry: IndexEntry) -> Metadata:
     """
     document = _decode_object(data, entry.name)
     size = document.pop("size", None)
-    if type(size) is not int or size != entry.data_length:
-        raise BadMetadataError(
-            f"metadata of {entry.name!r} says size {size!r}, INDEX says {entry.data_length}"
-        )
+    expected = entry.data_length if raw_length is None else raw_length
+    if type(size) is not int or size != expected:
+        raise BadMetadataError(f"metadata of {entry.name!r} says size {size!r}, expected {expected}")
     external_key = None
     if entry.is_external:
         external_key = document.pop("external_key", None)

@@ -1,23 +1,32 @@
-"""What to read of a container, and in which order, without reading it.
+"""What to read of a container, and in which order, without reading it."""
 
-A plan is a generator: it yields a `ByteRange`, is sent exactly these bytes, and returns its result.
-`DesReader` drives it with pread, `S3DesReader` with ranged GETs, a test with slices.
-"""
-
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final
 
 from des.format.byte_range import ByteRange
+from des.format.compression import COMPRESSED_RAW_LENGTH_MAX
+from des.format.dictionaries import Dictionaries
 from des.format.footer import FOOTER_SIZE, BadFooterError, Footer
-from des.format.frame import FRAME_HEADER_SIZE, check_data, decode_frame, frame_start
+from des.format.frame import FRAME_HEADER_SIZE, BadFrameError, check_data, decode_frame, frame_start
 from des.format.header import HEADER_SIZE, check_header
 from des.format.index import IndexEntry
 from des.format.layout import Layout
 from des.format.metadata import Metadata, check_metadata_length, decode_metadata
+from des.format.reads import Reads, run, run_async
 
-T = TypeVar("T")
-Reads: TypeAlias = Generator[ByteRange, bytes, T]
-"""A pure plan: yields a range it needs, is sent the bytes, returns a `T`."""
+__all__ = [
+    "JOIN_GAP",
+    "TAIL_SIZE",
+    "WHOLE_FRAME_MAX",
+    "Reads",
+    "file_ranges",
+    "open_container",
+    "read_data",
+    "read_file",
+    "read_index",
+    "read_metadata",
+    "run",
+    "run_async",
+]
 
 TAIL_SIZE: Final = 1 << 16
 """Bytes read first of an unknown container: footer and INDEX of about 900 files in one request."""
@@ -25,28 +34,6 @@ WHOLE_FRAME_MAX: Final = 1 << 16
 """A frame up to this is read whole even where only its metadata is wanted: one request, not two."""
 JOIN_GAP: Final = 1 << 16
 """Bytes read for nothing rather than a second request, where a v1 file and its metadata lie close."""
-
-
-def run(plan: Reads[T], read: Callable[[ByteRange], bytes]) -> T:
-    """Drive a plan with a blocking `read`."""
-    try:
-        wanted = next(plan)
-        while True:
-            wanted = plan.send(read(wanted))
-    except StopIteration as done:
-        result: T = done.value
-        return result
-
-
-async def run_async(plan: Reads[T], read: Callable[[ByteRange], Coroutine[Any, Any, bytes]]) -> T:
-    """Drive a plan with an awaitable `read`."""
-    try:
-        wanted = next(plan)
-        while True:
-            wanted = plan.send(await read(wanted))
-    except StopIteration as done:
-        result: T = done.value
-        return result
 
 
 def open_container(size: int, *, tail_size: int = TAIL_SIZE) -> Reads[tuple[Footer, bytes]]:
@@ -92,25 +79,34 @@ def file_ranges(entry: IndexEntry, layout: Layout) -> list[ByteRange]:
     return [data, metadata]
 
 
-def read_file(entry: IndexEntry, layout: Layout) -> Reads[tuple[bytes, Metadata]]:
+def read_file(entry: IndexEntry, layout: Layout, dictionaries: Dictionaries) -> Reads[tuple[bytes, Metadata]]:
     """Plan the reads of one file inside the container, whole and verified, with its metadata.
 
-    One read when framed. In a v1 container two, or one where file and metadata lie close.
+    One read when framed, and one more for the first file that needs a dictionary. In a v1 container two,
+    or one where file and metadata lie close.
 
     Raises:
         CorruptContainerError: what is there is not this file.
-        UnsupportedContainerError: the entry is compressed, encrypted or deleted.
+        UnsupportedContainerError: the entry is encrypted or deleted, or has a codec that is not known.
     """
-    entry.check_readable()
+    entry.check_readable(layout)
     check_metadata_length(entry)
+    if entry.is_compressed and entry.data_length >= COMPRESSED_RAW_LENGTH_MAX:
+        raise BadFrameError(
+            f"compressed file {entry.name!r} takes {entry.data_length} bytes, "
+            f"expected fewer than {COMPRESSED_RAW_LENGTH_MAX}"
+        )
     ranges = file_ranges(entry, layout)
     if layout is Layout.FRAMED:
         span = yield ranges[0]
         data_stop = FRAME_HEADER_SIZE + entry.data_length
         frame, encoded = decode_frame(span[:FRAME_HEADER_SIZE], span[data_stop:], entry)
-        data = span[FRAME_HEADER_SIZE:data_stop]
+        data = yield from dictionaries.decompress(
+            span[FRAME_HEADER_SIZE:data_stop], codec=frame.codec, raw_length=frame.raw_length
+        )
         check_data(data, frame.data_crc32c, entry.name)
-        return data, decode_metadata(encoded, entry).with_crc32c(frame.data_crc32c)
+        metadata = decode_metadata(encoded, entry, raw_length=frame.raw_length)
+        return data, metadata.with_crc32c(frame.data_crc32c)
     if len(ranges) == 1:
         span = yield ranges[0]
         data = span[: entry.data_length]
@@ -124,16 +120,16 @@ def read_file(entry: IndexEntry, layout: Layout) -> Reads[tuple[bytes, Metadata]
     return data, metadata
 
 
-def read_data(entry: IndexEntry, layout: Layout) -> Reads[bytes]:
+def read_data(entry: IndexEntry, layout: Layout, dictionaries: Dictionaries) -> Reads[bytes]:
     """Plan the reads of one file, as `read_file`, for its bytes alone."""
-    data, _ = yield from read_file(entry, layout)
+    data, _ = yield from read_file(entry, layout, dictionaries)
     return data
 
 
 def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:
     """Plan the reads of one file's metadata: one, or two for a frame longer than `WHOLE_FRAME_MAX`.
 
-    The file itself may be unreadable for this reader (compressed, encrypted, deleted).
+    The file itself may be unreadable for this reader (encrypted, deleted).
 
     Raises:
         CorruptContainerError: what is there is not this file's metadata.
@@ -151,5 +147,5 @@ def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:
         header = yield ByteRange(start, start + FRAME_HEADER_SIZE)
         tail = yield ByteRange(tail_start, meta_stop)
     frame, encoded = decode_frame(header, tail, entry)
-    metadata = decode_metadata(encoded, entry)
+    metadata = decode_metadata(encoded, entry, raw_length=None if entry.is_external else frame.raw_length)
     return metadata if entry.is_external else metadata.with_crc32c(frame.data_crc32c)

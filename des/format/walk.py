@@ -6,12 +6,13 @@ from typing import Final
 import google_crc32c
 
 from des.format.byte_range import ByteRange
-from des.format.errors import CorruptContainerError
-from des.format.frame import FRAME_HEADER_SIZE, FrameHeader, decode_frame
+from des.format.dictionaries import DIRECTORY_SIZE, Dictionaries
+from des.format.errors import CorruptContainerError, UnsupportedContainerError
+from des.format.frame import FRAME_HEADER_SIZE, FrameHeader, check_data, decode_frame
 from des.format.header import HEADER_SIZE
 from des.format.index import FLAG_EXTERNAL, IndexEntry
 from des.format.metadata import decode_metadata, decode_size
-from des.format.plan import Reads
+from des.format.reads import Reads
 
 READ_SIZE_MAX: Final = 1 << 22
 """Bytes of a file held at once while its checksum is computed."""
@@ -23,29 +24,44 @@ class Walk:
 
     entries: list[IndexEntry]
     """The files whose frames are whole, in the order they were written."""
+    start: int
+    """Where the first frame stands: the start of DATA."""
     stop: int
     """Where the first byte stands that is no whole frame: the end of DATA in a sound container."""
 
 
-def walk_frames(size: int, start: int = HEADER_SIZE) -> Reads[Walk]:
-    """Plan the reads of every byte from `start` that belongs to whole frames, checking all of them.
+def find_data(size: int) -> Reads[tuple[int, Dictionaries]]:
+    """Plan the read that tells, without a footer, where frames start, and what they are compressed with."""
+    dictionaries = Dictionaries(None)
+    if size < HEADER_SIZE + DIRECTORY_SIZE:
+        return HEADER_SIZE, dictionaries
+    try:
+        directory = yield from dictionaries.read_directory()
+    except CorruptContainerError:
+        return HEADER_SIZE, dictionaries
+    return HEADER_SIZE + directory.section_length, dictionaries
+
+
+def walk_frames(size: int) -> Reads[Walk]:
+    """Plan the reads of every byte that belongs to whole frames, checking all of them.
 
     Stops at the first frame that is not whole, and never looks for another behind it: its length could
     not be trusted, and bytes that look like a frame may be a user's file.
     """
+    start, dictionaries = yield from find_data(size)
     entries: list[IndexEntry] = []
     place = start
     while place + FRAME_HEADER_SIZE <= size:
         try:
-            entry = yield from _walk_frame(place, size)
-        except CorruptContainerError:
+            entry = yield from _walk_frame(place, size, dictionaries)
+        except (CorruptContainerError, UnsupportedContainerError):
             break
         entries.append(entry)
         place = entry.meta_offset + entry.meta_length
-    return Walk(entries, place)
+    return Walk(entries, start, place)
 
 
-def _walk_frame(place: int, size: int) -> Reads[IndexEntry]:
+def _walk_frame(place: int, size: int, dictionaries: Dictionaries) -> Reads[IndexEntry]:
     encoded_header = yield ByteRange(place, place + FRAME_HEADER_SIZE)
     header = FrameHeader.decode(encoded_header)
     data_start = place + FRAME_HEADER_SIZE
@@ -69,7 +85,13 @@ def _walk_frame(place: int, size: int) -> Reads[IndexEntry]:
         flags=header.flags,
     )
     _, metadata = decode_frame(encoded_header, tail, entry)
-    decode_metadata(metadata, entry)
+    decode_metadata(metadata, entry, raw_length=None if external else header.raw_length)
+    if entry.is_compressed:
+        data = yield from dictionaries.decompress(
+            (yield ByteRange(data_start, name_start)), codec=header.codec, raw_length=header.raw_length
+        )
+        check_data(data, header.data_crc32c, name)
+        return entry
     crc32c = 0
     for low in range(data_start, name_start, READ_SIZE_MAX):
         crc32c = google_crc32c.extend(crc32c, (yield ByteRange(low, min(low + READ_SIZE_MAX, name_start))))

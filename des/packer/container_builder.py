@@ -11,7 +11,10 @@ from des.core import DesWriter, S3DesReader
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
 from des.errors import ConflictError, CorruptError, ExhaustedError
 from des.files import BLOCK_SIZE
+from des.format.compressor import Compressor, Samples
 from des.format.ext import ExtGeometry
+from des.format.index import IndexEntry
+from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
@@ -86,7 +89,14 @@ class ContainerBuilder:
 
     async def _write(self, sealing: Sealing, files: Sequence[OpenFile], staged: DiskFile) -> "BuiltContainer":
         sink = _StagedSink(staged)
-        writer = DesWriter(sink, layout=sealing.layout, digest=True, container_id=sealing.container_id)
+        compressor = await self._compressor(sealing, files)
+        writer = DesWriter(
+            sink,
+            layout=sealing.layout,
+            digest=True,
+            compressor=compressor,
+            container_id=sealing.container_id,
+        )
         for batch in _batches(files):
             loaded = [(file, await self._load(file)) for file in batch]
             await asyncio.to_thread(_add_batch, writer, loaded)
@@ -119,6 +129,19 @@ class ContainerBuilder:
             node=self._node,
         )
         return BuiltContainer(row, staged, files)
+
+    async def _compressor(self, sealing: Sealing, files: Sequence[OpenFile]) -> Compressor | None:
+        """Train on a sample of what the container will hold: a first, short pass over the records."""
+        if sealing.layout != Layout.FRAMED or self._settings.compression == "off":
+            return None
+        samples = Samples.choose(
+            (FileFacts.decode(file.facts).content_type, file.size if file.extents else -1) for file in files
+        )
+        loaded: dict[int, bytes] = {}
+        for place in samples.places:
+            data = await self._load(files[place])
+            loaded[place] = data if isinstance(data, bytes) else b"".join(data)
+        return await asyncio.to_thread(Compressor.train, samples, loaded)
 
     async def _load(self, file: OpenFile) -> bytes | list[bytes]:
         parts = [
@@ -159,7 +182,7 @@ class BuiltContainer:
         step = max(1, len(self.files) // SAMPLES)
         for number, file in enumerate(self.files):
             entry = index.find(file.name)
-            if entry is None or entry.data_length != file.size:
+            if entry is None or (entry.data_length != file.size and not entry.is_compressed):
                 raise ContainerUnreadableError(
                     f"container {self.row.container_id} has {entry} for file {file.name!r} "
                     f"of {file.size} bytes",
@@ -167,7 +190,17 @@ class BuiltContainer:
                     name=file.name,
                 )
             if file.extents and (number % step == 0 or number == len(self.files) - 1):
-                await reader.read_entry(entry)
+                await self._check_file(reader, entry, file)
+
+    async def _check_file(self, reader: S3DesReader, entry: IndexEntry, file: OpenFile) -> None:
+        data, metadata = await reader.read_entry(entry)
+        if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
+            raise ContainerUnreadableError(
+                f"container {self.row.container_id} gives {len(data)} bytes for file {file.name!r} "
+                f"of {file.size} bytes, or another checksum",
+                container_id=self.row.container_id,
+                name=file.name,
+            )
 
 
 def container_key(settings: Settings, sealing: Sealing) -> str:

@@ -29,7 +29,7 @@ from des.retrieval.stored_containers import StoredContainers, StoredEntry
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
 READ_TOGETHER_MAX: Final = BLOCK_SIZE
-"""A file up to this long is read and verified in one request with its metadata."""
+"""A file up to this long, and a compressed one, is read and verified in one request with its metadata."""
 
 
 class FileNotFoundInStoreError(NotFoundError):
@@ -151,11 +151,13 @@ class Retriever:
         if found is None:
             raise self._absent(name)
         read = self._container_read(found.row, cost)
-        if not found.entry.is_external and found.entry.data_length <= READ_TOGETHER_MAX:
+        entry = found.entry
+        if entry.is_compressed or (not entry.is_external and entry.data_length <= READ_TOGETHER_MAX):
             if found.stored.reader is None:
-                data, metadata = await run_async(read_file(found.entry, found.stored.layout), read)
+                plan = read_file(entry, found.stored.layout, self._containers.dictionaries(found.row))
+                data, metadata = await run_async(plan, read)
             else:
-                data, metadata = await found.stored.reader.read_entry(found.entry)
+                data, metadata = await found.stored.reader.read_entry(entry)
             return SmallFile(self._describe_stored(found, metadata), data, cost)
         metadata = await self._read_metadata(found, cost)
         info = self._describe_stored(found, metadata)

@@ -12,6 +12,7 @@ from des.core.index_cache import IndexCache
 from des.core.paged_index import PagedIndex
 from des.db.catalog import Catalog, ContainerRow
 from des.format.byte_range import ByteRange
+from des.format.dictionaries import Dictionaries
 from des.format.ext import ExtGeometry
 from des.format.footer import Footer
 from des.format.hash_pages import PagesGeometry
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 ROWS_CACHED: Final = 50_000
 """(day, shard) pairs whose rows are remembered, the empty ones too."""
+DICTIONARY_SHARE: Final = 4
+"""Dictionaries may take one in so many of the bytes that indexes may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class StoredContainers:
     """Rows and indexes of stored containers, each loaded once for all who wait for it.
 
     Rows stay valid because only this node records containers for its shards, and it says so with `add`.
-    Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out.
+    Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out, and
+    dictionaries up to a fourth of that.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class StoredContainers:
         self._rows: OrderedDict[tuple[str, int, int], list[ContainerRow]] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], ContainerIndex] = OrderedDict()
         self._index_bytes = 0
+        self._dictionaries: OrderedDict[tuple[str, str], Dictionaries] = OrderedDict()
         self._loading: dict[object, asyncio.Task[Any]] = {}
         self._additions = 0
 
@@ -156,6 +161,19 @@ class StoredContainers:
         while self._index_bytes > self._cache_bytes and len(self._indexes) > 1:
             self._index_bytes -= self._indexes.popitem(last=False)[1].memory_bytes
         return index
+
+    def dictionaries(self, row: ContainerRow) -> Dictionaries:
+        """Return a container's dictionaries, those read before among them."""
+        key = (row.container_id, row.etag)
+        known = self._dictionaries.get(key)
+        if known is not None:
+            self._dictionaries.move_to_end(key)
+            return known
+        kept = sum(one.memory_bytes for one in self._dictionaries.values())
+        while kept > self._cache_bytes // DICTIONARY_SHARE and self._dictionaries:
+            kept -= self._dictionaries.popitem(last=False)[1].memory_bytes
+        made = self._dictionaries[key] = Dictionaries(row.geometry.data_start)
+        return made
 
     async def _once(self, key: object, load: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run one load for all who ask meanwhile; one that gives up does not stop it for the others."""

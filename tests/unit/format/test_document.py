@@ -10,6 +10,9 @@ from des.core import DesReader, DesWriter
 from des.core.ext_builder import PAGES_LAST_MAX
 from des.files import BLOCK_SIZE
 from des.format import (
+    compression,
+    compressor,
+    dictionaries,
     ext_trailer,
     footer,
     frame,
@@ -60,6 +63,7 @@ def struct_of(rows):
     [
         (3, 0, header._LAYOUT, header.HEADER_SIZE),
         (5, 0, frame._LAYOUT, frame.FRAME_HEADER_SIZE),
+        (5, 2, dictionaries._LAYOUT, dictionaries.DIRECTORY_SIZE),
         (7, 1, index.FIXED, 36),
         (8, 0, footer._LAYOUT, footer.FOOTER_SIZE),
         (13, 0, ext_trailer._LAYOUT, ext_trailer.TRAILER_SIZE),
@@ -120,6 +124,25 @@ def test_metadata_keys_are_those_of_the_code():
     assert documented == list(system_metadata.SystemMetadata.__dataclass_fields__)
 
 
+def test_codecs_and_the_limits_of_the_writer_are_those_of_the_code():
+    assert [row[0] for row in tables(5)[1]] == [
+        str(compression.CODEC_RAW),
+        str(compression.CODEC_ZSTD),
+        f"{compression.CODEC_DICTIONARY_MIN} to {compression.CODEC_MAX}",
+    ]
+    magic, count, *_ = tables(5)[2]
+    assert magic[3] == f"`{dictionaries.MAGIC.decode()}`"
+    assert count[3].startswith(f"1 to {dictionaries.DICTIONARY_COUNT_MAX};")
+    text = section(5)
+    assert f"less than {compressor.GAIN_MIN:.0%}".replace("%", " %") in text
+    assert f"at most {compressor.SHORT_MAX} bytes" in text
+    assert f"longer than {BLOCK_SIZE} bytes" in text
+    assert compressor.LONG_GAIN_MIN == 0.5
+    assert f"at least {compressor.SAMPLE_COUNT_MIN} files" in text
+    assert f"at most 1/{compressor.DICTIONARY_SHARE} of" in text
+    assert f"{compressor.DICTIONARY_LENGTH_WRITTEN_MAX >> 10} KiB" in text
+
+
 def test_flags_are_those_of_the_code():
     documented = {name: int(value) for value, name, _ in tables(7)[2]}
     assert documented == {
@@ -140,6 +163,8 @@ def test_limits_are_those_of_the_code():
         system_metadata.BLOCK_SIZE_MIN,
         system_metadata.BLOCK_SIZE_MAX,
         BLOCK_SIZE,
+        compression.COMPRESSED_RAW_LENGTH_MAX,
+        compression.DICTIONARY_LENGTH_MAX,
         ext_trailer.SECTION_COUNT_MAX,
         names.DIRECTORY_SIZE_MAX,
         locate.META_RUN_MAX,

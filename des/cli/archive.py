@@ -1,0 +1,136 @@
+"""What the verbs over archives share: opening one, naming its files on a disk, saying what went wrong."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import quote
+
+import typer
+
+from des.cli.exits import Exit, Failure
+from des.cli.folder import parts
+from des.core import DesReader
+from des.core.local_file import LocalFile
+from des.errors import (
+    AlreadyExistsError,
+    CorruptError,
+    DesError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
+
+EXITS: Final[tuple[tuple[type[DesError], Exit], ...]] = (
+    (CorruptError, Exit.CORRUPT),
+    (NotFoundError, Exit.NOT_FOUND),
+    (AlreadyExistsError, Exit.CONFLICT),
+    (InvalidInputError, Exit.USAGE),
+    (UnavailableError, Exit.UNAVAILABLE),
+)
+"""The first row that fits decides; every other error is FAILED."""
+
+NAME_MAX: Final = 255
+"""Bytes of one name in a folder (Linux)."""
+_REMOTE: Final = "s3://"
+
+Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="A container: a local file.")]
+NewArchive = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE", help="The new archive; it must not exist.")
+]
+MapNames = Annotated[
+    bool, typer.Option("--map", help="Write names that are no safe path under an escaped one.")
+]
+
+
+def failure(error: DesError | OSError) -> Failure:
+    """Translate an error of the format or of the disk."""
+    if isinstance(error, DesError):
+        code = next((code for kind, code in EXITS if isinstance(error, kind)), Exit.FAILED)
+        return Failure(str(error), code=code, reason=error.reason)
+    shown = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    missing = isinstance(error, FileNotFoundError)
+    return Failure(shown, code=Exit.NOT_FOUND if missing else Exit.FAILED, reason=type(error).__name__)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every deliberate error in the block into a failure of the verb."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (DesError, OSError) as error:
+        raise failure(error) from None
+
+
+@contextmanager
+def opened(archive: str) -> Iterator[DesReader]:
+    """Open a sound container to read its files."""
+    with translated(), DesReader(local(archive)) as reader:
+        yield reader
+
+
+@contextmanager
+def opened_raw(archive: str) -> Iterator[LocalFile]:
+    """Open a file that may be a damaged container."""
+    with translated(), LocalFile(local(archive)) as file:
+        yield file
+
+
+def local(archive: str) -> Path:
+    """Return the path of a local archive.
+
+    Raises:
+        Failure: it is in an object store.
+    """
+    if archive.startswith(_REMOTE):
+        raise Failure(
+            f"{archive}: archives in an object store are not supported yet, fetch the object first",
+            code=Exit.USAGE,
+            reason="FEATURE_DISABLED",
+        )
+    return Path(archive)
+
+
+class SafeNames:
+    """Paths for the files of one archive: relative, below where they are written."""
+
+    def __init__(self, reader: DesReader, *, mapped: bool) -> None:
+        self._reader = reader
+        self._mapped = mapped
+
+    def path(self, name: str) -> str:
+        """Return the path of a file.
+
+        Raises:
+            Failure: the name is no safe path, and names are not to be mapped, or the mapped one is taken.
+        """
+        try:
+            if all(len(part.encode()) <= NAME_MAX for part in parts(name)):
+                return name
+            cause = f"path {name[:80]!r} has a part longer than {NAME_MAX} bytes"
+        except Failure as failure:
+            cause = str(failure)
+        if not self._mapped:
+            raise Failure(f"{cause}; --map gives it another name", reason="UNSAFE_PATH")
+        path = mapped_name(name)
+        if path in self._reader:
+            raise Failure(f"{cause}; {path!r}, its name under --map, is another file", reason="UNSAFE_PATH")
+        return path
+
+
+def mapped_name(name: str) -> str:
+    """Return one part of a path that stands for any name.
+
+    >>> mapped_name("../etc/passwd"), mapped_name("..")
+    ('..%2Fetc%2Fpasswd', '%2E%2E')
+    """
+    quoted = quote(name, safe="")
+    if quoted in {".", ".."}:
+        return quoted.replace(".", "%2E")
+    if len(quoted) <= NAME_MAX:
+        return quoted
+    # The digest tells apart what the cut makes alike.
+    return f"{quoted[:180]}~" + hashlib.sha256(name.encode()).hexdigest()[:32]

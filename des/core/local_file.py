@@ -1,0 +1,77 @@
+"""A local file read by place, sound container or not: what tools look at before a reader would open it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from des.format.byte_range import ByteRange
+from des.format.errors import CorruptContainerError
+from des.format.reads import Reads, run
+
+T = TypeVar("T")
+
+PIECE_SIZE: Final = 1 << 20
+"""Bytes read at once where a long run is passed over."""
+
+
+class LocalFile:
+    """An open file. Safe for threads: every read is a pread."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open it.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self.path: Final = Path(path)
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size: Final = os.fstat(self._descriptor).st_size
+        """Bytes, as it was opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back. Twice is once."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def read(self, wanted: ByteRange) -> bytes:
+        """Return exactly the bytes of `wanted`.
+
+        Raises:
+            CorruptContainerError: the file ends before.
+        """
+        if wanted.stop > self.size:
+            raise CorruptContainerError(
+                f"{str(self.path)!r} ends at {self.size}, expected at least {wanted.stop} bytes"
+            )
+        parts: list[bytes] = []
+        start = wanted.start
+        while start < wanted.stop:
+            # Linux moves at most 2 GiB at a time.
+            part = os.pread(self._descriptor, wanted.stop - start, start)
+            if not part:
+                raise CorruptContainerError(
+                    f"{str(self.path)!r} ends at {start}, expected at least {wanted.stop} bytes"
+                )
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def drive(self, plan: Reads[T]) -> T:
+        """Run a plan over the file."""
+        return run(plan, self.read)
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes `[start, stop)` in order, a MiB at a time."""
+        for low in range(start, stop, PIECE_SIZE):
+            yield self.read(ByteRange(low, min(low + PIECE_SIZE, stop)))
