@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from des.files import RESERVED_METADATA_KEYS
@@ -67,7 +67,14 @@ class Metadata:
 
     def with_crc32c(self, crc32c: int) -> "Metadata":
         """Return the same with the checksum that a frame carries."""
-        return replace(self, system=replace(self.system, crc32c=crc32c))
+        system = self.system
+        # Spelt out: on the path of every read, and half as long as `dataclasses.replace`.
+        return Metadata(
+            self.size,
+            self.user,
+            self.external_key,
+            SystemMetadata(crc32c, system.content_type, system.block_size, system.block_crc32c),
+        )
 
 
 def decode_metadata(data: bytes, entry: IndexEntry, *, raw_length: int | None = None) -> Metadata:

@@ -1,5 +1,6 @@
 """Finds a file by name: the open index first, then the containers of its day and shard."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ from des.retrieval.opened_file import (
 from des.retrieval.stored_containers import StoredContainers, StoredEntry
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
+PLACES_REMEMBERED: Final = 16_384
+"""Stored files whose place is kept, about 600 bytes each, least recently read first out."""
 READ_TOGETHER_MAX: Final = BLOCK_SIZE
 """A file up to this long, and a compressed one, is read and verified in one request with its metadata."""
 
@@ -48,6 +51,9 @@ class _Found:
 
     row: ContainerRow
     stored: StoredEntry
+    parsed: ParsedName
+    shard: int
+    created_ms: int
 
     @property
     def entry(self) -> IndexEntry:
@@ -74,6 +80,7 @@ class Retriever:
         self._containers = containers
         self._store = store
         self._damaged = damaged
+        self._places: OrderedDict[str, _Found] = OrderedDict()
 
     async def open(self, name: str) -> OpenedFile:
         """Find a file; a small stored one is read at once, in the same request as its metadata.
@@ -87,6 +94,10 @@ class Retriever:
         file = self._open_index.get(name)
         if file is not None:
             return self._open_log_file(file)
+        found = self._places.get(name)
+        if found is not None:
+            self._places.move_to_end(name)
+            return await self._open_found(found, ReadCost())
         return await self._open_stored(name, parse_name(name))
 
     async def stat(self, name: str) -> FileInfo:
@@ -150,6 +161,9 @@ class Retriever:
         found = await self._find_stored(name, parsed, cost)
         if found is None:
             raise self._absent(name)
+        return await self._open_found(found, cost)
+
+    async def _open_found(self, found: _Found, cost: ReadCost) -> OpenedFile:
         read = self._container_read(found.row, cost)
         entry = found.entry
         if entry.is_compressed or (not entry.is_external and entry.data_length <= READ_TOGETHER_MAX):
@@ -181,7 +195,8 @@ class Retriever:
 
     async def _find_stored(self, name: str, parsed: ParsedName, cost: ReadCost) -> _Found | None:
         bits = self._settings.shard_bits
-        rows = await self._containers.rows(parsed.day, consistent_hash(name, bits), bits=bits)
+        shard = consistent_hash(name, bits)
+        rows = await self._containers.rows(parsed.day, shard, bits=bits)
         if not rows:
             return None
         time_ms = created_ms(parsed, self._settings.wrap_bits)
@@ -190,15 +205,24 @@ class Retriever:
                 continue
             stored = await self._containers.find(row, name, cost)
             if stored is not None:
-                return _Found(row, stored)
+                found = _Found(row, stored, parsed, shard, time_ms)
+                self._remember(name, found)
+                return found
         return None
+
+    def _remember(self, name: str, found: _Found) -> None:
+        """Keep the place of a file: a name never moves, since containers are immutable."""
+        if found.stored.reader is not None:  # it counts the requests of this very read
+            return
+        self._places[name] = found
+        if len(self._places) > PLACES_REMEMBERED:
+            self._places.popitem(last=False)
 
     def _container_read(self, row: ContainerRow, cost: ReadCost) -> CountedRead:
         return CountedRead(self._store, row.key, row.etag, cost)
 
     def _describe_stored(self, found: _Found, metadata: Metadata) -> FileInfo:
         row, entry = found.row, found.entry
-        parsed = parse_name(entry.name)
         if metadata.system.crc32c is None:
             raise CorruptError(
                 f"container {row.container_id} has no checksum for {entry.name!r}",
@@ -207,14 +231,14 @@ class Retriever:
             )
         return FileInfo(
             name=entry.name,
-            day=parsed.day,
-            shard=consistent_hash(entry.name, self._settings.shard_bits),
+            day=found.parsed.day,
+            shard=found.shard,
             size=metadata.size,
             crc32c=metadata.system.crc32c,
             content_type=metadata.system.content_type,
             metadata=metadata.user,
             state=FileState.STORED,
-            created_ms=created_ms(parsed, self._settings.wrap_bits),
+            created_ms=found.created_ms,
             sealed_ms=row.stored_ms,
             placement=Placement(
                 row.container_id, entry.data_offset, entry.data_length, metadata.external_key
