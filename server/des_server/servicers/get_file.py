@@ -12,6 +12,7 @@ from des.errors import InvalidInputError
 from des.files import BLOCK_SIZE
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
+from des.retrieval import ReadCost
 from des_server import convert
 
 REQUESTS_KEY: Final = "des-object-store-requests"
@@ -35,12 +36,17 @@ class GetFile:
         chunk_bytes = self._chunk_bytes(request.chunk_bytes)
         opened = await self._node.open_file(request.name)
         info = opened.info
-        start, stop = convert.window_from_wire(request.range, info.size)
+        start, stop = (
+            convert.window_from_wire(request.range, info.size)
+            if request.HasField("range")
+            else (0, info.size)
+        )
         message = convert.first_message(info, start=start, stop=stop)
         if (start, stop) == (0, info.size) and info.size <= min(chunk_bytes, BLOCK_SIZE):
             # The bytes were verified against this very checksum on their way out of the store.
-            message.chunk.data = await opened.read_whole()
-            message.chunk.crc32c = info.crc32c
+            chunk = message.chunk
+            chunk.data = await opened.read_whole()
+            chunk.crc32c = info.crc32c
         elif start == stop:
             message.chunk.crc32c = 0
         else:
@@ -51,7 +57,7 @@ class GetFile:
                 message.chunk.data = data
                 message.chunk.crc32c = google_crc32c.value(data)
         cost = opened.cost
-        trailers = ((REQUESTS_KEY, str(cost.requests)), (BYTES_KEY, str(cost.bytes)))
+        trailers = _FREE if not cost.requests else _trailers(cost)
         context.set_trailing_metadata((*context.trailing_metadata(), *trailers))
         self._metrics.got(size=stop - start, requests=cost.requests, stored_bytes=cost.bytes)
         await context.write(message)
@@ -61,6 +67,13 @@ class GetFile:
             raise InvalidInputError(f"chunk_bytes is {asked}, expected 0 or more", field="chunk_bytes")
         asked = asked or self._limits.preferred_chunk_bytes
         return max(CHUNK_BYTES_MIN, min(asked, self._limits.chunk_bytes))
+
+
+def _trailers(cost: ReadCost) -> tuple[tuple[str, str], ...]:
+    return (REQUESTS_KEY, str(cost.requests)), (BYTES_KEY, str(cost.bytes))
+
+
+_FREE: Final = _trailers(ReadCost())
 
 
 async def _sliced(blocks: AsyncIterator[bytes], size_max: int) -> AsyncIterator[bytes]:
