@@ -54,18 +54,7 @@ class LocalFile:
             raise CorruptContainerError(
                 f"{str(self.path)!r} ends at {self.size}, expected at least {wanted.stop} bytes"
             )
-        parts: list[bytes] = []
-        start = wanted.start
-        while start < wanted.stop:
-            # Linux moves at most 2 GiB at a time.
-            part = os.pread(self._descriptor, wanted.stop - start, start)
-            if not part:
-                raise CorruptContainerError(
-                    f"{str(self.path)!r} ends at {start}, expected at least {wanted.stop} bytes"
-                )
-            parts.append(part)
-            start += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_exactly(self._descriptor, wanted, self.path)
 
     def drive(self, plan: Reads[T]) -> T:
         """Run a plan over the file."""
@@ -75,3 +64,23 @@ class LocalFile:
         """Yield the bytes `[start, stop)` in order, a MiB at a time."""
         for low in range(start, stop, PIECE_SIZE):
             yield self.read(ByteRange(low, min(low + PIECE_SIZE, stop)))
+
+
+def read_exactly(descriptor: int, wanted: ByteRange, path: str | Path) -> bytes:
+    """Return exactly the bytes `[start, stop)` of an open file.
+
+    Raises:
+        CorruptContainerError: the file ends before.
+    """
+    parts: list[bytes] = []
+    start = wanted.start
+    while start < wanted.stop:
+        # Linux moves at most 2 GiB at a time.
+        part = os.pread(descriptor, wanted.stop - start, start)
+        if not part:
+            raise CorruptContainerError(
+                f"{str(path)!r} ends at {start}, expected at least {wanted.stop} bytes"
+            )
+        parts.append(part)
+        start += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

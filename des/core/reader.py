@@ -16,6 +16,7 @@ from des.core.file_view import (
     missing,
     sorted_names,
 )
+from des.core.local_file import read_exactly
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
@@ -348,15 +349,4 @@ class DesReader:
         return index
 
     def _read(self, wanted: ByteRange) -> bytes:
-        parts: list[bytes] = []
-        start = wanted.start
-        while start < wanted.stop:
-            # Linux moves at most 2 GiB at a time.
-            part = os.pread(self._descriptor, wanted.stop - start, start)
-            if not part:
-                raise CorruptContainerError(
-                    f"{str(self.path)!r} ends at {start}, expected at least {wanted.stop} bytes"
-                )
-            parts.append(part)
-            start += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_exactly(self._descriptor, wanted, self.path)
