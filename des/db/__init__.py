@@ -14,7 +14,13 @@ from des.db.catalog import (
     ShardTotals,
 )
 from des.db.connector import CatalogDamagedError, CatalogFullError, DesDbConnector
-from des.db.rules import ContainerConflictError, KeyTakenError, UnknownContainerError
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rules import (
+    ContainerConflictError,
+    KeyTakenError,
+    LogSegmentConflictError,
+    UnknownContainerError,
+)
 from des.db.sql_catalog import SqlCatalog
 
 __all__ = [
@@ -30,10 +36,15 @@ __all__ = [
     "DesDbConnector",
     "FencedError",
     "KeyTakenError",
+    "LogSegmentConflictError",
+    "LogSegmentId",
+    "LogSegmentRow",
+    "LogSegmentState",
     "ShardClaim",
     "ShardLock",
     "ShardRun",
     "ShardTotals",
     "SqlCatalog",
+    "Tombstone",
     "UnknownContainerError",
 ]

@@ -1,8 +1,8 @@
-"""The door to the catalog: shard locks, containers, nodes. It has no row per file.
+"""The door to the catalog: shard locks, containers, tombstones, shipped log segments, nodes.
 
-`SqlCatalog` is the real one (SQLite now, PostgreSQL from the same model), `des.testing.MemoryCatalog`
-its twin; both pass `des.testing.CatalogSuite`. Every write of a shard's holder re-checks the
-holder's epoch inside its own transaction.
+It has no row per file. `SqlCatalog` is the real one (SQLite and PostgreSQL from one model),
+`des.testing.MemoryCatalog` its twin; both pass `des.testing.CatalogSuite`. Every write of a shard's
+holder re-checks the holder's epoch inside its own transaction.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
 from des.errors import ConflictError, PreconditionError, UnavailableError
 
 
@@ -36,6 +37,10 @@ class ContainerState(StrEnum):
     """Announced; its object may or may not exist."""
     STORED = "stored"
     """Its object was verified; the only state that readers use."""
+    RETIRED = "retired"
+    """Replaced by another container, or emptied by deletes; readers that began before may still use it."""
+    ABANDONED = "abandoned"
+    """Announced and never to be committed; its object, if there is one, is nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,12 @@ class ContainerRow:
     """By the database's clock; set by the catalog."""
     stored_ms: int | None = None
     """By the database's clock; None while uploading."""
+    replaces: tuple[str, ...] = ()
+    """Ids of the containers that retire in the moment this one is stored."""
+    retired_ms: int | None = None
+    abandoned_ms: int | None = None
+    removed_ms: int | None = None
+    """When its object was known to be gone; only of a retired or abandoned one. The row stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +204,45 @@ class Catalog(Protocol):
     async def commit_container(self, container_id: str, *, etag: str, claim: ShardClaim) -> ContainerRow:
         """Turn the row to stored and return it; a row already stored with this etag is returned as it is.
 
+        What the row replaces retires in the same transaction: readers see one or the other, never both.
+
         Raises:
             FencedError: a shard's epoch is not the claim's; nothing was written.
+            ContainerConflictError: it was abandoned, is stored with another etag, or one that it
+                replaces is no longer stored.
+        """
+        ...
+
+    async def abandon_container(self, container_id: str, claim: ShardClaim) -> ContainerRow:
+        """Turn an uploading row to abandoned, so that nobody ever commits it; return it. Twice is once.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+            ContainerConflictError: it is stored.
+            UnknownContainerError: it was never announced.
+        """
+        ...
+
+    async def retire_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """Turn stored rows to retired, all or none; return them by id. Twice is once.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+            ContainerConflictError: one is not stored.
+            UnknownContainerError: one was never announced.
+        """
+        ...
+
+    async def remove_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """Record that the objects of retired or abandoned rows are gone; return the rows by id.
+
+        The rows stay: the log of a node that was away may name such a container, and a row that is not
+        there would read as a seal to be repeated.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+            ContainerConflictError: one is neither retired nor abandoned.
+            UnknownContainerError: one was never announced.
         """
         ...
 
@@ -214,6 +262,71 @@ class Catalog(Protocol):
 
     async def shard_totals(self) -> list[ShardTotals]:
         """Return what the stored containers hold, counted at the first shard of each run, by shard."""
+        ...
+
+    async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:
+        """Insert tombstones, all or none; return them as they stand, in order. The first of a name stays.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+        """
+        ...
+
+    async def tombstone(self, name: str) -> Tombstone | None:
+        """Return the tombstone of a name, or None when it was not deleted."""
+        ...
+
+    async def tombstones_of(self, day: str, shard: int, *, bits: int) -> list[Tombstone]:
+        """Return the tombstones of `day` whose names lie in `shard` of `2**bits`, by name."""
+        ...
+
+    async def tombstones(
+        self, *, day: str | None = None, purged: bool | None = None, after: str = "", limit: int = 1000
+    ) -> list[Tombstone]:
+        """Return up to `limit` tombstones by name, those above `after`; of a day, purged or not, or all."""
+        ...
+
+    async def purge_tombstones(self, names: Sequence[str], claim: ShardClaim) -> None:
+        """Record that no container holds the bytes of these deleted files any more. Twice is once.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+        """
+        ...
+
+    async def record_log_segment(self, row: LogSegmentRow, claim: ShardClaim) -> LogSegmentRow:
+        """Insert a held segment, or return the row with its id as it is if it is already there.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+            LogSegmentConflictError: its id or key stands for another object.
+        """
+        ...
+
+    async def log_segments(
+        self, *, node: str | None = None, state: LogSegmentState | None = None
+    ) -> list[LogSegmentRow]:
+        """Return the segments by id, all or of one node or state."""
+        ...
+
+    async def release_log_segments(
+        self, segments: Sequence[LogSegmentId], shards: Sequence[int], claim: ShardClaim
+    ) -> list[LogSegmentRow]:
+        """Say that the files of `shards` in these segments are in stored containers; return the rows by id.
+
+        A segment that no shard needs any more is released. Segments that are not there are left out.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+        """
+        ...
+
+    async def drop_log_segments(self, segments: Sequence[LogSegmentId]) -> None:
+        """Forget released segments, all or none, once their objects are gone. Twice is once.
+
+        Raises:
+            LogSegmentConflictError: one is still held.
+        """
         ...
 
     async def close(self) -> None:

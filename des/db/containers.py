@@ -1,6 +1,6 @@
 """Statements over `des_containers`; each function is part of a transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, desc, func, select, update
@@ -21,14 +21,19 @@ from des.db.rules import (
     check_announcement,
     check_cover,
     hash_range,
+    known,
+    settle_abandon,
     settle_announcement,
     settle_commit,
+    settle_remove,
+    settle_retire,
 )
 from des.db.schema import HASH_BITS
 from des.db.schema import containers as table
 from des.db.statements import insert_if_absent, now_ms
 from des.errors import InvalidInputError
 
+_SEPARATOR: Final = ","
 _OF_DAY: Final = select(table).where(
     table.c.day == bindparam("day"), table.c.state == ContainerState.STORED.value
 )
@@ -70,28 +75,98 @@ async def announce(connection: AsyncConnection, row: ContainerRow, claim: ShardC
 async def commit(
     connection: AsyncConnection, container_id: str, *, etag: str, claim: ShardClaim
 ) -> ContainerRow:
-    """Turn the row to stored unless it is; return it.
+    """Turn the row to stored unless it is, and what it replaces to retired; return it.
 
     Raises:
         FencedError: the claim does not hold.
         UnknownContainerError: it was never announced.
-        ContainerConflictError: it is stored with another etag.
+        ContainerConflictError: it is stored with another etag or abandoned, or what it replaces is not
+            stored.
     """
     await shard_locks.guard(connection, claim)
     found = await one(connection, container_id, for_update=True)
     owed = settle_commit(found, container_id=container_id, etag=etag)
-    assert found is not None
+    found = known(found, container_id)
     check_cover(found.run, claim)
     if not owed:
         return found
-    await connection.execute(
-        update(table)
-        .where(table.c.container_id == container_id)
-        .values(state=ContainerState.STORED.value, etag=etag, stored_at=await now_ms(connection))
-    )
-    stored = await one(connection, container_id)
-    assert stored is not None
-    return stored
+    now = await now_ms(connection)
+    for replaced in sorted(found.replaces):
+        await _turn(connection, replaced, claim, settle_retire, **_retired(now))
+    await _set(connection, container_id, state=ContainerState.STORED.value, etag=etag, stored_at=now)
+    return known(await one(connection, container_id), container_id)
+
+
+async def abandon(connection: AsyncConnection, container_id: str, claim: ShardClaim) -> ContainerRow:
+    """Turn an uploading row to abandoned unless it is; return it.
+
+    Raises:
+        FencedError: the claim does not hold.
+        UnknownContainerError, ContainerConflictError: it was never announced, or is stored.
+    """
+    await shard_locks.guard(connection, claim)
+    ended = {"state": ContainerState.ABANDONED.value, "abandoned_at": await now_ms(connection)}
+    return await _turn(connection, container_id, claim, settle_abandon, **ended)
+
+
+async def retire(
+    connection: AsyncConnection, container_ids: Sequence[str], claim: ShardClaim
+) -> list[ContainerRow]:
+    """Turn stored rows to retired unless they are; return them by id.
+
+    Raises:
+        FencedError: the claim does not hold.
+        UnknownContainerError, ContainerConflictError: one was never announced, or never stored.
+    """
+    await shard_locks.guard(connection, claim)
+    ended = _retired(await now_ms(connection))
+    return [
+        await _turn(connection, container_id, claim, settle_retire, **ended)
+        for container_id in sorted(set(container_ids))
+    ]
+
+
+async def remove(
+    connection: AsyncConnection, container_ids: Sequence[str], claim: ShardClaim
+) -> list[ContainerRow]:
+    """Set when the objects of retired or abandoned rows were gone, unless it is set; return the rows by id.
+
+    Raises:
+        FencedError: the claim does not hold.
+        UnknownContainerError, ContainerConflictError: one was never announced, or its object may be needed.
+    """
+    await shard_locks.guard(connection, claim)
+    now = await now_ms(connection)
+    return [
+        await _turn(connection, container_id, claim, settle_remove, removed_at=now)
+        for container_id in sorted(set(container_ids))
+    ]
+
+
+async def _turn(
+    connection: AsyncConnection,
+    container_id: str,
+    claim: ShardClaim,
+    settle: Callable[..., bool],
+    **values: Any,
+) -> ContainerRow:
+    """Set `values` in the row if `settle` says that it is owed; return the row as it is then."""
+    found = await one(connection, container_id, for_update=True)
+    owed = settle(found, container_id=container_id)
+    found = known(found, container_id)
+    check_cover(found.run, claim)
+    if not owed:
+        return found
+    await _set(connection, container_id, **values)
+    return known(await one(connection, container_id), container_id)
+
+
+async def _set(connection: AsyncConnection, container_id: str, **values: Any) -> None:
+    await connection.execute(update(table).where(table.c.container_id == container_id).values(**values))
+
+
+def _retired(now: int) -> Mapping[str, Any]:
+    return {"state": ContainerState.RETIRED.value, "retired_at": now}
 
 
 async def one(
@@ -192,6 +267,7 @@ def _values(row: ContainerRow, *, created_at: int) -> Mapping[str, Any]:
         "etag": "",
         "created_at": created_at,
         "stored_at": None,
+        "replaces": _SEPARATOR.join(row.replaces),
     }
 
 
@@ -226,4 +302,8 @@ def _container(row: Row[Any]) -> ContainerRow:
         etag=row.etag,
         created_ms=row.created_at,
         stored_ms=row.stored_at,
+        replaces=tuple(row.replaces.split(_SEPARATOR)) if row.replaces else (),
+        retired_ms=row.retired_at,
+        abandoned_ms=row.abandoned_at,
+        removed_ms=row.removed_at,
     )

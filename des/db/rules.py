@@ -5,9 +5,12 @@ from dataclasses import fields
 from typing import Final
 
 from des.db.catalog import ContainerRow, ContainerState, FencedError, ShardClaim, ShardLock, ShardRun
+from des.db.rows import LogSegmentRow, LogSegmentState
 from des.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 
-_OF_ONE_ANNOUNCEMENT: Final = frozenset({"state", "epoch", "node", "etag", "created_ms", "stored_ms"})
+_OF_ONE_ANNOUNCEMENT: Final = frozenset(
+    {"state", "epoch", "node", "etag", "created_ms", "stored_ms", "retired_ms", "abandoned_ms", "removed_ms"}
+)
 """Fields in which a repeated announcement may differ: what the catalog sets, and who repeats it."""
 
 
@@ -23,6 +26,10 @@ class ContainerConflictError(ConflictError):
 
 class KeyTakenError(AlreadyExistsError):
     """Another container has this object key; keys are never used twice."""
+
+
+class LogSegmentConflictError(ConflictError):
+    """The catalog has another log segment in this one's place, or still needs it."""
 
 
 def check_announcement(row: ContainerRow, claim: ShardClaim) -> None:
@@ -45,12 +52,19 @@ def check_cover(run: ShardRun, claim: ShardClaim) -> None:
     Raises:
         InvalidInputError: it does.
     """
+    check_claims(range(run.first, run.first + run.span), claim)
+
+
+def check_claims(shards: Iterable[int], claim: ShardClaim) -> None:
+    """Refuse a claim that leaves out one of `shards`.
+
+    Raises:
+        InvalidInputError: it does.
+    """
     claimed = {shard for shard, _ in claim.epochs}
-    missing = next((shard for shard in range(run.first, run.first + run.span) if shard not in claimed), None)
+    missing = next((shard for shard in shards if shard not in claimed), None)
     if missing is not None:
-        raise InvalidInputError(
-            f"claim leaves out shard {missing} of the container's run [{run.first}, {run.first + run.span})"
-        )
+        raise InvalidInputError(f"claim leaves out shard {missing} of what it is shown for")
 
 
 def check_etag(etag: str) -> None:
@@ -146,18 +160,121 @@ def settle_commit(found: ContainerRow | None, *, container_id: str, etag: str) -
 
     Raises:
         UnknownContainerError: there is no row.
-        ContainerConflictError: the row is stored with another etag.
+        ContainerConflictError: the row is stored with another etag, or abandoned.
+    """
+    found = known(found, container_id)
+    if found.state is ContainerState.ABANDONED:
+        raise ContainerConflictError(
+            f"container {container_id} is abandoned, it is never committed", container_id=container_id
+        )
+    if found.etag and found.etag != etag:
+        raise ContainerConflictError(
+            f"container {container_id} is stored with etag {found.etag!r}, not {etag!r}",
+            container_id=container_id,
+        )
+    return found.state is ContainerState.UPLOADING
+
+
+def settle_abandon(found: ContainerRow | None, *, container_id: str) -> bool:
+    """Return whether the row still has to be turned to abandoned.
+
+    Raises:
+        UnknownContainerError: there is no row.
+        ContainerConflictError: the row is or was stored.
+    """
+    found = known(found, container_id)
+    return _turns(found, since=ContainerState.UPLOADING, to=ContainerState.ABANDONED)
+
+
+def settle_retire(found: ContainerRow | None, *, container_id: str) -> bool:
+    """Return whether the row still has to be turned to retired.
+
+    Raises:
+        UnknownContainerError: there is no row.
+        ContainerConflictError: the row was never stored.
+    """
+    found = known(found, container_id)
+    return _turns(found, since=ContainerState.STORED, to=ContainerState.RETIRED)
+
+
+def settle_remove(found: ContainerRow | None, *, container_id: str) -> bool:
+    """Return whether the removal of the row's object still has to be recorded.
+
+    Raises:
+        UnknownContainerError: there is no row.
+        ContainerConflictError: readers or an upload may still need the object.
+    """
+    found = known(found, container_id)
+    if found.state not in {ContainerState.RETIRED, ContainerState.ABANDONED}:
+        raise ContainerConflictError(
+            f"container {container_id} is {found.state.value}, expected retired or abandoned",
+            container_id=container_id,
+        )
+    return found.removed_ms is None
+
+
+def known(found: ContainerRow | None, container_id: str) -> ContainerRow:
+    """Return the row.
+
+    Raises:
+        UnknownContainerError: there is none.
     """
     if found is None:
         raise UnknownContainerError(
             f"container {container_id} was never announced", container_id=container_id
         )
-    if found.state is ContainerState.STORED and found.etag != etag:
+    return found
+
+
+def _turns(found: ContainerRow, *, since: ContainerState, to: ContainerState) -> bool:
+    if found.state not in {since, to}:
         raise ContainerConflictError(
-            f"container {container_id} is stored with etag {found.etag!r}, not {etag!r}",
-            container_id=container_id,
+            f"container {found.container_id} is {found.state.value}, expected {since.value}",
+            container_id=found.container_id,
         )
-    return found.state is not ContainerState.STORED
+    return found.state is since
+
+
+def check_segment(row: LogSegmentRow, claim: ShardClaim) -> None:
+    """Refuse a segment that is not a new one, and a claim that leaves out one of its shards.
+
+    Raises:
+        InvalidInputError: either is so.
+    """
+    if row.state is not LogSegmentState.HELD or not row.shards or not row.etag:
+        raise InvalidInputError(
+            f"log segment {row.key!r} is {row.state.value} with etag {row.etag!r} and {len(row.shards)} "
+            "shards, expected held, with both"
+        )
+    check_claims(row.shards, claim)
+
+
+def settle_segment(found: LogSegmentRow, wanted: LogSegmentRow) -> LogSegmentRow:
+    """Return the row that is there, if it is the one wanted.
+
+    Raises:
+        LogSegmentConflictError: it describes another object.
+    """
+    if (found.key, found.sha256, found.size) != (wanted.key, wanted.sha256, wanted.size):
+        raise LogSegmentConflictError(
+            f"log segment {found.id.number} of node {found.id.node}, start {found.id.boot_epoch}, is "
+            f"{found.key!r} of {found.size} bytes with SHA-256 {found.sha256}; now {wanted.key!r} of "
+            f"{wanted.size} bytes with {wanted.sha256}"
+        )
+    return found
+
+
+def check_droppable(rows: Iterable[LogSegmentRow]) -> None:
+    """Refuse to forget a segment that is still needed.
+
+    Raises:
+        LogSegmentConflictError: one is.
+    """
+    for row in rows:
+        if row.state is not LogSegmentState.RELEASED:
+            raise LogSegmentConflictError(
+                f"log segment {row.key!r} is still needed for shards {row.shards[:8]}"
+            )
 
 
 def hash_range(run: ShardRun, *, bits: int) -> tuple[int, int]:

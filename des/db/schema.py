@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from des.db.catalog import ContainerState
+from des.db.rows import LogSegmentState
 
 HASH_BITS: Final = 32
 """`hash_first` counts in `2**HASH_BITS` parts of the hash space, whatever the row's `shard_bits` are."""
@@ -106,6 +107,11 @@ containers = Table(
     Column("pages_start", BigInteger, nullable=False, server_default="0"),
     Column("pages_length", BigInteger, nullable=False, server_default="0"),
     Column("page_count", BigInteger, nullable=False, server_default="0"),
+    Column("replaces", Text, nullable=False, server_default=""),
+    Column("retired_at", BigInteger, nullable=True),
+    Column("abandoned_at", BigInteger, nullable=True),
+    # A row stays when its object is gone: the log of a node that was away may still name it.
+    Column("removed_at", BigInteger, nullable=True),
     CheckConstraint("length(day) = 8", name="day"),
     CheckConstraint(
         "shard_span >= 1 AND (shard_span & (shard_span - 1)) = 0 AND shard_id >= 0 "
@@ -118,9 +124,17 @@ containers = Table(
         name="hash",
     ),
     CheckConstraint(
-        f"(state = '{ContainerState.UPLOADING}' AND etag = '' AND stored_at IS NULL) "
-        f"OR (state = '{ContainerState.STORED}' AND etag <> '' AND stored_at IS NOT NULL)",
+        "(etag <> '') = (stored_at IS NOT NULL) AND ("
+        f"(state = '{ContainerState.UPLOADING}' AND stored_at IS NULL AND abandoned_at IS NULL) "
+        f"OR (state = '{ContainerState.STORED}' AND stored_at IS NOT NULL AND retired_at IS NULL) "
+        f"OR (state = '{ContainerState.RETIRED}' AND stored_at IS NOT NULL AND retired_at IS NOT NULL) "
+        f"OR (state = '{ContainerState.ABANDONED}' AND stored_at IS NULL AND abandoned_at IS NOT NULL))",
         name="state",
+    ),
+    CheckConstraint(
+        "(retired_at IS NULL OR abandoned_at IS NULL) "
+        "AND (removed_at IS NULL OR retired_at IS NOT NULL OR abandoned_at IS NOT NULL)",
+        name="end",
     ),
     CheckConstraint("length(sha256) = 64", name="sha256"),
     CheckConstraint(
@@ -135,4 +149,56 @@ containers = Table(
     ),
     # The read path: the stored containers of a day, by place in the hash space.
     Index("ix_des_containers_day_state_hash_first", "day", "state", "hash_first"),
+)
+
+tombstones = Table(
+    "des_tombstones",
+    metadata,
+    # A row is never removed: the name never becomes free.
+    Column("name", Text, primary_key=True),
+    Column("day", String(8), nullable=False),
+    Column("shard_id", BigInteger, nullable=False),
+    Column("shard_bits", SmallInteger, nullable=False),
+    # Of the name, whatever the shard bits are: `consistent_hash(name, HASH_BITS)`.
+    Column("hash", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("external_key", Text, nullable=False),
+    Column("deleted_at", BigInteger, nullable=False),
+    Column("purged_at", BigInteger, nullable=True),
+    CheckConstraint("length(day) = 8", name="day"),
+    CheckConstraint(f"0 <= hash AND hash < {1 << HASH_BITS}", name="hash"),
+    Index("ix_des_tombstones_day_hash", "day", "hash"),
+)
+
+log_segments = Table(
+    "des_log_segments",
+    metadata,
+    Column("node", String(36), primary_key=True),
+    Column("boot_epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("etag", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("file_count", Integer, nullable=False),
+    # Days with commas between; shards as one hexadecimal number with a bit for each.
+    Column("days", Text, nullable=False),
+    Column("shards", Text, nullable=False),
+    Column("shard_bits", SmallInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("released_at", BigInteger, nullable=True),
+    CheckConstraint("length(sha256) = 64 AND etag <> ''", name="object"),
+    CheckConstraint(
+        "size > 0 AND file_count > 0 AND first_seq <= last_seq AND boot_epoch >= 0 AND number >= 0",
+        name="counts",
+    ),
+    CheckConstraint(
+        f"(state = '{LogSegmentState.HELD}' AND shards <> '0' AND released_at IS NULL) "
+        f"OR (state = '{LogSegmentState.RELEASED}' AND shards = '0' AND released_at IS NOT NULL)",
+        name="state",
+    ),
+    Index("ix_des_log_segments_state_node", "state", "node"),
 )

@@ -6,10 +6,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from des.db import containers, shard_locks
+from des.db import containers, log_segments, shard_locks, tombstones
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
 from des.db.connector import DesDbConnector
 from des.db.migration import upgrade
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
 from des.db.rules import check_etag, check_holder, ttl_ms_of
 from des.db.schema import stores
 from des.db.statements import insert_if_absent, now_ms
@@ -71,6 +72,24 @@ class SqlCatalog:
             lambda connection: containers.commit(connection, container_id, etag=etag, claim=claim)
         )
 
+    async def abandon_container(self, container_id: str, claim: ShardClaim) -> ContainerRow:
+        """See `Catalog.abandon_container`."""
+        return await self._connector.write(
+            lambda connection: containers.abandon(connection, container_id, claim)
+        )
+
+    async def retire_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """See `Catalog.retire_containers`."""
+        return await self._connector.write(
+            lambda connection: containers.retire(connection, container_ids, claim)
+        )
+
+    async def remove_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """See `Catalog.remove_containers`."""
+        return await self._connector.write(
+            lambda connection: containers.remove(connection, container_ids, claim)
+        )
+
     async def container(self, container_id: str) -> ContainerRow | None:
         """See `Catalog.container`."""
         return await self._connector.read(lambda connection: containers.one(connection, container_id))
@@ -91,6 +110,55 @@ class SqlCatalog:
     async def shard_totals(self) -> list[ShardTotals]:
         """See `Catalog.shard_totals`."""
         return await self._connector.read(containers.totals)
+
+    async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:
+        """See `Catalog.put_tombstones`."""
+        return await self._connector.write(lambda connection: tombstones.put(connection, rows, claim))
+
+    async def tombstone(self, name: str) -> Tombstone | None:
+        """See `Catalog.tombstone`."""
+        return await self._connector.read(lambda connection: tombstones.one(connection, name))
+
+    async def tombstones_of(self, day: str, shard: int, *, bits: int) -> list[Tombstone]:
+        """See `Catalog.tombstones_of`."""
+        run = ShardRun(first=shard, span=1, bits=bits)
+        return await self._connector.read(lambda connection: tombstones.within(connection, day, run))
+
+    async def tombstones(
+        self, *, day: str | None = None, purged: bool | None = None, after: str = "", limit: int = 1000
+    ) -> list[Tombstone]:
+        """See `Catalog.tombstones`."""
+        return await self._connector.read(
+            lambda connection: tombstones.page(connection, day=day, purged=purged, after=after, limit=limit)
+        )
+
+    async def purge_tombstones(self, names: Sequence[str], claim: ShardClaim) -> None:
+        """See `Catalog.purge_tombstones`."""
+        await self._connector.write(lambda connection: tombstones.purge(connection, names, claim))
+
+    async def record_log_segment(self, row: LogSegmentRow, claim: ShardClaim) -> LogSegmentRow:
+        """See `Catalog.record_log_segment`."""
+        return await self._connector.write(lambda connection: log_segments.record(connection, row, claim))
+
+    async def log_segments(
+        self, *, node: str | None = None, state: LogSegmentState | None = None
+    ) -> list[LogSegmentRow]:
+        """See `Catalog.log_segments`."""
+        return await self._connector.read(
+            lambda connection: log_segments.every(connection, node=node, state=state)
+        )
+
+    async def release_log_segments(
+        self, segments: Sequence[LogSegmentId], shards: Sequence[int], claim: ShardClaim
+    ) -> list[LogSegmentRow]:
+        """See `Catalog.release_log_segments`."""
+        return await self._connector.write(
+            lambda connection: log_segments.release(connection, segments, shards, claim)
+        )
+
+    async def drop_log_segments(self, segments: Sequence[LogSegmentId]) -> None:
+        """See `Catalog.drop_log_segments`."""
+        await self._connector.write(lambda connection: log_segments.drop(connection, segments))
 
     async def close(self) -> None:
         """Give connections back."""

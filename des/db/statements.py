@@ -1,7 +1,7 @@
 """Statements that several tables need and that databases spell differently."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -9,11 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db.database_time import database_now_ms
 
+T = TypeVar("T")
+
 _VALUES_MAX: Final = 500
 """Values in one IN list; SQLite takes 32,766 and PostgreSQL 32,767 parameters in one statement."""
 
 
-def in_portions(values: Sequence[int]) -> Iterator[Sequence[int]]:
+def in_portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut `values` into lists short enough for one statement."""
     for start in range(0, len(values), _VALUES_MAX):
         yield values[start : start + _VALUES_MAX]

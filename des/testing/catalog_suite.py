@@ -20,8 +20,15 @@ from des.db.catalog import (
     ShardRun,
     ShardTotals,
 )
-from des.db.rules import ContainerConflictError, KeyTakenError, UnknownContainerError
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rules import (
+    ContainerConflictError,
+    KeyTakenError,
+    LogSegmentConflictError,
+    UnknownContainerError,
+)
 from des.errors import InvalidInputError
+from des.naming import consistent_hash
 
 PassTime = Callable[[float], Awaitable[None]]
 
@@ -62,6 +69,31 @@ def container_row(number: int = 1, *, run: ShardRun | None = None, **changes: An
         name_ms_last=1_772_236_900_000 + number,
         data_bytes=20_000_000_000 + number,
         node="0193a000-0000-7000-8000-0000000000cc",
+    )
+    return replace(row, **changes)
+
+
+def tombstone_row(number: int = 1, *, bits: int = 8, **changes: Any) -> Tombstone:
+    """Return a tombstone; rows of different numbers differ in name and so in shard."""
+    name = f"DES_{DAY}_({number:012X}_{sum(number.to_bytes(6, 'big')) % 256:02X})"
+    row = Tombstone(name=name, day=DAY, shard=consistent_hash(name, bits), bits=bits, epoch=1)
+    return replace(row, **changes)
+
+
+def segment_row(number: int = 1, *, node: str = ANNA, **changes: Any) -> LogSegmentRow:
+    """Return a shipped segment; rows of different numbers differ in id, key and content."""
+    row = LogSegmentRow(
+        id=LogSegmentId(node, 3, number),
+        key=f"_log/{node}/3/{number:08x}.dlog",
+        etag=f'"{number}"',
+        sha256=f"{number:064x}",
+        size=5_000_000_000 + number,
+        first_seq=10 * number,
+        last_seq=10 * number + 9,
+        file_count=10,
+        days=(DAY, "20260301"),
+        shards=(0, 1, 255),
+        bits=8,
     )
     return replace(row, **changes)
 
@@ -339,6 +371,264 @@ class CatalogSuite:
             *(catalog.commit_container(row.container_id, etag="e", claim=own) for _ in range(8))
         )
         assert all(found == stored[0] for found in stored)
+
+    # --- the ends of a container ---
+
+    async def test_an_abandoned_container_is_never_committed(self, catalog: Catalog) -> None:
+        row = container_row()
+        own = await claim(catalog, range(8, 12))
+        announced = await catalog.announce_container(row, own)
+        abandoned = await catalog.abandon_container(row.container_id, own)
+        assert abandoned.abandoned_ms is not None
+        assert abandoned == replace(
+            announced, state=ContainerState.ABANDONED, abandoned_ms=abandoned.abandoned_ms
+        )
+        assert abandoned == await catalog.abandon_container(row.container_id, own)
+        assert abandoned == await catalog.announce_container(row, own)
+        with pytest.raises(ContainerConflictError, match="is abandoned"):
+            await catalog.commit_container(row.container_id, etag="e", claim=own)
+        with pytest.raises(ContainerConflictError, match="expected stored"):
+            await catalog.retire_containers([row.container_id], own)
+        assert [abandoned] == await catalog.containers(state=ContainerState.ABANDONED)
+        assert await catalog.containers_of(DAY, 8, bits=8) == []
+
+    async def test_only_an_announcement_is_abandoned(self, catalog: Catalog) -> None:
+        stored = await store(catalog, container_row())
+        own = await claim(catalog, range(8, 12))
+        with pytest.raises(ContainerConflictError, match="is stored, expected uploading"):
+            await catalog.abandon_container(stored.container_id, own)
+        with pytest.raises(UnknownContainerError):
+            await catalog.abandon_container("0193a000-0000-7000-8000-000000000404", own)
+        assert stored == await catalog.container(stored.container_id)
+
+    async def test_a_retired_container_is_no_longer_read_and_its_row_stays(self, catalog: Catalog) -> None:
+        rows = [await store(catalog, container_row(number)) for number in (1, 2)]
+        own = await claim(catalog, range(8, 12))
+        ids = [row.container_id for row in rows]
+        retired = await catalog.retire_containers([ids[1], ids[0]], own)
+        assert [row.state for row in retired] == [ContainerState.RETIRED] * 2
+        assert [replace(row, state=ContainerState.STORED, retired_ms=None) for row in retired] == rows
+        assert retired == await catalog.retire_containers(ids, own)
+        assert retired == await catalog.containers(state=ContainerState.RETIRED)
+        assert await catalog.containers_of(DAY, 8, bits=8) == []
+        assert await catalog.shard_totals() == []
+        # A seal repeated by a node that was away finds that it is done, and changes nothing.
+        assert retired[0] == await catalog.announce_container(container_row(1), own)
+        assert retired[0] == await catalog.commit_container(ids[0], etag=rows[0].etag, claim=own)
+
+    async def test_of_many_containers_all_retire_or_none(self, catalog: Catalog) -> None:
+        stored = await store(catalog, container_row(1))
+        own = await claim(catalog, range(8, 12))
+        open_row = await catalog.announce_container(container_row(2), own)
+        with pytest.raises(ContainerConflictError, match="is uploading, expected stored"):
+            await catalog.retire_containers([stored.container_id, open_row.container_id], own)
+        with pytest.raises(UnknownContainerError):
+            await catalog.retire_containers(
+                [stored.container_id, "0193a000-0000-7000-8000-000000000404"], own
+            )
+        assert [stored] == await catalog.containers(state=ContainerState.STORED)
+
+    async def test_a_replacement_is_stored_in_the_moment_its_sources_retire(self, catalog: Catalog) -> None:
+        sources = [await store(catalog, container_row(number)) for number in (1, 2)]
+        own = await claim(catalog, range(8, 12))
+        ids = tuple(row.container_id for row in sources)
+        merged = await catalog.announce_container(container_row(3, replaces=ids), own)
+        assert merged.replaces == ids
+        assert sorted(sources, key=lambda row: -row.name_ms_last) == await catalog.containers_of(
+            DAY, 9, bits=8
+        )
+        stored = await catalog.commit_container(merged.container_id, etag="m", claim=own)
+        assert stored.replaces == ids
+        assert [stored] == await catalog.containers_of(DAY, 9, bits=8)
+        assert list(ids) == [
+            row.container_id for row in await catalog.containers(state=ContainerState.RETIRED)
+        ]
+        assert stored == await catalog.commit_container(merged.container_id, etag="m", claim=own)
+
+    async def test_a_replacement_of_what_is_not_stored_is_not_committed(self, catalog: Catalog) -> None:
+        own = await claim(catalog, range(8, 12))
+        await catalog.announce_container(container_row(1), own)
+        stored = await store(catalog, container_row(2))
+        own = await claim(catalog, range(8, 12))
+        replaces = (container_row(2).container_id, container_row(1).container_id)
+        await catalog.announce_container(container_row(3, replaces=replaces), own)
+        with pytest.raises(ContainerConflictError, match="is uploading, expected stored"):
+            await catalog.commit_container(container_row(3).container_id, etag="m", claim=own)
+        assert [stored] == await catalog.containers(state=ContainerState.STORED)
+
+    async def test_a_removed_container_keeps_its_row(self, catalog: Catalog) -> None:
+        stored = await store(catalog, container_row(1))
+        own = await claim(catalog, range(8, 12))
+        dropped = await catalog.announce_container(container_row(2), own)
+        await catalog.abandon_container(dropped.container_id, own)
+        ids = [stored.container_id, dropped.container_id]
+        with pytest.raises(ContainerConflictError, match="is stored, expected retired or abandoned"):
+            await catalog.remove_containers(ids, own)
+        assert [row.removed_ms for row in await catalog.containers()] == [None, None]
+        await catalog.retire_containers([stored.container_id], own)
+        removed = await catalog.remove_containers(ids, own)
+        assert all(row.removed_ms is not None for row in removed)
+        assert removed == await catalog.remove_containers(ids, own) == await catalog.containers()
+
+    async def test_a_holder_that_lost_its_shards_ends_no_container(self, catalog: Catalog) -> None:
+        stored = await store(catalog, container_row(1))
+        old = await claim(catalog, range(8, 12))
+        announced = await catalog.announce_container(container_row(2), old)
+        await claim(catalog, [9], holder=BERT)
+        with pytest.raises(FencedError):
+            await catalog.abandon_container(announced.container_id, old)
+        with pytest.raises(FencedError):
+            await catalog.retire_containers([stored.container_id], old)
+        with pytest.raises(FencedError):
+            await catalog.remove_containers([stored.container_id], old)
+        part = await claim(catalog, range(8, 11))
+        for call in (
+            catalog.abandon_container(announced.container_id, part),
+            catalog.retire_containers([stored.container_id], part),
+        ):
+            with pytest.raises(InvalidInputError, match="leaves out shard 11"):
+                await call
+        assert [stored, announced] == await catalog.containers()
+
+    # --- tombstones ---
+
+    async def test_a_deleted_name_stays_deleted(self, catalog: Catalog) -> None:
+        row = tombstone_row(external_key=f"{DAY}/00/_bigFiles/x.0001")
+        own = await claim(catalog, [row.shard])
+        assert await catalog.tombstone(row.name) is None
+        (first,) = await catalog.put_tombstones([row], own)
+        assert first.deleted_ms > 0
+        assert replace(row, deleted_ms=first.deleted_ms) == first
+        assert first == await catalog.tombstone(row.name)
+        later = await claim(catalog, [row.shard], holder=BERT)
+        assert [first] == await catalog.put_tombstones([replace(row, epoch=2, external_key="")], later)
+
+    async def test_many_tombstones_are_put_in_one_call(self, catalog: Catalog) -> None:
+        rows = [tombstone_row(number) for number in range(1200)]
+        own = await claim(catalog, range(256))
+        put = await catalog.put_tombstones(rows, own)
+        assert [row.name for row in put] == [row.name for row in rows]
+        assert await catalog.put_tombstones([], own) == []
+        found: list[Tombstone] = []
+        while page := await catalog.tombstones(after=found[-1].name if found else "", limit=500):
+            found += page
+        assert sorted(put, key=lambda row: row.name) == sorted(found, key=lambda row: row.name)
+
+    async def test_the_tombstones_of_a_shard_are_found_by_hash(self, catalog: Catalog) -> None:
+        rows = [tombstone_row(number) for number in range(300)]
+        rows += [replace(row, name=row.name.replace(DAY, "20260301"), day="20260301") for row in rows[:20]]
+        rows = [replace(row, shard=consistent_hash(row.name, 8)) for row in rows]
+        await catalog.put_tombstones(rows, await claim(catalog, range(256)))
+        for bits, shard in [(8, rows[0].shard), (4, rows[0].shard >> 4), (0, 0), (16, 0)]:
+            expected = {
+                row.name for row in rows if row.day == DAY and consistent_hash(row.name, bits) == shard
+            }
+            found = await catalog.tombstones_of(DAY, shard, bits=bits)
+            assert expected == {row.name for row in found}
+        assert len(await catalog.tombstones(day="20260301")) == 20
+
+    async def test_purged_tombstones_stay(self, catalog: Catalog) -> None:
+        rows = [tombstone_row(number) for number in (1, 2)]
+        own = await claim(catalog, range(256))
+        put = await catalog.put_tombstones(rows, own)
+        await catalog.purge_tombstones([rows[0].name], own)
+        purged = await catalog.tombstone(rows[0].name)
+        assert purged is not None
+        assert purged.purged_ms is not None
+        await catalog.purge_tombstones([rows[0].name], own)
+        assert [purged] == await catalog.tombstones(purged=True)
+        assert [put[1]] == await catalog.tombstones(purged=False)
+        assert [purged] == await catalog.put_tombstones([rows[0]], own)
+
+    async def test_only_the_holder_of_a_shard_deletes_in_it(self, catalog: Catalog) -> None:
+        row = tombstone_row()
+        old = await claim(catalog, [row.shard])
+        await claim(catalog, [row.shard], holder=BERT)
+        with pytest.raises(FencedError):
+            await catalog.put_tombstones([row], old)
+        with pytest.raises(FencedError):
+            await catalog.purge_tombstones([row.name], old)
+        other = await claim(catalog, [row.shard ^ 1])
+        with pytest.raises(InvalidInputError, match=f"leaves out shard {row.shard}"):
+            await catalog.put_tombstones([row], other)
+        assert await catalog.tombstones() == []
+
+    # --- shipped log segments ---
+
+    async def test_a_recorded_segment_is_held(self, catalog: Catalog) -> None:
+        row = segment_row()
+        own = await claim(catalog, row.shards)
+        found = await catalog.record_log_segment(row, own)
+        assert found.created_ms > 0
+        assert replace(row, created_ms=found.created_ms) == found
+        assert found == await catalog.record_log_segment(row, own)
+        assert [found] == await catalog.log_segments()
+
+    async def test_a_segment_is_one_object(self, catalog: Catalog) -> None:
+        own = await claim(catalog, segment_row().shards)
+        found = await catalog.record_log_segment(segment_row(), own)
+        for wrong in (
+            segment_row(sha256="f" * 64),
+            segment_row(key="other"),
+            segment_row(2, key=segment_row(1).key),
+        ):
+            with pytest.raises(LogSegmentConflictError):
+                await catalog.record_log_segment(wrong, own)
+        for unfit in (
+            segment_row(2, state=LogSegmentState.RELEASED),
+            segment_row(2, shards=()),
+            segment_row(2, etag=""),
+        ):
+            with pytest.raises(InvalidInputError, match="expected held"):
+                await catalog.record_log_segment(unfit, own)
+        assert [found] == await catalog.log_segments()
+
+    async def test_segments_are_listed_by_node_and_state(self, catalog: Catalog) -> None:
+        own = await claim(catalog, [0, 1, 255])
+        rows = [
+            await catalog.record_log_segment(segment_row(number, node=node), own)
+            for number, node in [(2, BERT), (1, ANNA), (3, ANNA)]
+        ]
+        assert [rows[1], rows[2], rows[0]] == await catalog.log_segments()
+        assert [rows[1], rows[2]] == await catalog.log_segments(node=ANNA)
+        (released,) = await catalog.release_log_segments([rows[1].id], [0, 1, 255], own)
+        assert [released] == await catalog.log_segments(state=LogSegmentState.RELEASED)
+        assert [rows[2]] == await catalog.log_segments(node=ANNA, state=LogSegmentState.HELD)
+
+    async def test_a_segment_is_released_when_its_last_shard_is(self, catalog: Catalog) -> None:
+        own = await claim(catalog, [0, 1, 2, 255])
+        rows = [await catalog.record_log_segment(segment_row(number), own) for number in (1, 2)]
+        ids = [row.id for row in rows]
+        left = await catalog.release_log_segments([*ids, segment_row(9).id], [2, 0, 255], own)
+        assert [(row.shards, row.state) for row in left] == [((1,), LogSegmentState.HELD)] * 2
+        with pytest.raises(LogSegmentConflictError, match="still needed"):
+            await catalog.drop_log_segments(ids)
+        (done,) = await catalog.release_log_segments([ids[0]], [1], own)
+        assert (done.shards, done.state) == ((), LogSegmentState.RELEASED)
+        assert done.released_ms is not None
+        assert [done] == await catalog.release_log_segments([ids[0]], [1], own)
+        with pytest.raises(LogSegmentConflictError, match="still needed"):
+            await catalog.drop_log_segments(ids)
+        assert ids == [row.id for row in await catalog.log_segments()]
+        await catalog.drop_log_segments([ids[0]])
+        await catalog.drop_log_segments([ids[0]])
+        assert [ids[1]] == [row.id for row in await catalog.log_segments()]
+
+    async def test_a_holder_that_lost_a_shard_vouches_for_no_segment_of_it(self, catalog: Catalog) -> None:
+        old = await claim(catalog, [0, 1, 255])
+        found = await catalog.record_log_segment(segment_row(1), old)
+        await claim(catalog, [1], holder=BERT)
+        with pytest.raises(FencedError):
+            await catalog.record_log_segment(segment_row(2), old)
+        with pytest.raises(FencedError):
+            await catalog.release_log_segments([found.id], [1], old)
+        part = ShardClaim(old.holder, [pair for pair in old.epochs if pair[0] != 1])
+        with pytest.raises(InvalidInputError, match="leaves out shard 1 "):
+            await catalog.record_log_segment(segment_row(2), part)
+        with pytest.raises(InvalidInputError, match="leaves out shard 1 "):
+            await catalog.release_log_segments([found.id], [1], part)
+        kept = await catalog.record_log_segment(segment_row(2, shards=(0, 255)), part)
+        assert [found, kept] == await catalog.log_segments()
 
     # --- the read path ---
 

@@ -8,20 +8,31 @@ from uuid import UUID, uuid4
 
 from des.clock import Clock
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
 from des.db.rules import (
     KeyTakenError,
+    LogSegmentConflictError,
     check_announcement,
+    check_claims,
     check_cover,
+    check_droppable,
     check_etag,
     check_holder,
+    check_segment,
     check_shards,
     fence,
     hash_range,
+    known,
+    settle_abandon,
     settle_announcement,
     settle_commit,
+    settle_remove,
+    settle_retire,
+    settle_segment,
     ttl_ms_of,
 )
 from des.db.schema import HASH_BITS
+from des.naming import consistent_hash
 
 Moment: TypeAlias = Literal["before", "after"]
 """Before a method has any effect, or after its whole effect."""
@@ -50,6 +61,8 @@ class MemoryCatalog:
         self._store_id = str(make_id())
         self._locks: dict[int, ShardLock] = {}
         self._containers: dict[str, ContainerRow] = {}
+        self._tombstones: dict[str, Tombstone] = {}
+        self._segments: dict[LogSegmentId, LogSegmentRow] = {}
 
     async def migrate(self) -> None:
         """Do nothing: there is no schema."""
@@ -126,13 +139,54 @@ class MemoryCatalog:
         fence(claim, self._locks.values())
         found = self._containers.get(container_id)
         owed = settle_commit(found, container_id=container_id, etag=etag)
-        assert found is not None
+        found = known(found, container_id)
         check_cover(found.run, claim)
         if owed:
-            found = replace(found, state=ContainerState.STORED, etag=etag, stored_ms=self._clock.now_ms())
-            self._containers[container_id] = found
+            now = self._clock.now_ms()
+            retired = [self._retired(each, claim, now) for each in found.replaces]
+            found = replace(found, state=ContainerState.STORED, etag=etag, stored_ms=now)
+            self._containers.update((row.container_id, row) for row in [found, *retired])
         self._meet("commit_container", "after")
         return found
+
+    async def abandon_container(self, container_id: str, claim: ShardClaim) -> ContainerRow:
+        """See `Catalog.abandon_container`."""
+        self._meet("abandon_container", "before")
+        fence(claim, self._locks.values())
+        found = self._containers.get(container_id)
+        owed = settle_abandon(found, container_id=container_id)
+        found = known(found, container_id)
+        check_cover(found.run, claim)
+        if owed:
+            found = replace(found, state=ContainerState.ABANDONED, abandoned_ms=self._clock.now_ms())
+            self._containers[container_id] = found
+        self._meet("abandon_container", "after")
+        return found
+
+    async def retire_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """See `Catalog.retire_containers`."""
+        self._meet("retire_containers", "before")
+        fence(claim, self._locks.values())
+        now = self._clock.now_ms()
+        rows = [self._retired(container_id, claim, now) for container_id in sorted(set(container_ids))]
+        self._containers.update((row.container_id, row) for row in rows)
+        self._meet("retire_containers", "after")
+        return rows
+
+    async def remove_containers(self, container_ids: Sequence[str], claim: ShardClaim) -> list[ContainerRow]:
+        """See `Catalog.remove_containers`."""
+        self._meet("remove_containers", "before")
+        fence(claim, self._locks.values())
+        rows = []
+        for container_id in sorted(set(container_ids)):
+            found = self._containers.get(container_id)
+            owed = settle_remove(found, container_id=container_id)
+            found = known(found, container_id)
+            check_cover(found.run, claim)
+            rows.append(replace(found, removed_ms=self._clock.now_ms()) if owed else found)
+        self._containers.update((row.container_id, row) for row in rows)
+        self._meet("remove_containers", "after")
+        return rows
 
     async def container(self, container_id: str) -> ContainerRow | None:
         """See `Catalog.container`."""
@@ -185,8 +239,120 @@ class MemoryCatalog:
             for shard, rows in sorted(of_shard.items())
         ]
 
+    async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:
+        """See `Catalog.put_tombstones`."""
+        self._meet("put_tombstones", "before")
+        check_claims((row.shard for row in rows), claim)
+        fence(claim, self._locks.values())
+        now = self._clock.now_ms()
+        for row in rows:
+            self._tombstones.setdefault(row.name, replace(row, deleted_ms=now, purged_ms=None))
+        self._meet("put_tombstones", "after")
+        return [self._tombstones[row.name] for row in rows]
+
+    async def tombstone(self, name: str) -> Tombstone | None:
+        """See `Catalog.tombstone`."""
+        self._meet("tombstone", "before")
+        return self._tombstones.get(name)
+
+    async def tombstones_of(self, day: str, shard: int, *, bits: int) -> list[Tombstone]:
+        """See `Catalog.tombstones_of`."""
+        self._meet("tombstones_of", "before")
+        first, stop = hash_range(ShardRun(first=shard, span=1, bits=bits), bits=HASH_BITS)
+        return [
+            row
+            for name, row in sorted(self._tombstones.items())
+            if row.day == day and first <= consistent_hash(name, HASH_BITS) < stop
+        ]
+
+    async def tombstones(
+        self, *, day: str | None = None, purged: bool | None = None, after: str = "", limit: int = 1000
+    ) -> list[Tombstone]:
+        """See `Catalog.tombstones`."""
+        self._meet("tombstones", "before")
+        rows = [
+            row
+            for name, row in sorted(self._tombstones.items())
+            if name > after
+            and (day is None or row.day == day)
+            and (purged is None or (row.purged_ms is not None) is purged)
+        ]
+        return rows[:limit]
+
+    async def purge_tombstones(self, names: Sequence[str], claim: ShardClaim) -> None:
+        """See `Catalog.purge_tombstones`."""
+        self._meet("purge_tombstones", "before")
+        fence(claim, self._locks.values())
+        for name in names:
+            row = self._tombstones.get(name)
+            if row is not None and row.purged_ms is None:
+                self._tombstones[name] = replace(row, purged_ms=self._clock.now_ms())
+        self._meet("purge_tombstones", "after")
+
+    async def record_log_segment(self, row: LogSegmentRow, claim: ShardClaim) -> LogSegmentRow:
+        """See `Catalog.record_log_segment`."""
+        self._meet("record_log_segment", "before")
+        check_segment(row, claim)
+        fence(claim, self._locks.values())
+        found = self._segments.get(row.id)
+        if found is None:
+            if any(row.key == other.key for other in self._segments.values()):
+                raise LogSegmentConflictError(f"object key {row.key!r} is another log segment's")
+            found = replace(row, created_ms=self._clock.now_ms(), released_ms=None)
+            self._segments[row.id] = found
+        settled = settle_segment(found, row)
+        self._meet("record_log_segment", "after")
+        return settled
+
+    async def log_segments(
+        self, *, node: str | None = None, state: LogSegmentState | None = None
+    ) -> list[LogSegmentRow]:
+        """See `Catalog.log_segments`."""
+        self._meet("log_segments", "before")
+        return [
+            row
+            for _, row in sorted(self._segments.items())
+            if (node is None or row.id.node == node) and (state is None or row.state is state)
+        ]
+
+    async def release_log_segments(
+        self, segments: Sequence[LogSegmentId], shards: Sequence[int], claim: ShardClaim
+    ) -> list[LogSegmentRow]:
+        """See `Catalog.release_log_segments`."""
+        self._meet("release_log_segments", "before")
+        check_claims(shards, claim)
+        fence(claim, self._locks.values())
+        rows = []
+        for segment in sorted(set(segments)):
+            row = self._segments.get(segment)
+            if row is None:
+                continue
+            left = tuple(shard for shard in row.shards if shard not in set(shards))
+            if row.shards and not left:
+                row = replace(row, state=LogSegmentState.RELEASED, released_ms=self._clock.now_ms())
+            self._segments[segment] = replace(row, shards=left)
+            rows.append(self._segments[segment])
+        self._meet("release_log_segments", "after")
+        return rows
+
+    async def drop_log_segments(self, segments: Sequence[LogSegmentId]) -> None:
+        """See `Catalog.drop_log_segments`."""
+        self._meet("drop_log_segments", "before")
+        check_droppable([self._segments[each] for each in sorted(set(segments)) if each in self._segments])
+        for segment in segments:
+            self._segments.pop(segment, None)
+        self._meet("drop_log_segments", "after")
+
     async def close(self) -> None:
         """Do nothing: what was written stays for the next node."""
+
+    def _retired(self, container_id: str, claim: ShardClaim, now: int) -> ContainerRow:
+        """Return the row as it is when retired."""
+        found = self._containers.get(container_id)
+        owed = settle_retire(found, container_id=container_id)
+        found = known(found, container_id)
+        check_cover(found.run, claim)
+        return replace(found, state=ContainerState.RETIRED, retired_ms=now) if owed else found
 
     def _own(self, claim: ShardClaim) -> list[ShardLock]:
         """Return the locks that are still the claim's, by shard."""

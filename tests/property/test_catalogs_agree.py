@@ -5,9 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from des.db import ContainerRow, DesDbConnector, ShardClaim, ShardLock, ShardRun, SqlCatalog
+from des.db import (
+    ContainerRow,
+    DesDbConnector,
+    LogSegmentRow,
+    ShardClaim,
+    ShardLock,
+    ShardRun,
+    SqlCatalog,
+    Tombstone,
+)
 from des.errors import DesError
-from des.testing.catalog_suite import ANNA, BERT, DAY, container_row
+from des.testing.catalog_suite import ANNA, BERT, DAY, container_row, segment_row, tombstone_row
 from des.testing.memory_catalog import MemoryCatalog
 from des.testing.simulated_clock import SimulatedClock
 
@@ -21,7 +30,19 @@ def history(seed, length):
         shards = dice.sample(range(4), dice.randint(1, 4))
         epochs = [(shard, dice.randint(1, 4)) for shard in shards]
         run = dice.choice([ShardRun(0, 4, 2), ShardRun(2, 2, 2), ShardRun(dice.randrange(4), 1, 2)])
-        row = container_row(dice.randint(1, 8), run=run, day=dice.choice([DAY, "20260301"]))
+        others = tuple(container_row(number).container_id for number in dice.sample(range(1, 9), 2))
+        row = container_row(
+            dice.randint(1, 8),
+            run=run,
+            day=dice.choice([DAY, "20260301"]),
+            replaces=others if dice.random() < 0.1 else (),
+        )
+        ids = dice.choice([(row.container_id,), others])
+        stones = [tombstone_row(dice.randint(1, 9), bits=2) for _ in range(2)]
+        names = [stone.name for stone in stones]
+        segments = [
+            segment_row(number, node=dice.choice(HOLDERS), shards=tuple(sorted(shards))) for number in (1, 2)
+        ]
         # Most claims are right: a wrong one ends a call early.
         claim = ShardClaim(dice.choice(HOLDERS), epochs) if dice.random() < 0.2 else dice.choice(HOLDERS)
         yield dice.choice(
@@ -46,6 +67,16 @@ def history(seed, length):
                     (row.container_id,),
                     {"etag": dice.choice(["e", "f"]), "claim": claim},
                 ),
+                ("abandon_container", (row.container_id, claim), {}),
+                ("retire_containers", (ids, claim), {}),
+                ("remove_containers", (ids, claim), {}),
+                ("put_tombstones", (stones, claim), {}),
+                ("purge_tombstones", (names, claim), {}),
+                ("tombstones_of", (DAY, dice.randrange(4)), {"bits": 2}),
+                ("record_log_segment", (segments[0], claim), {}),
+                ("release_log_segments", ([each.id for each in segments], shards, claim), {}),
+                ("drop_log_segments", ([segments[1].id],), {}),
+                ("log_segments", (), {}),
                 ("shard_locks", (), {}),
                 ("container", (row.container_id,), {}),
                 ("containers_of", (row.day, dice.randrange(8)), {"bits": 3}),
@@ -63,7 +94,20 @@ def without_times(answer):
             times = {"acquired_ms": answer.acquired_ms > 0, "heartbeat_ms": answer.heartbeat_ms > 0}
             return replace(answer, **times, expires_ms=answer.expires_ms > 0)
         case ContainerRow():
-            return replace(answer, created_ms=answer.created_ms > 0, stored_ms=answer.stored_ms is not None)
+            return replace(
+                answer,
+                created_ms=answer.created_ms > 0,
+                stored_ms=answer.stored_ms is not None,
+                retired_ms=answer.retired_ms is not None,
+                abandoned_ms=answer.abandoned_ms is not None,
+                removed_ms=answer.removed_ms is not None,
+            )
+        case Tombstone():
+            return replace(answer, deleted_ms=answer.deleted_ms > 0, purged_ms=answer.purged_ms is not None)
+        case LogSegmentRow():
+            return replace(
+                answer, created_ms=answer.created_ms > 0, released_ms=answer.released_ms is not None
+            )
         case _:
             return answer
 
@@ -77,7 +121,7 @@ async def answer_of(catalog, method, arguments, options):
             return value
         return ShardClaim(value, [(lock.shard, lock.epoch) for lock in locks if lock.holder == value])
 
-    if method.endswith(("_shards", "_container")) and method != "acquire_shards":
+    if method != "acquire_shards":
         arguments = [true_claim(value) if isinstance(value, str) else value for value in arguments]
         options = {name: true_claim(value) if name == "claim" else value for name, value in options.items()}
     try:
