@@ -24,7 +24,7 @@ from des_server.credits import ByteCredits
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
 from des_server.inflight import InFlight
-from des_server.interceptors.calls import CallWrapper, Handler
+from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, serialized
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.listen import Address, AddressInUseError
 from des_server.servicers.disabled import disabled
@@ -197,7 +197,9 @@ class DesServer:
                 server_stream=method.server_streaming,
                 admit=admit,
             )
-            self._methods.by_path[f"/{name}/{method.name}"] = _method_handler(method, wrapped)
+            self._methods.by_path[f"/{name}/{method.name}"] = _method_handler(
+                method, wrapped, many_responses=method.server_streaming and not does_end_with_status(handler)
+            )
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -217,18 +219,17 @@ class _Methods(grpc.GenericRpcHandler):
         return self.by_path.get(handler_call_details.method)
 
 
-def _method_handler(method: MethodDescriptor, handler: Handler) -> "grpc.RpcMethodHandler[Any, Any]":
+def _method_handler(
+    method: MethodDescriptor, handler: Handler, *, many_responses: bool
+) -> "grpc.RpcMethodHandler[Any, Any]":
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, method.server_streaming]
+    }[method.client_streaming, many_responses]
     request = message_factory.GetMessageClass(method.input_type)
-    response = message_factory.GetMessageClass(method.output_type)
-    return make(
-        handler, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-    )
+    return make(handler, request_deserializer=request.FromString, response_serializer=serialized)
 
 
 def build_server(

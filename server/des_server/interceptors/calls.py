@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 from grpc.aio import EOF, AbortError, ServicerContext
 
 from des.errors import DesError
@@ -27,10 +28,13 @@ DISCARD_WAIT_S: Final = 0.1
 EXPECTED_REASONS: Final = frozenset({"SHUTTING_DOWN", "SERVER_BUSY"})
 """UNAVAILABLE for reasons that metrics show; logging each one would help whoever causes them."""
 
+_ENDS_WITH_STATUS: Final = "ends_with_status"
+
 _log = structlog.get_logger(__name__)
 _Request = TypeVar("_Request")
 _Context: TypeAlias = ServicerContext[Any, Any]
 Handler: TypeAlias = Callable[[Any, _Context], Any]
+_Handler = TypeVar("_Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Incoming(Generic[_Request]):
@@ -74,7 +78,7 @@ class Incoming(Generic[_Request]):
         return message
 
 
-class _Outgoing:
+class _Counted:
     """A context that counts what is written to it, for handlers that write their answers themselves."""
 
     def __init__(self, context: _Context) -> None:
@@ -87,6 +91,44 @@ class _Outgoing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+class Outgoing:
+    """Where a handler that `ends_with_status` writes all messages but the last."""
+
+    __slots__ = ("_context", "count", "trailers")
+
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+        self.count = 0
+        self.trailers: tuple[tuple[str, str], ...] = ()
+        """What goes out with the status, beside the request id."""
+
+    async def write(self, message: Message | bytes) -> None:
+        """Send a message."""
+        await self._context.write(serialized(message))  # gRPC has no serializer for what a handler writes
+        self.count += 1
+
+
+def serialized(message: Message | bytes) -> bytes:
+    """Return a message's bytes; a handler may have made them itself."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def ends_with_status(handler: _Handler) -> _Handler:
+    """Mark a handler of a stream of responses that returns its last message instead of writing it.
+
+    It takes an `Outgoing` for the others. gRPC then sends last message and status in one step, as it
+    does for single responses, which a stream of one cannot be told from on the wire. For a small answer
+    that step is a sixth of all the server does.
+    """
+    setattr(handler, _ENDS_WITH_STATUS, True)
+    return handler
+
+
+def does_end_with_status(handler: Handler) -> bool:
+    """Tell whether a handler was so marked."""
+    return getattr(handler, _ENDS_WITH_STATUS, False)
 
 
 class CallWrapper:
@@ -113,8 +155,9 @@ class CallWrapper:
 
         Args:
             handler: takes a request (a stream of requests: an `Incoming`) and the context. It returns
-                an awaitable response; for a stream of responses an async iterator, or, if it is a
-                coroutine function, nothing, having written them to the context.
+                an awaitable response; for a stream of responses an async iterator; or, if it is a
+                coroutine function, nothing, having written them to the context; or, if it
+                `ends_with_status`, the last of them.
             service: full name of the service.
             method: name of the method.
             client_stream: many requests.
@@ -126,7 +169,8 @@ class CallWrapper:
         series = self._metrics.of(service, method, kind=kind)
         full_name = f"{service}/{method}"
         inflight = self._inflight if admit else None
-        writes_itself = server_stream and inspect.iscoroutinefunction(handler)
+        ends_with_status = server_stream and does_end_with_status(handler)
+        writes_itself = server_stream and not ends_with_status and inspect.iscoroutinefunction(handler)
 
         async def call(request: Any, context: _Context) -> Any:
             begun = time.perf_counter()
@@ -146,12 +190,22 @@ class CallWrapper:
                     response = await handler(request, context)
                     sent = 1
                     return response
-                if writes_itself:
-                    outgoing = _Outgoing(context)
+                if ends_with_status:
+                    outgoing = Outgoing(context)
                     try:
-                        await handler(request, cast("_Context", outgoing))
+                        response = await handler(request, cast("_Context", outgoing))
                     finally:
                         sent = outgoing.count
+                    if outgoing.trailers:
+                        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id), *outgoing.trailers))
+                    sent += 1
+                    return response
+                if writes_itself:
+                    counted = _Counted(context)
+                    try:
+                        await handler(request, cast("_Context", counted))
+                    finally:
+                        sent = counted.count
                     return None
                 async with contextlib.aclosing(handler(request, context)) as responses:
                     async for response in responses:

@@ -14,7 +14,7 @@ from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des_server import convert
 from des_server.credits import ByteCredits
-from des_server.interceptors.calls import Incoming
+from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
 from des_server.servicers.get_file import GetFile
 from des_server.servicers.put_file import PutFile
 
@@ -34,11 +34,12 @@ class FileServicer:
         """Store one file."""
         return convert.put_result_to_wire(await self._put.run(requests))
 
+    @ends_with_status
     async def GetFile(  # noqa: N802  the method's name on the wire
-        self, request: GetFileRequest, context: ServicerContext[GetFileRequest, GetFileResponse]
-    ) -> None:
+        self, request: GetFileRequest, outgoing: Outgoing
+    ) -> GetFileResponse:
         """Send one file or a window of it."""
-        await self._get.run(request, context)
+        return await self._get.run(request, outgoing)
 
     async def StatFile(  # noqa: N802  the method's name on the wire
         self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]

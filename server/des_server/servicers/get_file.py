@@ -5,7 +5,6 @@ from typing import Final
 
 import google_crc32c
 from des_proto.v1.file_service_pb2 import GetFileRequest, GetFileResponse
-from grpc.aio import ServicerContext
 
 from des.config import LimitSettings
 from des.errors import InvalidInputError
@@ -14,6 +13,7 @@ from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des.retrieval import ReadCost
 from des_server import convert
+from des_server.interceptors.calls import Outgoing
 
 REQUESTS_KEY: Final = "des-object-store-requests"
 BYTES_KEY: Final = "des-object-store-bytes"
@@ -29,10 +29,11 @@ class GetFile:
         self._limits = limits
         self._metrics = metrics
 
-    async def run(
-        self, request: GetFileRequest, context: ServicerContext[GetFileRequest, GetFileResponse]
-    ) -> None:
-        """Write the messages; the first has what is known of the file, and data where there is any."""
+    async def run(self, request: GetFileRequest, outgoing: Outgoing) -> GetFileResponse:
+        """Write the messages but the last, and return that.
+
+        The first has what is known of the file, and data where there is any.
+        """
         chunk_bytes = self._chunk_bytes(request.chunk_bytes)
         opened = await self._node.open_file(request.name)
         info = opened.info
@@ -52,15 +53,14 @@ class GetFile:
         else:
             async for data in _sliced(opened.read(start, stop), chunk_bytes):
                 if message.HasField("chunk"):
-                    await context.write(message)
+                    await outgoing.write(message)
                     message = GetFileResponse()
                 message.chunk.data = data
                 message.chunk.crc32c = google_crc32c.value(data)
         cost = opened.cost
-        trailers = _FREE if not cost.requests else _trailers(cost)
-        context.set_trailing_metadata((*context.trailing_metadata(), *trailers))
+        outgoing.trailers = _trailers(cost) if cost.requests else _FREE
         self._metrics.got(size=stop - start, requests=cost.requests, stored_bytes=cost.bytes)
-        await context.write(message)
+        return message
 
     def _chunk_bytes(self, asked: int) -> int:
         if asked < 0:

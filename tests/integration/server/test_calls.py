@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 from des_server.inflight import InFlight
-from des_server.interceptors.calls import CallWrapper
+from des_server.interceptors.calls import CallWrapper, ends_with_status
 from des_server.interceptors.metrics import GrpcMetrics
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +31,14 @@ async def stream(request, context):
     data = await joined(request)
     yield b"1"
     yield act(data)
+
+
+@ends_with_status
+async def ends(request, outgoing):
+    data = await joined(request)
+    await outgoing.write(b"1")
+    outgoing.trailers = (("cost", "2"),)
+    return act(data)
 
 
 async def writes(request, context):
@@ -65,9 +73,10 @@ async def rig():
         "bidi_stream": grpc.stream_stream_rpc_method_handler,
     }
     for kind, (many_in, many_out) in ARITIES.items():
-        for name, handler in {"m": stream if many_out else unary, "w": writes, "a": aborts}.items():
-            if name == "w" and not many_out:
-                continue
+        given = {"m": stream if many_out else unary, "a": aborts}
+        if many_out:
+            given |= {"w": writes, "e": ends}
+        for name, handler in given.items():
             wrapped = wrapper.wrap(
                 handler,
                 service="t",
@@ -76,7 +85,10 @@ async def rig():
                 server_stream=many_out,
                 admit=True,
             )
-            handlers[f"{kind}_{name}"] = makers[kind](wrapped)
+            made_as = (
+                {"server_stream": "unary", "bidi_stream": "client_stream"}[kind] if name == "e" else kind
+            )
+            handlers[f"{kind}_{name}"] = makers[made_as](wrapped)
     server.add_registered_method_handlers("t", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -129,13 +141,16 @@ NOTHING = {"OK": 0, "NotFound": 0, "Internal": 0, "DataLoss": 0, "Canceled": 0, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, "m") for kind in ARITIES] + [("server_stream", "w"), ("bidi_stream", "w")]
+    ("kind", "name"),
+    [(kind, "m") for kind in ARITIES]
+    + [(kind, name) for kind in ("server_stream", "bidi_stream") for name in ("w", "e")],
 )
 async def test_a_call_that_succeeds_is_counted_with_its_messages(rig, kind, name):
     many_in, many_out = ARITIES[kind]
     answers, call = await rig.call(kind, b"hello", name)
     assert answers == ([b"1", b"hello"] if many_out else [b"hello"])
-    assert dict(await call.trailing_metadata()) == {"des-request-id": "made"}
+    cost = {"cost": "2"} if name == "e" else {}
+    assert dict(await call.trailing_metadata()) == {"des-request-id": "made"} | cost
     assert await rig.samples(kind, name) == NOTHING | {
         "started": 1,
         "received": 2 if many_in else 1,
@@ -147,7 +162,9 @@ async def test_a_call_that_succeeds_is_counted_with_its_messages(rig, kind, name
 
 @pytest.mark.parametrize(("data", "code"), [(b"lost", "NotFound"), (b"bug", "Internal")])
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, "m") for kind in ARITIES] + [("server_stream", "w"), ("bidi_stream", "w")]
+    ("kind", "name"),
+    [(kind, "m") for kind in ARITIES]
+    + [(kind, name) for kind in ("server_stream", "bidi_stream") for name in ("w", "e")],
 )
 async def test_a_call_that_fails_is_counted_by_its_code(rig, refusal, kind, name, data, code):
     many_in, many_out = ARITIES[kind]
