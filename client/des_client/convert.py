@@ -210,6 +210,10 @@ def server_info(message: system_service_pb2.GetServerInfoResponse) -> ServerInfo
             checksums=store.checksums,
             server_side_copy=store.server_side_copy,
             survives_node=store.survives_node,
+            conditional_read=store.conditional_read,
+            conditional_delete=store.conditional_delete,
+            ranges=store.ranges,
+            advice=tuple(store.advice),
         ),
         start_time=_time(message.start_time) if message.HasField("start_time") else None,
     )

@@ -187,6 +187,12 @@ class ObjectStoreInfo:
     server_side_copy: bool
     survives_node: bool
     """Losing the node's disk does not lose the store."""
+    conditional_read: bool = False
+    """Reads that name another etag are refused; False from servers that do not say."""
+    conditional_delete: bool = False
+    ranges: bool = False
+    advice: tuple[str, ...] = ()
+    """What the store lacks, and what can be done: one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)

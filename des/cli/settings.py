@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 import yaml
-from pydantic import BaseModel, ByteSize, ValidationError
+from pydantic import BaseModel, ByteSize, SecretStr, ValidationError
 
 from des.cli.exits import Exit, Failure
 from des.config import Settings, load_settings
@@ -24,6 +24,7 @@ _PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.*)@")
 _SECRET_QUERY: Final = re.compile(
     r"([?&][^=&]*(?:password|passwd|pwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE
 )
+_SECRET_KEY: Final = re.compile(r"password|secret|token|access_key", re.IGNORECASE)
 _UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 Config = Annotated[
@@ -130,7 +131,8 @@ def _explain(error: Any, config: Path | None, given: Flags) -> str:
         )
     expected = error["msg"][:1].lower() + error["msg"][1:]
     expected = expected.replace("input should be", "expected", 1)
-    return f"{key}: found {hide(error['input'])!r} from {source}, {expected}"
+    found = HIDDEN if _SECRET_KEY.search(key) else hide(error["input"])
+    return f"{key}: found {found!r} from {source}, {expected}"
 
 
 def origin(key: str, config: Path | None, given: Flags) -> str:
@@ -199,6 +201,8 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, SecretStr):
+        return HIDDEN if value else ""
     return hide(value)
 
 

@@ -3,9 +3,10 @@
 from des.config.settings import (
     LimitSettings,
     LogSettings,
+    S3Settings,
     SealSettings,
     Settings,
     load_settings,
 )
 
-__all__ = ["LimitSettings", "LogSettings", "SealSettings", "Settings", "load_settings"]
+__all__ = ["LimitSettings", "LogSettings", "S3Settings", "SealSettings", "Settings", "load_settings"]

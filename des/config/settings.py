@@ -1,9 +1,9 @@
 """Every setting of a node, in one frozen model: file, then environment, then flags."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -79,6 +79,51 @@ class LimitSettings(_Group):
     """How long a write waits for room before it is told that the server is busy."""
 
 
+class S3Settings(_Group):
+    """How an S3 object store is reached. What is empty is looked for where every AWS tool looks.
+
+    That is `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_PROFILE`, `AWS_REGION`,
+    `AWS_ENDPOINT_URL_S3`, the files in `~/.aws`, and the roles of containers and instances.
+    """
+
+    endpoint_url: str = ""
+    """`https://host:port` of a store that is not AWS."""
+    region: str = ""
+    """us-east-1 where nothing says otherwise."""
+    access_key_id: SecretStr = SecretStr("")
+    secret_access_key: SecretStr = SecretStr("")
+    session_token: SecretStr = SecretStr("")
+    profile: str = ""
+    """Section of `~/.aws/config`."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Bucket in the path or in the host name; auto: in the host name at AWS, else in the path."""
+    ca_bundle: Path | None = None
+    """PEM file of the authorities that sign the store's certificate; None for the system's."""
+    checksum: Literal["crc32c", "md5", "when_required"] = "crc32c"
+    """Sent with every byte written. md5 for stores that know no newer ones, when_required for none."""
+    connections: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Calls that write or administer at once; ranged reads have connections of their own."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5
+    read_timeout_s: Annotated[float, Field(gt=0)] = 20
+    """How long one attempt may hear nothing; for a ranged read, how long it may take."""
+    deadline_s: Annotated[float, Field(gt=0)] = 60
+    """How long a call may take with all its attempts, besides the time its bytes need."""
+    upload_bytes_per_s_min: Annotated[ByteSize, Field(ge=KIB)] = ByteSize(MIB // 4)
+    """An upload slower than this is given up."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    """How often one request is tried."""
+    part_bytes: Annotated[ByteSize, Field(ge=5 * MIB, le=5 * GIB)] = ByteSize(8 * MIB)
+    """Longer objects are written in parts of this size, at most 10,000."""
+    parts_at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    """Parts of all uploads on their way at once: what they hold in memory is this many and one each."""
+
+    @model_validator(mode="after")
+    def _keys_come_together(self) -> Self:
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            raise ValueError("expected access_key_id and secret_access_key together, found one of them")
+        return self
+
+
 class Settings(BaseSettings):
     """All settings of a node.
 
@@ -107,6 +152,8 @@ class Settings(BaseSettings):
     wrap_bits: Annotated[int, Field(ge=27, le=32)] = 32
     object_prefix: str = ""
     """Put before every object key."""
+    object_store: str = ""
+    """`s3://bucket/prefix`, `file:///folder`; empty for the folder `object_dir`."""
     object_dir: Path | None = None
     """Folder of the local object store; None for `objects` in the data folder."""
     catalog_url: str = ""
@@ -128,6 +175,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     seal: SealSettings = SealSettings()
     limits: LimitSettings = LimitSettings()
+    s3: S3Settings = S3Settings()
 
     @classmethod
     def settings_customise_sources(

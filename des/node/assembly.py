@@ -25,14 +25,13 @@ from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
 from des.retrieval import Retriever, StoredContainers
+from des.storage import open_store
 from des.storage.disk import Disk
-from des.storage.local import LocalObjectStore
 from des.storage.object_store import ObjectStore
 from des.storage.posix_disk import PosixDisk
 
 _log = structlog.get_logger(__name__)
 
-OBJECTS: Final = "objects"
 CATALOG: Final = "catalog.sqlite"
 FLOOR_AHEAD_MS: Final = 3000
 """How far names are reserved ahead of the clock: one synced log record per this time."""
@@ -84,7 +83,7 @@ def doors_of(
     return Doors(
         clock=clock or SystemClock(),
         disk=disk or PosixDisk(settings.data_dir),
-        store=store or LocalObjectStore(settings.object_dir or settings.data_dir / OBJECTS),
+        store=store or open_store(settings.object_store, settings),
         catalog=catalog or SqlCatalog(DesDbConnector(url)),
         random_bytes=random_bytes,
     )
@@ -99,6 +98,7 @@ async def assemble(
     """Recover the log, settle what a crash left, and connect the parts. Same errors as `Node.open`."""
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
+    await _look_at_store(doors.store)
     lease = ShardLease(
         catalog=doors.catalog, holder=str(uuid4()), shard_bits=settings.shard_bits, clock=doors.clock
     )
@@ -189,6 +189,24 @@ async def assemble(
         store_id=store_id,
         executor=executor,
     )
+
+
+async def _look_at_store(store: ObjectStore) -> None:
+    """Find out what the object store honours, and say so."""
+    found = await store.capabilities()
+    _log.info(
+        "object store",
+        kind=found.kind,
+        conditional_create=found.conditional_create,
+        conditional_read=found.conditional_read,
+        conditional_delete=found.conditional_delete,
+        ranges=found.ranges,
+        checksums=found.checksums,
+        server_side_copy=found.server_side_copy,
+        survives_node=found.survives_node,
+    )
+    for sentence in found.advice:
+        _log.warning("object store honours less", advice=sentence)
 
 
 def _remember_requests(writes: WritePath, files: Sequence[OpenFile]) -> None:

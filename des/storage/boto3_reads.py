@@ -5,37 +5,24 @@ boto3 is imported only when a client is given; the extra `s3` brings it.
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from des.storage.checks import check_range
-from des.storage.object_store import (
-    NoSuchObjectError,
-    ObjectChangedError,
-    ObjectDamagedError,
-    ObjectInfo,
-    ObjectStoreUnavailableError,
-)
+from des.storage.object_store import ObjectDamagedError, ObjectInfo
+from des.storage.s3_errors import Boto3Errors
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_NOT_THERE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-_CHANGED: Final = frozenset({"412", "PreconditionFailed"})
-_UNSATISFIABLE: Final = frozenset({"416", "InvalidRange"})
-
-T = TypeVar("T")
 
 
 class Boto3Reads:
     """Objects of one bucket, read-only. Calls run in threads; a boto3 client is safe for them."""
 
     def __init__(self, client: Any, bucket: str) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  optional dependency
-
         self._client = client
         self._bucket = bucket
-        self._client_error: type[Exception] = ClientError
-        self._failures: tuple[type[Exception], ...] = (BotoCoreError, OSError)
+        self._errors = Boto3Errors()
 
     async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
         """Return exactly the bytes `[start, stop)`. Same errors as `ObjectStore.get_range`."""
@@ -77,7 +64,7 @@ class Boto3Reads:
             answer: Mapping[str, Any] = self._client.head_object(Bucket=self._bucket, Key=key)
             return answer
 
-        answer = await asyncio.to_thread(self._translated, key, ask)
+        answer = await asyncio.to_thread(self._errors.translated, key, ask)
         return _info(key, answer["ContentLength"], answer)
 
     def _get(self, key: str, wanted: str, etag: str | None) -> tuple[Mapping[str, Any], bytes]:
@@ -87,22 +74,7 @@ class Boto3Reads:
             answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted, **condition)
             return answer, answer["Body"].read()
 
-        return self._translated(key, get)
-
-    def _translated(self, key: str, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except self._client_error as error:
-            code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-            if code in _NOT_THERE:
-                raise NoSuchObjectError(f"no object {key!r}", key=key) from error
-            if code in _CHANGED:
-                raise ObjectChangedError(f"{key!r} is not the object it was", key=key) from error
-            if code in _UNSATISFIABLE:
-                raise ObjectDamagedError(f"{key!r} is shorter than what is asked of it", key=key) from error
-            raise ObjectStoreUnavailableError(f"{key!r} cannot be read now: {error}", key=key) from error
-        except self._failures as error:
-            raise ObjectStoreUnavailableError(f"{key!r} cannot be read now: {error}", key=key) from error
+        return self._errors.translated(key, get)
 
     @staticmethod
     def _place(key: str, answer: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -24,7 +24,6 @@ from threading import Lock
 from typing import Final, ParamSpec, TypeVar
 
 from des.clock import Clock, SystemClock
-from des.errors import ConflictError, ExhaustedError
 from des.storage.checks import InvalidKeyError, check_etag, check_key, check_object_metadata, check_range
 from des.storage.object_store import (
     Body,
@@ -33,8 +32,10 @@ from des.storage.object_store import (
     ObjectDamagedError,
     ObjectExistsError,
     ObjectInfo,
+    ObjectStoreFullError,
     ObjectStoreUnavailableError,
     ObjectUpload,
+    UploadOverError,
 )
 from des.storage.open_files import OpenFiles
 
@@ -57,16 +58,6 @@ _INCOMING: Final = ".incoming"
 _MARKER: Final = ".object-store"
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class UploadOverError(ConflictError):
-    """The upload was finished or aborted, or a write of it failed: it takes nothing more."""
-
-
-class ObjectStoreFullError(ExhaustedError):
-    """The store's disk has no room; nothing was written."""
-
-    reason = "DISK_FULL"
 
 
 @dataclass(frozen=True, slots=True)

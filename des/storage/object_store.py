@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from des.errors import AlreadyExistsError, CorruptError, NotFoundError, UnavailableError
+from des.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptError,
+    ExhaustedError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+)
 
 
 class NoSuchObjectError(NotFoundError):
@@ -31,6 +39,30 @@ class ObjectStoreUnavailableError(UnavailableError):
     reason = "BACKEND_UNAVAILABLE"
 
 
+class ObjectStoreRefusedError(PreconditionError):
+    """The store understood and said no, and will again until somebody changes something."""
+
+    reason = "BACKEND_REFUSED"
+
+
+class ObjectStoreForbiddenError(ObjectStoreRefusedError):
+    """Credentials are missing, wrong or too weak. Says nothing about whether an object exists."""
+
+
+class NoSuchBucketError(ObjectStoreRefusedError):
+    """The bucket is not there. Says nothing about its objects."""
+
+
+class ObjectStoreFullError(ExhaustedError):
+    """The store has no room; nothing was written."""
+
+    reason = "DISK_FULL"
+
+
+class UploadOverError(ConflictError):
+    """The upload was finished or aborted, or a write of it failed: it takes nothing more."""
+
+
 class ObjectDamagedError(CorruptError):
     """The store answered with fewer or other bytes than it said."""
 
@@ -45,9 +77,10 @@ class ObjectInfo:
     etag: str
     """Opaque; changes whenever the bytes could have."""
     metadata: Mapping[str, str]
-    """As given when the object was made; lower-case keys, ASCII values."""
+    """As given when the object was made; lower-case keys, ASCII values. A listing may leave it empty."""
     modified_ms: int
-    """UTC milliseconds since 1970, by the store's clock."""
+    """UTC milliseconds since 1970, by the store's clock; a store may know whole seconds only, and a
+    fresh object's time to a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +97,14 @@ class Capabilities:
     """Bytes can be copied inside the store."""
     survives_node: bool
     """Losing the node's disk does not lose the store."""
+    conditional_read: bool = True
+    """A read that names another etag is refused."""
+    conditional_delete: bool = True
+    """A delete that names another etag is refused."""
+    ranges: bool = True
+    """A range, and the last bytes, can be asked for."""
+    advice: tuple[str, ...] = ()
+    """What the store lacks, what carries the load instead, and what can be done: one sentence each."""
 
 
 class Body(Protocol):
@@ -99,6 +140,24 @@ class ObjectUpload(Protocol):
         ...
 
 
+class CopyingUpload(ObjectUpload, Protocol):
+    """An upload that can also take bytes from objects of the same store, without moving them here.
+
+    What `begin_upload` returns where `Capabilities.server_side_copy` says so.
+    """
+
+    async def copy_from(self, key: str, start: int, stop: int, *, etag: str) -> None:
+        """Append the bytes `[start, stop)` of another object. Bytes are moved only for pieces under 5 MiB.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is not the object's.
+            ObjectDamagedError: the object ends before `stop`.
+            ObjectStoreUnavailableError: no answer; the upload is over.
+        """
+        ...
+
+
 class RangedObjects(Protocol):
     """What a reader of containers asks of an object store."""
 
@@ -110,6 +169,7 @@ class RangedObjects(Protocol):
             ObjectChangedError: `etag` is given and is not the object's.
             ObjectDamagedError: the object ends before `stop`.
             ObjectStoreUnavailableError: no answer; safe to repeat.
+            ObjectStoreRefusedError: no permission; whether the object exists is not known.
         """
         ...
 
@@ -146,8 +206,10 @@ class ObjectStore(RangedObjects, Protocol):
         """Write `body` whole under a new key, or not at all; durable when it returns.
 
         Raises:
-            ObjectExistsError: the key is taken.
+            ObjectExistsError: the key is taken, by an object that this call did not make.
             ObjectStoreUnavailableError: outcome unknown; `head` tells.
+            ObjectStoreRefusedError: the store does not let us write.
+            ObjectStoreFullError: no room.
         """
         ...
 

@@ -217,6 +217,10 @@ def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_servic
             checksums=capabilities.checksums,
             server_side_copy=capabilities.server_side_copy,
             survives_node=capabilities.survives_node,
+            conditional_read=capabilities.conditional_read,
+            conditional_delete=capabilities.conditional_delete,
+            ranges=capabilities.ranges,
+            advice=capabilities.advice,
         ),
         start_time=_timestamp(node.started_ms),
     )

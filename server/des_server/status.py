@@ -61,6 +61,7 @@ CODES: Final[dict[str, grpc.StatusCode]] = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "LOG_CORRUPT": grpc.StatusCode.DATA_LOSS,
     "MESSAGE_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "BACKEND_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The code of each reason, as errors.proto documents it: a client never sees another pair."""
 

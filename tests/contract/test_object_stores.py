@@ -1,14 +1,18 @@
 """Every object store passes the one suite."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from des.config import S3Settings
+from des.storage import S3StorageBackend
 from des.storage.local import LocalObjectStore
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectStore
 from des.testing.object_store_suite import ObjectStoreSuite
+from des.testing.s3_server import BUCKET, temporary_moto, temporary_versitygw
 
 
 class TestMemoryObjectStore(ObjectStoreSuite):
@@ -23,5 +27,33 @@ class TestLocalObjectStore(ObjectStoreSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[ObjectStore]:
         store = LocalObjectStore(tmp_path / "objects")
+        yield store
+        await store.close()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Settings]:
+    with temporary_moto() as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
+    with temporary_versitygw(tmp_path_factory.mktemp("versitygw")) as settings:
+        yield settings
+
+
+class TestS3OnMoto(ObjectStoreSuite):
+    @pytest.fixture
+    async def store(self, moto: S3Settings) -> AsyncIterator[ObjectStore]:
+        store = S3StorageBackend(BUCKET, prefix=uuid4().hex, settings=moto)
+        yield store
+        await store.close()
+
+
+class TestS3OnVersitygw(ObjectStoreSuite):
+    @pytest.fixture
+    async def store(self, versitygw: S3Settings) -> AsyncIterator[ObjectStore]:
+        store = S3StorageBackend(BUCKET, prefix=uuid4().hex, settings=versitygw)
         yield store
         await store.close()

@@ -97,6 +97,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """DATA_LOSS: name. A record of the ingest log does not match its checksum."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 37
     """INVALID_ARGUMENT: size, max_size. One message is larger than Limits allow."""
+    ERROR_REASON_BACKEND_REFUSED: _ErrorReason.ValueType  # 38
+    """FAILED_PRECONDITION: key. The object store refuses the server: credentials, permission or bucket."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every non-OK status carries google.rpc.ErrorInfo with domain "des.storage"
@@ -179,4 +181,6 @@ ERROR_REASON_LOG_CORRUPT: ErrorReason.ValueType  # 36
 """DATA_LOSS: name. A record of the ingest log does not match its checksum."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 37
 """INVALID_ARGUMENT: size, max_size. One message is larger than Limits allow."""
+ERROR_REASON_BACKEND_REFUSED: ErrorReason.ValueType  # 38
+"""FAILED_PRECONDITION: key. The object store refuses the server: credentials, permission or bucket."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

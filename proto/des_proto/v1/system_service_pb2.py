@@ -26,7 +26,7 @@ from des_proto.v1 import types_pb2 as des__proto_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!des_proto/v1/system_service.proto\x12\x06\x64\x65s.v1\x1a\x18\x64\x65s_proto/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\x7f\n\x0fObjectStoreInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x1a\n\x12\x63onditional_create\x18\x02 \x01(\x08\x12\x11\n\tchecksums\x18\x03 \x01(\x08\x12\x18\n\x10server_side_copy\x18\x04 \x01(\x08\x12\x15\n\rsurvives_node\x18\x05 \x01(\x08\"\xbd\x02\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x1e\n\x06limits\x18\x04 \x01(\x0b\x32\x0e.des.v1.Limits\x12.\n\x12\x64\x65\x66\x61ult_durability\x18\x05 \x01(\x0e\x32\x12.des.v1.Durability\x12\x0f\n\x07node_id\x18\x06 \x01(\r\x12\x12\n\nshard_bits\x18\x07 \x01(\x05\x12\x10\n\x08store_id\x18\x08 \x01(\t\x12-\n\x0cobject_store\x18\t \x01(\x0b\x32\x17.des.v1.ObjectStoreInfo\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp2]\n\rSystemService\x12L\n\rGetServerInfo\x12\x1c.des.v1.GetServerInfoRequest\x1a\x1d.des.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!des_proto/v1/system_service.proto\x12\x06\x64\x65s.v1\x1a\x18\x64\x65s_proto/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xd5\x01\n\x0fObjectStoreInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x1a\n\x12\x63onditional_create\x18\x02 \x01(\x08\x12\x11\n\tchecksums\x18\x03 \x01(\x08\x12\x18\n\x10server_side_copy\x18\x04 \x01(\x08\x12\x15\n\rsurvives_node\x18\x05 \x01(\x08\x12\x18\n\x10\x63onditional_read\x18\x06 \x01(\x08\x12\x1a\n\x12\x63onditional_delete\x18\x07 \x01(\x08\x12\x0e\n\x06ranges\x18\x08 \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\t \x03(\t\"\xbd\x02\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x1e\n\x06limits\x18\x04 \x01(\x0b\x32\x0e.des.v1.Limits\x12.\n\x12\x64\x65\x66\x61ult_durability\x18\x05 \x01(\x0e\x32\x12.des.v1.Durability\x12\x0f\n\x07node_id\x18\x06 \x01(\r\x12\x12\n\nshard_bits\x18\x07 \x01(\x05\x12\x10\n\x08store_id\x18\x08 \x01(\t\x12-\n\x0cobject_store\x18\t \x01(\x0b\x32\x17.des.v1.ObjectStoreInfo\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp2]\n\rSystemService\x12L\n\rGetServerInfo\x12\x1c.des.v1.GetServerInfoRequest\x1a\x1d.des.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSERVERINFOREQUEST']._serialized_start=104
   _globals['_GETSERVERINFOREQUEST']._serialized_end=126
-  _globals['_OBJECTSTOREINFO']._serialized_start=128
-  _globals['_OBJECTSTOREINFO']._serialized_end=255
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=258
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=575
-  _globals['_SYSTEMSERVICE']._serialized_start=577
-  _globals['_SYSTEMSERVICE']._serialized_end=670
+  _globals['_OBJECTSTOREINFO']._serialized_start=129
+  _globals['_OBJECTSTOREINFO']._serialized_end=342
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=345
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=662
+  _globals['_SYSTEMSERVICE']._serialized_start=664
+  _globals['_SYSTEMSERVICE']._serialized_end=757
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,10 @@ class ObjectStoreInfo(google.protobuf.message.Message):
     CHECKSUMS_FIELD_NUMBER: builtins.int
     SERVER_SIDE_COPY_FIELD_NUMBER: builtins.int
     SURVIVES_NODE_FIELD_NUMBER: builtins.int
+    CONDITIONAL_READ_FIELD_NUMBER: builtins.int
+    CONDITIONAL_DELETE_FIELD_NUMBER: builtins.int
+    RANGES_FIELD_NUMBER: builtins.int
+    ADVICE_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """"local", "s3", "gcs", "azure", "memory"."""
     conditional_create: builtins.bool
@@ -51,6 +55,16 @@ class ObjectStoreInfo(google.protobuf.message.Message):
     """Copies inside the store without moving bytes through the client."""
     survives_node: builtins.bool
     """True when losing the node's disk does not lose the store."""
+    conditional_read: builtins.bool
+    """Reads that name another etag are refused."""
+    conditional_delete: builtins.bool
+    """Deletes that name another etag are refused."""
+    ranges: builtins.bool
+    """Ranges, and the last bytes, can be asked for."""
+    @property
+    def advice(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What the store lacks, what carries the load instead, and what can be done: one sentence each."""
+
     def __init__(
         self,
         *,
@@ -59,8 +73,12 @@ class ObjectStoreInfo(google.protobuf.message.Message):
         checksums: builtins.bool = ...,
         server_side_copy: builtins.bool = ...,
         survives_node: builtins.bool = ...,
+        conditional_read: builtins.bool = ...,
+        conditional_delete: builtins.bool = ...,
+        ranges: builtins.bool = ...,
+        advice: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checksums", b"checksums", "conditional_create", b"conditional_create", "kind", b"kind", "server_side_copy", b"server_side_copy", "survives_node", b"survives_node"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["advice", b"advice", "checksums", b"checksums", "conditional_create", b"conditional_create", "conditional_delete", b"conditional_delete", "conditional_read", b"conditional_read", "kind", b"kind", "ranges", b"ranges", "server_side_copy", b"server_side_copy", "survives_node", b"survives_node"]) -> None: ...
 
 Global___ObjectStoreInfo: typing_extensions.TypeAlias = ObjectStoreInfo
 

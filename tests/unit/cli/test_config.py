@@ -44,12 +44,24 @@ def test_show_as_json_is_one_object_with_groups_and_bytes_as_numbers(des):
     assert shown["log"]["segment_bytes"] == 64 << 20
 
 
+def test_keys_of_the_object_store_are_hidden(des):
+    env = {"DES_S3__SECRET_ACCESS_KEY": "canary-1", "DES_S3__ACCESS_KEY_ID": "canary-2"}
+    for arguments in ([], ["--json"]):
+        ran = des("config", "show", *arguments, env=env)
+        assert "***" in ran.text
+        assert "canary" not in ran.text
+    wrong = des("config", "check", "--set", "s3.session_token.x=canary-3")
+    assert "s3.session_token: found '***'" in wrong.err
+    assert "canary" not in wrong.err
+
+
 def test_passwords_are_hidden(des):
     url = "postgresql+asyncpg://des:s3:cr/t@p@db:5432/des?password=s3cret"
     for arguments in ([], ["--json"]):
         ran = des("config", "show", *arguments, env={"DES_CATALOG_URL": url})
         assert "postgresql+asyncpg://des:***@db:5432/des?password=***" in ran.text
-        assert "s3" not in ran.text
+        assert "cr/t" not in ran.text
+        assert "s3cret" not in ran.text
 
 
 def test_mistakes_name_the_key_its_source_what_was_found_and_what_was_expected(des):

@@ -48,6 +48,11 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, field: str) ->
     assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [field]
 
 
+def test_half_of_the_credentials_are_a_mistake() -> None:
+    with pytest.raises(ValidationError, match="together, found one"):
+        load_settings(s3={"access_key_id": "key"})
+
+
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_settings(tmp_path / "none.yaml")

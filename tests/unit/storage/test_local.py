@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from des.storage.local import LocalObjectStore, ObjectStoreFullError, UploadOverError
+from des.storage.local import LocalObjectStore
 from des.storage.object_store import (
     NoSuchObjectError,
     ObjectDamagedError,
     ObjectExistsError,
+    ObjectStoreFullError,
     ObjectStoreUnavailableError,
+    UploadOverError,
 )
 from des.storage.open_files import OpenFile, OpenFiles
 from des.testing.object_store_suite import KEY, BytesBody, keys, put

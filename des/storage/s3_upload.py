@@ -1,0 +1,279 @@
+"""One object written to S3 in parts: bounded memory, one winner, nothing visible before the end."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import google_crc32c
+
+from des.errors import AlreadyExistsError, DesError, InvalidInputError
+from des.storage.checks import check_key
+from des.storage.object_store import (
+    Body,
+    NoSuchObjectError,
+    ObjectDamagedError,
+    ObjectInfo,
+    ObjectStoreUnavailableError,
+    UploadOverError,
+)
+from des.storage.s3_body import checksum_of, encode_crc32c
+from des.storage.s3_errors import taken
+from des.storage.write_token import tagged
+
+if TYPE_CHECKING:
+    from des.storage.s3 import S3StorageBackend
+
+PARTS_MAX: Final = 10_000
+COPY_SIZE_MIN: Final = 5 << 20
+"""A part that is not the last is at least this long."""
+COPY_SIZE_MAX: Final = 1 << 30
+"""Bytes that one request copies: a copy takes seconds, and S3 takes up to 5 GiB."""
+
+
+class ObjectTooLongError(InvalidInputError):
+    """The stream needs more parts than the store takes."""
+
+    reason = "FILE_TOO_LARGE"
+
+
+class S3Upload:
+    """Parts are sent while the next one fills; after an error every call but `abort` raises."""
+
+    def __init__(self, store: "S3StorageBackend", key: str, metadata: Mapping[str, str]) -> None:
+        self._store = store
+        self._s3 = store.s3
+        self._key = key
+        self._metadata = metadata
+        self._token = store.new_token()
+        self._part_size = int(store.s3.settings.part_bytes)
+        self._algorithm = store.s3.settings.checksum
+        self._buffer = bytearray()
+        self._size = 0
+        self._crc: int | None = 0
+        """CRC32C of everything so far; None once the store copied bytes that were never here."""
+        self._upload_id = ""
+        self._beginning = asyncio.Lock()
+        self._parts: list[asyncio.Task[dict[str, Any]]] = []
+        self._over = False
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`; waits while as many parts are on their way as may be.
+
+        Raises:
+            UploadOverError: it was finished, aborted, or failed.
+            ObjectTooLongError: too many parts.
+            DesError: a part was not taken.
+        """
+        self._demand_open()
+        try:
+            view = memoryview(data)
+            while view:
+                # A full buffer is sent only when more comes: what fits one part needs no parts.
+                if len(self._buffer) == self._part_size:
+                    await self._send_buffer()
+                taken_now = view[: self._part_size - len(self._buffer)]
+                self._buffer += taken_now
+                view = view[len(taken_now) :]
+            self._size += len(data)
+        except BaseException:
+            self._over = True
+            raise
+
+    async def write_body(self, body: Body) -> None:
+        """Append a whole body.
+
+        Raises:
+            ObjectDamagedError: it ends before its own size.
+            DesError: as `write`.
+        """
+        size = body.size()
+        offset = 0
+        while offset < size:
+            data = await asyncio.to_thread(body.pread, min(self._part_size, size - offset), offset)
+            if not data:
+                raise ObjectDamagedError(f"body of {self._key!r} ends at {offset}, its size is {size}")
+            await self.write(data)
+            offset += len(data)
+
+    async def copy_from(self, key: str, start: int, stop: int, *, etag: str) -> None:
+        """Append the bytes `[start, stop)` of another object, which the store moves itself.
+
+        Only what would be too short a part passes through here: up to 5 MiB before and after.
+
+        Raises:
+            NoSuchObjectError: no such key.
+            ObjectChangedError: `etag` is not the object's.
+            ObjectDamagedError: the object ends before `stop`.
+            DesError: as `write`.
+        """
+        check_key(key)
+        self._demand_open()
+        if self._buffer:
+            lead = min(stop, start + max(0, COPY_SIZE_MIN - len(self._buffer)))
+            await self.write(await self._store.get_range(key, start, lead, etag=etag))
+            start = lead
+        try:
+            if stop - start >= COPY_SIZE_MIN:
+                if self._buffer:
+                    await self._send_buffer()
+                self._crc = None
+                while stop - start >= COPY_SIZE_MIN:
+                    end = min(stop, start + COPY_SIZE_MAX)
+                    await self._start(self._copy_part, key, start, end, etag)
+                    self._size += end - start
+                    start = end
+        except BaseException:
+            self._over = True
+            raise
+        if start < stop:
+            await self.write(await self._store.get_range(key, start, stop, etag=etag))
+
+    async def finish(self) -> ObjectInfo:
+        """Make the object visible and durable, whole.
+
+        Raises:
+            UploadOverError: it was finished, aborted, or failed.
+            ObjectExistsError: the key was taken meanwhile; nothing was written.
+            ObjectStoreUnavailableError: outcome unknown; `head` tells.
+            DesError: a part was not taken.
+        """
+        self._demand_open()
+        self._over = True
+        if not self._parts:
+            data = bytes(self._buffer)
+            return await self._store.put(
+                self._key,
+                data,
+                size=len(data),
+                metadata=self._metadata,
+                checksum=checksum_of(data, self._algorithm),
+            )
+        if self._buffer:
+            await self._send_buffer()
+        return await self._complete([await part for part in self._parts])
+
+    async def abort(self) -> None:
+        """Drop what was written. Safe after any failure, and twice; a finished object stays."""
+        self._over = True
+        self._buffer.clear()
+        for part in self._parts:
+            part.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+        self._parts.clear()
+        if self._upload_id:
+            upload_id, self._upload_id = self._upload_id, ""
+            try:
+                await self._store.abort_upload(self._key, upload_id)
+            except DesError:
+                # `abort_stale_uploads` finds it later; the failure that led here matters more.
+                return
+
+    async def _complete(self, parts: list[dict[str, Any]]) -> ObjectInfo:
+        whole: dict[str, Any] = {}
+        if self._crc is not None and self._algorithm == "crc32c":
+            whole = {"ChecksumCRC32C": encode_crc32c(self._crc), "ChecksumType": "FULL_OBJECT"}
+        try:
+            answer = await self._s3.call(
+                self._key,
+                self._s3.client.complete_multipart_upload,
+                Bucket=self._s3.bucket,
+                Key=self._store.prefix + self._key,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": parts},
+                **self._store.free_condition(),
+                **whole,
+            )
+            self._upload_id = ""
+            # The answer names no size, and a 200 may have an error in it: look.
+            del answer
+            return await self._settle(ObjectStoreUnavailableError(f"object {self._key!r} is not there yet"))
+        except (AlreadyExistsError, ObjectStoreUnavailableError, NoSuchObjectError) as error:
+            return await self._settle(error)
+        except DesError as error:
+            return await self._settle(taken(error, self._key))
+
+    async def _settle(self, error: DesError) -> ObjectInfo:
+        info = await self._store.settle(self._key, size=self._size, token=self._token, error=error)
+        self._upload_id = ""
+        return info
+
+    async def _send_buffer(self) -> None:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if self._crc is not None:
+            self._crc = google_crc32c.extend(self._crc, data)
+        await self._start(self._send_part, data)
+
+    async def _start(self, send: Any, *arguments: Any) -> None:
+        """Start a part when there is room for it; raise what an earlier one failed with."""
+        number = len(self._parts) + 1
+        if number > PARTS_MAX:
+            raise ObjectTooLongError(
+                f"{self._key!r} needs more than {PARTS_MAX} parts of {self._part_size} bytes: "
+                "raise s3.part_bytes",
+                size=self._size,
+                max_size=PARTS_MAX * self._part_size,
+            )
+        for part in self._parts:
+            if part.done():
+                part.result()
+        await self._begin()
+        await self._store.sending.acquire()
+        task = asyncio.ensure_future(send(number, *arguments))
+        task.add_done_callback(lambda _: self._store.sending.release())
+        self._parts.append(task)
+
+    async def _begin(self) -> None:
+        if self._upload_id:
+            return
+        if not self._store.conditional:
+            await self._store.demand_free(self._key)
+        whole: dict[str, Any] = {}
+        if self._algorithm == "crc32c":
+            whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        answer = await self._s3.call(
+            self._key,
+            self._s3.client.create_multipart_upload,
+            Bucket=self._s3.bucket,
+            Key=self._store.prefix + self._key,
+            Metadata=tagged(self._metadata, self._token),
+            **whole,
+        )
+        self._upload_id = answer["UploadId"]
+
+    async def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+        checksum = checksum_of(data, self._algorithm)
+        answer = await self._s3.call(
+            self._key,
+            self._s3.client.upload_part,
+            sent_bytes=len(data),
+            Bucket=self._s3.bucket,
+            Key=self._store.prefix + self._key,
+            UploadId=self._upload_id,
+            PartNumber=number,
+            Body=data,
+            **checksum,
+        )
+        crc = {name: value for name, value in checksum.items() if name == "ChecksumCRC32C"}
+        return {"PartNumber": number, "ETag": answer["ETag"], **crc}
+
+    async def _copy_part(self, number: int, key: str, start: int, stop: int, etag: str) -> dict[str, Any]:
+        answer = await self._s3.call(
+            key,
+            self._s3.client.upload_part_copy,
+            sent_bytes=stop - start,
+            Bucket=self._s3.bucket,
+            Key=self._store.prefix + self._key,
+            UploadId=self._upload_id,
+            PartNumber=number,
+            CopySource={"Bucket": self._s3.bucket, "Key": self._store.prefix + key},
+            CopySourceIfMatch=etag,
+            CopySourceRange=f"bytes={start}-{stop - 1}",
+        )
+        result = answer["CopyPartResult"]
+        crc = {name: value for name, value in result.items() if name == "ChecksumCRC32C"}
+        return {"PartNumber": number, "ETag": result["ETag"], **crc}
+
+    def _demand_open(self) -> None:
+        if self._over:
+            raise UploadOverError(f"upload of {self._key!r} is over")
