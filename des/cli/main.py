@@ -29,10 +29,14 @@ VERBS: Final = {
     "repair": "Save what is whole in a damaged archive.",
     "export": "Write an archive as tar or zip.",
     "upgrade": "Add to an archive what makes it open at once.",
+    "sources": "Check the source databases that rows are packed from.",
     "config": "Show or check the settings.",
     "version": "Show the versions of this command and of the server.",
 }
 """Verb -> what it does, in one line. Each is the module `des.cli.<verb>` with a Typer `app`."""
+
+MODULES: Final = {"sources": "source_databases"}
+"""Verbs whose module has another name."""
 
 EXIT_CODES: Final = """\
 Exit codes: 0 done; 1 some or all items failed; 2 usage or configuration; 3 server unreachable
@@ -52,7 +56,7 @@ class Verbs(TyperGroup):
         """Load one verb."""
         if cmd_name not in VERBS:
             return None
-        return typer.main.get_command(import_module(f"des.cli.{cmd_name}").app)
+        return typer.main.get_command(import_module(f"des.cli.{MODULES.get(cmd_name, cmd_name)}").app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Click's interface
         """List the verbs without loading any."""

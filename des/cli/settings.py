@@ -17,7 +17,7 @@ from des.cli.exits import Exit, Failure
 from des.config import Settings, load_settings
 
 PREFIX: Final = "DES_"
-OURS: Final = frozenset({"DES_CONFIG", "DES_ADDRESS"})
+OURS: Final = frozenset({"DES_CONFIG", "DES_ADDRESS", "DES_SOURCES"})
 """Variables of the command line itself."""
 HIDDEN: Final = "***"
 _PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.*)@")

@@ -1,0 +1,43 @@
+"""Three real source databases; a server lives as long as the tests of this folder."""
+
+import pytest
+
+from des.sources import ClaimOwner, SourceDatabaseConnector
+from des.testing.source_databases import KINDS, temporary_source
+
+OWNER = ClaimOwner("0b4c1f6e-0000-4000-8000-000000000000", "11111111-0000-4000-8000-000000000000")
+OTHER = ClaimOwner("0b4c1f6e-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000")
+STRANGER = ClaimOwner("ffffffff-0000-4000-8000-000000000000", "33333333-0000-4000-8000-000000000000")
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(request, tmp_path_factory):
+    with temporary_source(request.param, tmp_path_factory.mktemp(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+def database(server):
+    """The server of the parameter, with an empty table."""
+    server.empty()
+    return server
+
+
+@pytest.fixture
+async def connect(database):
+    """Open connectors; they are closed at the end of the test."""
+    made = []
+
+    def make(**changes):
+        connector = SourceDatabaseConnector("docs", database.config(**changes))
+        made.append(connector)
+        return connector
+
+    yield make
+    for connector in made:
+        await connector.close()
+
+
+@pytest.fixture
+def owners():
+    return OWNER, OTHER, STRANGER
