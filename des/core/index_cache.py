@@ -1,8 +1,9 @@
-"""Pages of HASHPAGES kept for the next read, in memory (DESIGN §6)."""
+"""Pages of HASHPAGES, and groups of INDEX and META, kept for the next read, in memory."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
 
 from des.core.single_flight import SingleFlight
@@ -13,15 +14,28 @@ ENTRY_OVERHEAD: Final = 400
 """Bytes a kept page costs beside its own, as measured: key, dictionary, object headers."""
 
 
+class PageKind(StrEnum):
+    """What is kept of a container."""
+
+    PAGE = "page"
+    """A page of HASHPAGES."""
+    INDEX = "index"
+    """A group of INDEX."""
+    META = "meta"
+    """The metadata of a group of a v1 container, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageKey:
-    """Which page of which object."""
+    """Which page, or group, of which object."""
 
     container: bytes
     """The container's id, 16 bytes."""
     etag: str
     """The object's etag: another object under the same id is another key."""
     page: int
+    """Its number."""
+    kind: PageKind = PageKind.PAGE
 
 
 Pages: TypeAlias = Mapping[PageKey, bytes]

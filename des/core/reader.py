@@ -1,8 +1,7 @@
 """Reads a container in a local file, each byte verified on that read."""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,6 +16,7 @@ from des.core.file_view import (
     sorted_names,
 )
 from des.core.local_file import read_exactly
+from des.core.located import Located
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
@@ -47,17 +47,6 @@ from des.format.section_table import BadSectionError, Section, SectionKind
 
 WHOLE_FILE_MAX: Final = BLOCK_SIZE
 """Bytes of a file that is read whole for any range of it: longer ones have block checksums."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """Where a file lies, and what EXT knows of it."""
-
-    entry: IndexEntry
-    """In v1, where a record led here, without the place of its metadata."""
-    record: Record | None = None
-    """Of a v1 container with EXT: proves the file, and says where its metadata is to be found."""
-    digest: bytes = b""
 
 
 class DesReader:
@@ -133,6 +122,22 @@ class DesReader:
         """INDEX, whole and proven; a container with EXT is read without ever asking for this."""
         return self._index or self._load_index()
 
+    def get_index(self) -> ContainerIndex:
+        """Return INDEX, as `index`."""
+        return self.index
+
+    def read_all(self) -> Iterator[tuple[StoredFile, bytes]]:
+        """Yield every file with its bytes, verified, in the order they were written.
+
+        Raises:
+            CorruptContainerError: what comes next is not what was written.
+            ExternalFileOutOfReachError: the bytes of what comes next lie outside.
+            UnsupportedContainerError: what comes next is encrypted or deleted.
+        """
+        for file in self:
+            data, metadata = self.read_entry(file.entry)
+            yield StoredFile(file.entry, metadata), data
+
     def close(self) -> None:
         """Give the file back. Twice is once; reads under way must have ended."""
         if self._descriptor >= 0:
@@ -183,6 +188,20 @@ class DesReader:
         """
         return self._read_located(self._demand(name))
 
+    def get_files_batch(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return many files by name, in the order asked, read in the order they lie.
+
+        Raises:
+            CorruptContainerError: one of the files is damaged.
+            FileNotInContainerError: no such name; no file was read.
+            UnsupportedContainerError: a file is encrypted or deleted.
+        """
+        wanted = {name: self._demand(name) for name in names}
+        files = dict.fromkeys(wanted, b"")
+        for name, found in sorted(wanted.items(), key=lambda item: item[1].entry.data_offset):
+            files[name] = self._read_located(found)
+        return files
+
     def get_range(self, name: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Return up to `limit` bytes of a file from `offset`, verified; fewer only at its end.
 
@@ -219,10 +238,10 @@ class DesReader:
         if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
             yield self.read_entry(entry)[0]
         else:
-            found = self._demand(entry.name) if self._proves_v1 else _Located(entry)
+            found = self._demand(entry.name) if self._proves_v1 else Located(entry)
             yield from self._read_long(found, 0, entry.data_length)
 
-    def _read_long(self, found: _Located, start: int, stop: int) -> Iterator[bytes]:
+    def _read_long(self, found: Located, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes `[start, stop)` of a file that is not held whole."""
         found.entry.check_readable(self.footer.layout)
         described = self._describe(found)
@@ -271,27 +290,27 @@ class DesReader:
         """Whether EXT proves the files of a v1 container, which prove nothing themselves."""
         return self._pages is not None and self.footer.layout is Layout.V1
 
-    def _demand(self, name: str) -> _Located:
+    def _demand(self, name: str) -> Located:
         found = self._locate(name)
         if found is None:
             raise missing(name, str(self.path))
         return found
 
-    def _locate(self, name: str) -> _Located | None:
+    def _locate(self, name: str) -> Located | None:
         """Return where a file lies, by its page or by INDEX."""
         if self._pages is None:
             entry = self.index.find(name)
-            return None if entry is None else _Located(entry)
+            return None if entry is None else Located(entry)
         digest = digest_of(name)
         if digest is None:
             return None
         for record in self._look_up(self._pages, digest):
             if not record.check_index:
                 entry = check_record(record, name, self.footer)
-                return _Located(entry, record if self._proves_v1 else None, digest)
+                return Located(entry, record if self._proves_v1 else None, digest, self.footer.layout)
             entry = run(read_entry(self._directory(), self.footer, record.ordinal), self._read)
             if entry.name == name:
-                return _Located(entry)
+                return Located(entry)
         return None
 
     def _look_up(self, pages: PagesGeometry, digest: bytes) -> list[Record]:
@@ -310,7 +329,7 @@ class DesReader:
             records: list[Record] = done.value
             return records
 
-    def _read_located(self, found: _Located) -> bytes:
+    def _read_located(self, found: Located) -> bytes:
         entry = found.entry
         entry.check_readable(self.footer.layout)
         if entry.is_external:
@@ -320,7 +339,7 @@ class DesReader:
             return run(read_bare(found.record, entry.name, found.digest), self._read)
         return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)[0]
 
-    def _describe(self, found: _Located) -> StoredFile:
+    def _describe(self, found: Located) -> StoredFile:
         if found.record is None:
             metadata = run(read_metadata(found.entry, self.footer.layout), self._read)
             return StoredFile(found.entry, metadata)

@@ -1,4 +1,4 @@
-"""Pages of HASHPAGES shared by many processes through Redis (DESIGN §6).
+"""Pages of HASHPAGES, and groups of INDEX and META, shared by many processes through Redis.
 
 Redis can only make reads cheaper: slow, broken, full or lying, it costs at most the time budget.
 """
@@ -35,7 +35,7 @@ class RedisIndexCache:
         redis: Redis,
         *,
         memory: InMemoryIndexCache | None = None,
-        prefix: str = "des:page:",
+        prefix: str = "des:",
         ttl_s: int = TTL_S,
         budget_s: float = BUDGET_S,
         clock: Clock | None = None,
@@ -122,4 +122,4 @@ class RedisIndexCache:
     def _name(self, key: PageKey) -> str:
         # An etag is the store's text, of any length.
         etag = hashlib.sha256(key.etag.encode()).hexdigest()[:16]
-        return f"{self._prefix}{key.container.hex()}:{etag}:{key.page}"
+        return f"{self._prefix}{key.container.hex()}:{etag}:{key.kind}:{key.page}"

@@ -7,6 +7,7 @@ from typing import Final
 
 import google_crc32c
 
+from des.format.byte_range import ByteRange
 from des.format.errors import ChecksumMismatchError
 from des.format.index import (
     ENTRY_SIZE_MIN,
@@ -43,6 +44,14 @@ class Group:
     meta_crc32c: int
     """v1: CRC32C of the files' metadata, one after the other. `framed`: 0."""
 
+    def range(self, index_start: int) -> ByteRange:
+        """Return the group's bytes in the container."""
+        return ByteRange(index_start + self.start, index_start + self.stop)
+
+    def holds(self, data: bytes) -> bool:
+        """Whether `data` is what was written as this group of INDEX."""
+        return len(data) == self.stop - self.start and bool(google_crc32c.value(data) == self.index_crc32c)
+
     def entries(self, data: bytes) -> list[IndexEntry]:
         """Prove the group's bytes of INDEX and read them.
 
@@ -50,10 +59,9 @@ class Group:
             ChecksumMismatchError: they are not what was written.
             BadIndexError: they are no entries.
         """
-        found = google_crc32c.value(data)
-        if len(data) != self.stop - self.start or found != self.index_crc32c:
+        if not self.holds(data):
             raise ChecksumMismatchError(
-                f"bytes [{self.start}, {self.stop}) of INDEX have CRC32C {found:08x}, "
+                f"bytes [{self.start}, {self.stop}) of INDEX have CRC32C {google_crc32c.value(data):08x}, "
                 f"expected {self.index_crc32c:08x}"
             )
         return decode_entries(data)

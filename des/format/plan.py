@@ -19,6 +19,7 @@ __all__ = [
     "WHOLE_FRAME_MAX",
     "Reads",
     "file_ranges",
+    "metadata_ranges",
     "open_container",
     "read_data",
     "read_file",
@@ -126,6 +127,18 @@ def read_data(entry: IndexEntry, layout: Layout, dictionaries: Dictionaries) -> 
     return data
 
 
+def metadata_ranges(entry: IndexEntry, layout: Layout) -> list[ByteRange]:
+    """Return the ranges that `read_metadata` will ask for."""
+    meta_stop = entry.meta_offset + entry.meta_length
+    if layout is Layout.V1:
+        return [ByteRange(entry.meta_offset, meta_stop)]
+    start = frame_start(entry)
+    if meta_stop - start <= WHOLE_FRAME_MAX:
+        return [ByteRange(start, meta_stop)]
+    tail_start = entry.meta_offset - len(entry.name.encode())
+    return [ByteRange(start, start + FRAME_HEADER_SIZE), ByteRange(tail_start, meta_stop)]
+
+
 def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:
     """Plan the reads of one file's metadata: one, or two for a frame longer than `WHOLE_FRAME_MAX`.
 
@@ -135,17 +148,15 @@ def read_metadata(entry: IndexEntry, layout: Layout) -> Reads[Metadata]:
         CorruptContainerError: what is there is not this file's metadata.
     """
     check_metadata_length(entry)
-    meta_stop = entry.meta_offset + entry.meta_length
+    ranges = metadata_ranges(entry, layout)
+    header = yield ranges[0]
     if layout is Layout.V1:
-        return decode_metadata((yield ByteRange(entry.meta_offset, meta_stop)), entry)
-    start = frame_start(entry)
-    tail_start = entry.meta_offset - len(entry.name.encode())
-    if meta_stop - start <= WHOLE_FRAME_MAX:
-        span = yield ByteRange(start, meta_stop)
-        header, tail = span[:FRAME_HEADER_SIZE], span[tail_start - start :]
+        return decode_metadata(header, entry)
+    if len(ranges) == 1:
+        tail = header[-len(entry.name.encode()) - entry.meta_length :]
+        header = header[:FRAME_HEADER_SIZE]
     else:
-        header = yield ByteRange(start, start + FRAME_HEADER_SIZE)
-        tail = yield ByteRange(tail_start, meta_stop)
+        tail = yield ranges[1]
     frame, encoded = decode_frame(header, tail, entry)
     metadata = decode_metadata(encoded, entry, raw_length=None if entry.is_external else frame.raw_length)
     return metadata if entry.is_external else metadata.with_crc32c(frame.data_crc32c)

@@ -167,11 +167,15 @@ class Retriever:
         read = self._container_read(found.row, cost)
         entry = found.entry
         if entry.is_compressed or (not entry.is_external and entry.data_length <= READ_TOGETHER_MAX):
-            if found.stored.reader is None:
-                plan = read_file(entry, found.stored.layout, self._containers.dictionaries(found.row))
+            if found.stored.located is None:
+                memory = self._containers.memory(found.row)
+                plan = read_file(
+                    entry, found.stored.layout, memory.dictionaries_of(found.row.geometry.data_start)
+                )
                 data, metadata = await run_async(plan, read)
             else:
-                data, metadata = await found.stored.reader.read_entry(entry)
+                reader = self._containers.reader(found.row, cost)
+                data, metadata = await reader.read_described(found.stored.located)
             return SmallFile(self._describe_stored(found, metadata), data, cost)
         metadata = await self._read_metadata(found, cost)
         info = self._describe_stored(found, metadata)
@@ -182,8 +186,9 @@ class Retriever:
         return ExtentFile(info, extent_of(found.entry, metadata), read, cost)
 
     async def _read_metadata(self, found: _Found, cost: ReadCost) -> Metadata:
-        if found.stored.reader is not None:
-            return await found.stored.reader.read_metadata(found.entry)
+        if found.stored.located is not None:
+            reader = self._containers.reader(found.row, cost)
+            return (await reader.describe(found.stored.located)).metadata
         plan = read_metadata(found.entry, found.stored.layout)
         return await run_async(plan, self._container_read(found.row, cost))
 
@@ -212,8 +217,6 @@ class Retriever:
 
     def _remember(self, name: str, found: _Found) -> None:
         """Keep the place of a file: a name never moves, since containers are immutable."""
-        if found.stored.reader is not None:  # it counts the requests of this very read
-            return
         self._places[name] = found
         if len(self._places) > PLACES_REMEMBERED:
             self._places.popitem(last=False)

@@ -8,11 +8,12 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from des.core import ContainerIndex, InMemoryIndexCache, S3DesReader
+from des.core.container_memory import ContainerMemory
 from des.core.index_cache import IndexCache
+from des.core.located import Located
 from des.core.paged_index import PagedIndex
 from des.db.catalog import Catalog, ContainerRow
 from des.format.byte_range import ByteRange
-from des.format.dictionaries import Dictionaries
 from des.format.ext import ExtGeometry
 from des.format.footer import Footer
 from des.format.hash_pages import PagesGeometry
@@ -28,8 +29,8 @@ T = TypeVar("T")
 
 ROWS_CACHED: Final = 50_000
 """(day, shard) pairs whose rows are remembered, the empty ones too."""
-DICTIONARY_SHARE: Final = 4
-"""Dictionaries may take one in so many of the bytes that indexes may."""
+MEMORY_SHARE: Final = 4
+"""What is kept of containers beside their pages may take one in so many of the bytes that indexes may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,16 @@ class StoredEntry:
 
     entry: IndexEntry
     layout: Layout
-    reader: S3DesReader | None = None
-    """Proves what the file itself does not; None where frame or metadata suffice."""
+    located: Located | None = None
+    """Of a v1 container with EXT: proves what the file itself does not. None where frame or metadata do."""
 
 
 class StoredContainers:
     """Rows and indexes of stored containers, each loaded once for all who wait for it.
 
     Rows stay valid because only this node records containers for its shards, and it says so with `add`.
-    Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out, and
-    dictionaries up to a fourth of that.
+    Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out. What is
+    kept of containers beside (FILTER, INDEXDIR, the directory of NAMES, dictionaries) takes up to a fourth.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class StoredContainers:
         self._rows: OrderedDict[tuple[str, int, int], list[ContainerRow]] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], ContainerIndex] = OrderedDict()
         self._index_bytes = 0
-        self._dictionaries: OrderedDict[tuple[str, str], Dictionaries] = OrderedDict()
+        self._memories: OrderedDict[tuple[str, str], ContainerMemory] = OrderedDict()
+        self._memory_bytes: dict[tuple[str, str], int] = {}
+        self._memory_sum = 0
         self._loading: dict[object, asyncio.Task[Any]] = {}
         self._additions = 0
 
@@ -108,7 +111,9 @@ class StoredContainers:
     async def find(self, row: ContainerRow, name: str, cost: ReadCost) -> StoredEntry | None:
         """Return where a file of a container lies; None when it has no such file.
 
-        Costs at most one request: a page of 8 KiB or, where there is no EXT, INDEX the first time.
+        Costs at most one request: a page of 8 KiB or, where there is no EXT, INDEX the first time. Once
+        pages were read in vain as often as FILTER costs, that is read (two requests), and from then on
+        most names that are not there cost none.
 
         Raises:
             CorruptError: the page, or INDEX, breaks the format.
@@ -119,24 +124,44 @@ class StoredContainers:
         if pages is None:
             entry = (await self.index(row, cost)).find(name)
             return None if entry is None else StoredEntry(entry, layout)
-        read = CountedRead(self._store, row.key, row.etag, cost)
-        records = await PagedIndex(pages, row.etag, self._cache).find(name_digest(name.encode()), read)
-        if layout is Layout.FRAMED and len(records) == 1 and not records[0].check_index:
-            return StoredEntry(check_record(records[0], name, footer_of(row)), layout)
-        if not records:
+        digest = name_digest(name.encode())
+        memory = self.memory(row)
+        if memory.filter_pays(row.geometry.file_count):
+            await self._once(("filter", row.container_id, row.etag), self.reader(row, cost).load_filter)
+        if memory.denies(digest):
             return None
-        # A v1 container, whose files EXT proves, or names that only INDEX tells apart.
-        reader = S3DesReader(
+        asked = cost.requests
+        read = CountedRead(self._store, row.key, row.etag, cost)
+        records = await PagedIndex(pages, row.etag, self._cache).find(digest, read)
+        if not records:
+            if cost.requests > asked:
+                memory.note_vain()
+            return None
+        if len(records) == 1 and not records[0].check_index:
+            entry = check_record(records[0], name, footer_of(row))
+            located = Located(entry, records[0], digest, layout) if layout is Layout.V1 else None
+            return StoredEntry(entry, layout, located)
+        # Names that only INDEX tells apart; its pages are in the cache now.
+        found = await self.reader(row, cost).locate(name)
+        return None if found is None else StoredEntry(found.entry, layout, found if found.is_bare else None)
+
+    def reader(self, row: ContainerRow, cost: ReadCost) -> S3DesReader:
+        """Return a reader of a container whose requests count in `cost`; made for one call.
+
+        It shares the cache of pages and what is remembered of the container with all others, so a page of
+        names costs at most three requests the first time (`S3DesReader.list_files`), then one.
+        """
+        pages = _pages_of(row)
+        return S3DesReader(
             _RowObjects(self._store, cost),
             row.key,
             etag=row.etag,
             size=row.geometry.size,
             footer=footer_of(row),
-            ext=ExtGeometry(row.geometry.ext_table_start, pages),
+            ext=None if pages is None else ExtGeometry(row.geometry.ext_table_start, pages),
             cache=self._cache,
+            memory=self.memory(row),
         )
-        entry = await reader.find(name)
-        return None if entry is None else StoredEntry(entry, layout, reader)
 
     async def index(self, row: ContainerRow, cost: ReadCost) -> ContainerIndex:
         """Return a container's index; costs one request the first time.
@@ -162,18 +187,23 @@ class StoredContainers:
             self._index_bytes -= self._indexes.popitem(last=False)[1].memory_bytes
         return index
 
-    def dictionaries(self, row: ContainerRow) -> Dictionaries:
-        """Return a container's dictionaries, those read before among them."""
+    def memory(self, row: ContainerRow) -> ContainerMemory:
+        """Return what is remembered of a container."""
         key = (row.container_id, row.etag)
-        known = self._dictionaries.get(key)
-        if known is not None:
-            self._dictionaries.move_to_end(key)
-            return known
-        kept = sum(one.memory_bytes for one in self._dictionaries.values())
-        while kept > self._cache_bytes // DICTIONARY_SHARE and self._dictionaries:
-            kept -= self._dictionaries.popitem(last=False)[1].memory_bytes
-        made = self._dictionaries[key] = Dictionaries(row.geometry.data_start)
-        return made
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = ContainerMemory()
+            self._memory_bytes[key] = 0
+        else:
+            self._memories.move_to_end(key)
+        # It grows while it is used, so it is weighed at each use, and what it grew by since the last.
+        found = memory.memory_bytes
+        self._memory_sum += found - self._memory_bytes[key]
+        self._memory_bytes[key] = found
+        while self._memory_sum > self._cache_bytes // MEMORY_SHARE and len(self._memories) > 1:
+            forgotten, _ = self._memories.popitem(last=False)
+            self._memory_sum -= self._memory_bytes.pop(forgotten)
+        return memory
 
     async def _once(self, key: object, load: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run one load for all who ask meanwhile; one that gives up does not stop it for the others."""

@@ -251,9 +251,9 @@ async def test_a_page_damaged_in_the_object_is_an_error_not_a_miss():
     reader = S3DesReader(store, KEY)
     await put(store, KEY, SOUND)
     await reader.open()
-    page = reader._paged.pages.page_of(digest_of(name(5)))
+    page = reader._container.pages.pages.page_of(digest_of(name(5)))
     damaged = bytearray(SOUND)
-    damaged[reader._paged.pages.start + page * PAGE_SIZE + 50] ^= 1
+    damaged[reader._container.pages.pages.start + page * PAGE_SIZE + 50] ^= 1
     await store.delete(KEY)
     await put(store, KEY, bytes(damaged))
     with pytest.raises(CorruptContainerError):

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import google_crc32c
 import pytest
 
-from des.core import ContainerIndex, DesReader, DesWriter, S3DesReader, s3_reader
+from des.core import ContainerIndex, DesReader, DesWriter, S3DesReader, long_files
 from des.core.file_view import FileNotInContainerError, RangeOutsideFileError, digest_of
 from des.files import BLOCK_SIZE
 from des.format.checksums import Checksums
@@ -130,7 +130,7 @@ async def test_many_tasks_open_once():
     store, *_ = await store_with(fill_many)
     reader = S3DesReader(store, KEY)
     await asyncio.gather(*(reader.get_file(name(i)) for i in range(50)))
-    pages = {reader._paged.pages.page_of(digest_of(name(i))) for i in range(50)}
+    pages = {reader._container.pages.pages.page_of(digest_of(name(i))) for i in range(50)}
     requests = store.taken()
     assert [request[0] for request in requests].count("tail") == 1
     assert 51 < len(requests) <= 1 + len(pages) + 50
@@ -235,18 +235,18 @@ async def test_a_stream_left_early_stops_reading():
 
 
 async def test_block_checksums_remembered_are_bounded(monkeypatch):
-    monkeypatch.setattr(s3_reader, "BLOCKS_KEPT", 15)
+    monkeypatch.setattr(long_files, "BLOCKS_KEPT", 15)
     store, *_ = await store_with(fill_long)
     reader = S3DesReader(store, KEY)
     for _ in range(2):
         for one in ("blocks", "whole"):
             assert await reader.get_range(one, MIB, 10) == LONG[MIB : MIB + 10]
-    assert len(reader._sources) == 2
-    monkeypatch.setattr(s3_reader, "BLOCKS_KEPT", 1)
+    assert len(reader._long._sources) == 2
+    monkeypatch.setattr(long_files, "BLOCKS_KEPT", 1)
     reader = S3DesReader(store, KEY)
     for one in ("blocks", "whole"):
         await reader.get_range(one, MIB, 10)
-    assert list(reader._sources) == ["whole"]
+    assert list(reader._long._sources) == ["whole"]
 
 
 @pytest.mark.parametrize("name", ["blocks", "whole"])
@@ -287,7 +287,7 @@ async def test_a_batch_joins_neighbours():
     assert list(files) == names[::-1]
     assert all(files[name(i)] == bytes([i % 256]) * 100 for i in range(0, 1000, 2))
     pages, _data = store.taken()
-    assert pages[3] - pages[2] == reader._paged.pages.length
+    assert pages[3] - pages[2] == reader._container.pages.pages.length
     await reader.get_files_batch(names, gap=0)
     assert len(store.taken()) == 500
     await reader.get_files_batch(names, request_size=20_000)

@@ -79,7 +79,7 @@ async def test_the_awaiting_face_takes_it_too(client, made):
 
 
 async def test_what_the_server_refuses_is_told_apart(client, made):
-    store = S3DesReader(client, KEY, bucket="bucket")._store
+    store = S3DesReader(client, KEY, bucket="bucket")._container.store
     with pytest.raises(NoSuchObjectError):
         await store.get_range("absent", 0, 1)
     with pytest.raises(NoSuchObjectError):
