@@ -12,7 +12,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: run test test-slow test-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
+.PHONY: s3-server run test test-slow test-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -52,6 +52,9 @@ types: $(VENV)/.ready
 
 imports: $(VENV)/.ready
 	$(BIN)/lint-imports
+
+s3-server: ## A real S3 server over a plain folder, for trying out and for tests (needs Go).
+	scripts/s3_server.sh run
 
 demo: $(VENV)/.ready ## Put a real tree of small files, read it back, compare.
 	$(BIN)/python scripts/demo.py

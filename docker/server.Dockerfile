@@ -9,7 +9,7 @@ COPY des des
 COPY server server
 COPY proto proto
 COPY client client
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ./proto ./client .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ./proto ./client '.[s3,postgres,redis]'
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home des && install -d -o des -m 0700 /data

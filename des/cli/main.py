@@ -30,6 +30,7 @@ VERBS: Final = {
     "export": "Write an archive as tar or zip.",
     "upgrade": "Add to an archive what makes it open at once.",
     "sources": "Check the source databases that rows are packed from.",
+    "doctor": "Check that everything a server needs is there.",
     "config": "Show or check the settings.",
     "version": "Show the versions of this command and of the server.",
 }

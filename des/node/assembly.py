@@ -13,12 +13,13 @@ from des.assignment import NameAssigner
 from des.clock import Clock, SystemClock
 from des.config import Settings
 from des.db import DesDbConnector, SqlCatalog
-from des.db.catalog import Catalog
+from des.db.catalog import Catalog, ContainerState
 from des.ingest.directory import StoreDirectory
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
+from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator
 from des.node.shard_lease import ShardLease
 from des.node.write_path import WritePath
@@ -27,6 +28,8 @@ from des.packer.container_builder import ContainerBuilder
 from des.retrieval import Retriever, StoredContainers
 from des.storage import open_store
 from des.storage.disk import Disk
+from des.storage.identity import check_identity
+from des.storage.metered import MeteredObjectStore
 from des.storage.object_store import ObjectStore
 from des.storage.posix_disk import PosixDisk
 
@@ -46,6 +49,8 @@ class Doors:
     store: ObjectStore
     catalog: Catalog
     random_bytes: Callable[[int], bytes]
+    store_metrics: ObjectStoreMetrics
+    """What `store` counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,13 @@ def doors_of(
     """Return the given doors, and the embedded default for each that is not given."""
     # First, and for its owner alone: whatever makes a folder in it would leave its parents to the umask.
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    metrics = ObjectStoreMetrics()
     url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
     return Doors(
         clock=clock or SystemClock(),
         disk=disk or PosixDisk(settings.data_dir),
-        store=store or open_store(settings.object_store, settings),
+        store=MeteredObjectStore(store or open_store(settings.object_store, settings), metrics),
+        store_metrics=metrics,
         catalog=catalog or SqlCatalog(DesDbConnector(url)),
         random_bytes=random_bytes,
     )
@@ -99,6 +106,11 @@ async def assemble(
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
     await _look_at_store(doors.store)
+
+    async def known_keys() -> list[str]:
+        return [row.key for row in await doors.catalog.containers(state=ContainerState.STORED)]
+
+    await check_identity(doors.store, store_id, object_prefix=settings.object_prefix, known_keys=known_keys)
     lease = ShardLease(
         catalog=doors.catalog, holder=str(uuid4()), shard_bits=settings.shard_bits, clock=doors.clock
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from des.assignment import AssignedName
 from des.clock import Clock
@@ -223,6 +224,10 @@ class Node:
     async def capabilities(self) -> Capabilities:
         """Return what the object store honours."""
         return await self._doors.store.capabilities()
+
+    def show_metrics(self, registry: CollectorRegistry) -> None:
+        """Show in `registry` what the node counts by itself; once."""
+        self._doors.store_metrics.register(registry)
 
     def health(self) -> NodeHealth:
         """Return whether puts and gets are served."""

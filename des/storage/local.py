@@ -90,7 +90,7 @@ class LocalObjectStore:
                 _make_folders(self._root, self._root / folder)
             (self._root / _MARKER).touch(mode=0o600)
             _sync_folder(self._root)
-            self._remove_leftovers()
+            self._remove_leftovers(self._clock.now_ms() - LEFTOVER_AGE_MS)
 
     async def capabilities(self) -> Capabilities:
         """Return what a directory honours."""
@@ -183,6 +183,10 @@ class LocalObjectStore:
         """
         check_key(key)
         await self.in_thread(self._delete, key, etag)
+
+    async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:  # noqa: ARG002
+        """Remove files of uploads whose process died; they have no keys, so `prefix` chooses none."""
+        return await self.in_thread(self._remove_leftovers, begun_before_ms)
 
     async def close(self) -> None:
         """Let calls under way end, and close all files."""
@@ -282,15 +286,17 @@ class LocalObjectStore:
                 sidecar.unlink(missing_ok=True)
             self._files.forget(key)
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, oldest_ms: int) -> int:
         """Remove files of uploads that died. One that is being written is locked by its writer."""
-        oldest_ms = self._clock.now_ms() - LEFTOVER_AGE_MS
+        removed = 0
         for leftover in (self._root / _INCOMING).iterdir():
             with suppress(FileNotFoundError, BlockingIOError):
                 if leftover.stat().st_mtime_ns // 1_000_000 < oldest_ms:
                     with leftover.open("rb") as file:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         leftover.unlink()
+                        removed += 1
+        return removed
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -114,6 +114,10 @@ class MemoryObjectStore:
             check_etag(kept.info, etag)
             del self._objects[key]
 
+    async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:  # noqa: ARG002
+        """Nothing is left of an upload that nobody holds."""
+        return 0
+
     async def close(self) -> None:
         """Nothing to give back; the objects stay."""
 

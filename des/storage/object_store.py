@@ -229,6 +229,14 @@ class ObjectStore(RangedObjects, Protocol):
         """
         ...
 
+    async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:
+        """Drop what unfinished uploads of keys that start with `prefix` left; return how many there were.
+
+        Nobody sees such parts, and somebody pays for them. Only uploads begun before `begun_before_ms` (UTC,
+        the store's clock) are dropped. A store that drops them by itself returns 0.
+        """
+        ...
+
     async def close(self) -> None:
         """Give connections back."""
         ...

@@ -304,6 +304,16 @@ class ObjectStoreSuite:
         metadata["a"] = "2"
         assert (await store.head(KEY)).metadata == {"a": "1"}
 
+    async def test_uploads_that_nobody_finished_are_dropped(self, store: ObjectStore) -> None:
+        """Old ones only; one that is being written elsewhere may be young or old, objects are neither."""
+        await put(store, KEY)
+        upload = await store.begin_upload("other", metadata={})
+        await upload.write(bytes(11 << 20))
+        assert await store.abort_stale_uploads("", begun_before_ms=1) == 0
+        await upload.finish()
+        assert await store.abort_stale_uploads("", begun_before_ms=1 << 42) == 0
+        assert await keys(store) == [KEY, "other"]
+
     async def test_a_listing_may_be_left_early(self, store: ObjectStore) -> None:
         """Nothing is owed to it."""
         for i in range(3):

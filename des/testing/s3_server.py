@@ -59,7 +59,7 @@ def temporary_versitygw(directory: Path) -> Iterator[S3Settings]:
     """Run versitygw over `directory` with `BUCKET` in it; skip the test where it is not installed."""
     command = versitygw()
     if command is None:
-        pytest.skip("no versitygw: run scripts/s3_server.sh install (needs Go)")
+        pytest.skip("no versitygw: scripts/s3_server.sh install (needs Go)")
     port = _free_port()
     root = directory / "objects"
     root.mkdir(parents=True)

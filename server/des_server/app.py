@@ -86,6 +86,7 @@ class DesServer:
         self.settings = settings
         self.registry = registry
         self.metrics = NodeMetrics(registry)
+        node.show_metrics(registry)
         self.inflight = InFlight(limits.concurrent_calls)
         self.lending = ByteCredits(limits.bytes_in_flight, wait_s=limits.admission_wait_s)
         self.metrics.upload_bytes_in_flight.set_function(lambda: self.lending.lent)

@@ -7,9 +7,11 @@ from uuid import uuid4
 import pytest
 
 from des.config import S3Settings
+from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.storage import S3StorageBackend
 from des.storage.local import LocalObjectStore
 from des.storage.memory import MemoryObjectStore
+from des.storage.metered import MeteredObjectStore
 from des.storage.object_store import ObjectStore
 from des.testing.object_store_suite import ObjectStoreSuite
 from des.testing.s3_server import BUCKET, temporary_moto, temporary_versitygw
@@ -55,5 +57,13 @@ class TestS3OnVersitygw(ObjectStoreSuite):
     @pytest.fixture
     async def store(self, versitygw: S3Settings) -> AsyncIterator[ObjectStore]:
         store = S3StorageBackend(BUCKET, prefix=uuid4().hex, settings=versitygw)
+        yield store
+        await store.close()
+
+
+class TestMetered(ObjectStoreSuite):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[ObjectStore]:
+        store = MeteredObjectStore(MemoryObjectStore(), ObjectStoreMetrics())
         yield store
         await store.close()

@@ -238,7 +238,9 @@ async def test_a_catalog_that_lost_a_stored_row_gets_it_again(tmp_path: Path) ->
     files = await put_some(node)
     await drain(node)
     await node.close()
-    world.catalog = MemoryCatalog(world.clock)
+    older = MemoryCatalog(world.clock)
+    older._store_id = world.catalog._store_id
+    world.catalog = older
     node = await world.start()
     await settled(world, node, files)
 

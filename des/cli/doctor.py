@@ -1,0 +1,47 @@
+"""`des doctor`: whether everything a node needs is there and does what it must."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Final
+
+import typer
+
+from des.cli import options, settings
+from des.cli.exits import Exit, Failure
+from des.cli.report import print_json, print_line
+from des.node.diagnosis import Finding, Verdict, diagnose
+
+app = typer.Typer(rich_markup_mode=None)
+
+MARKS: Final = {Verdict.OK: "ok", Verdict.WARNING: "WARN", Verdict.FAILED: "FAIL"}
+
+
+@app.command()
+def doctor(
+    *,
+    config: settings.Config = None,
+    data_dir: settings.DataDir = None,
+    sets: settings.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Look at data folder, catalog and object store as `des serve` would use them; change nothing.
+
+    An object store is asked with a few small objects, which are removed again. Exit code 0 when a node would
+    run, also with warnings; 3 when something did not answer; 1 when something is wrong.
+    """
+    found = asyncio.run(diagnose(settings.load(config, settings.flags(sets, data_dir=data_dir))))
+    for finding in found:
+        if as_json:
+            print_json(asdict(finding))
+        else:
+            _show(finding)
+    bad = [finding for finding in found if finding.verdict is Verdict.FAILED]
+    if bad:
+        code = Exit.UNAVAILABLE if all(finding.unavailable for finding in bad) else Exit.FAILED
+        raise Failure(f"{len(bad)} of {len(found)} checks failed", code=code)
+
+
+def _show(finding: Finding) -> None:
+    print_line(f"{MARKS[finding.verdict]:<4}  {finding.part}: {finding.found}")
+    if finding.advice:
+        print_line(f"      {finding.advice}")
