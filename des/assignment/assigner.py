@@ -92,8 +92,12 @@ class NameAssigner:
         name = self._generator.try_next(prefix or None)
         return name if name is not None else await self._generator.next(prefix or None)
 
+    async def many(self, count: int, prefix: str) -> list[str]:
+        """Return `count` new names; errors as for `assign`."""
+        return await self._generator.next_many(count, prefix or None)
+
     async def _make(self, count: int, prefix: str) -> list[AssignedName]:
-        names = await self._generator.next_many(count, prefix or None)
+        names = await self.many(count, prefix)
         return [
             AssignedName(name, consistent_hash(name, self._shard_bits), name.rsplit("_", 3)[1])
             for name in names

@@ -9,6 +9,8 @@ from typing import Final
 
 from des.errors import CorruptError
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: `json.dumps` makes an encoder for every call."""
 _NONE: Final[Mapping[str, str]] = {}
 
 
@@ -59,7 +61,7 @@ class FileFacts:
             }
         if not value:
             return b""
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "FileFacts":

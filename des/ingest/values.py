@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,8 @@ class Extent:
     """Of exactly these bytes; every read is checked against it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileDraft:
-    """A file as it is handed to the log."""
+class FileDraft(NamedTuple):
+    """A file as it is handed to the log; a tuple, since one is made for every file."""
 
     name: str
     day: int

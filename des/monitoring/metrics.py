@@ -78,6 +78,12 @@ class NodeMetrics:
         if not already_existed:
             self._put_bytes.inc(size)
 
+    def put_many(self, *, new: int, repeated: int, new_bytes: int) -> None:
+        """Count the acknowledged files of a batch."""
+        self._put_files[False].inc(new)
+        self._put_files[True].inc(repeated)
+        self._put_bytes.inc(new_bytes)
+
     def got(self, *, size: int, requests: int, stored_bytes: int) -> None:
         """Count a file, or a window of one, that was sent, and what it took from the object store."""
         self._get_files.inc()

@@ -140,6 +140,16 @@ def parse_name(name: str) -> ParsedName:
     return ParsedName(prefix, day, int(node_id, 16), int(seq, 16), int(counter, 16), actual)
 
 
+def created_ms_of(name: str, wrap_bits: int) -> int:
+    """Return `created_ms` of a name that is known to be valid, without taking it apart.
+
+    >>> created_ms_of("DES_20260228_(A6B1D9250100_56)", 32)
+    1772323199269
+    """
+    start = day_start_ms(name[-26:-18])
+    return start + ((int(name[-16:-8], 16) - start) & ((1 << wrap_bits) - 1))
+
+
 def created_ms(parsed: ParsedName, wrap_bits: int) -> int:
     """Return when a name was made, in UTC milliseconds since 1970.
 

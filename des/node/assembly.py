@@ -173,6 +173,7 @@ async def assemble(
         assigner=assigner,
         store=doors.store,
         find=retriever.find,
+        is_absent=retriever.is_absent,
         describe=retriever.describe_open,
         random_bytes=doors.random_bytes,
     )

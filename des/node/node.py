@@ -18,6 +18,7 @@ from des.errors import DesError, NotFoundError
 from des.files import FileInfo, FileSpec
 from des.ingest.directory import StoreDirectory
 from des.node.assembly import Parts, assemble, doors_of
+from des.node.put_many import WholeFile
 from des.node.write_path import PutResult, Upload
 from des.retrieval import OpenedFile
 from des.storage.disk import Disk
@@ -164,6 +165,10 @@ class Node:
     async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
         """Write one whole file; see `WritePath.put_bytes`."""
         return await self._writes.put_bytes(spec, data, crc32c)
+
+    async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
+        """Write many whole files at the price of few waits; see `PutMany.run`."""
+        return await self._writes.put_many(items)
 
     async def begin_put(self, spec: FileSpec) -> Upload:
         """Start a file that arrives in parts; see `WritePath.begin`."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -19,6 +19,7 @@ from des.ingest.log import IngestLog
 from des.ingest.values import Extent, FileDraft, OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, parse_name
 from des.node.big_file import BigFileUpload
+from des.node.put_many import PutMany, WholeFile
 from des.node.request_memory import RequestMemory
 from des.node.write_rules import (
     NameConflictError,
@@ -59,6 +60,7 @@ class WritePath:
         assigner: NameAssigner,
         store: ObjectStore,
         find: Callable[[str, ParsedName], Awaitable[FileInfo | None]],
+        is_absent: Callable[[str, int], bool],
         describe: Callable[[OpenFile, FileFacts], FileInfo],
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -69,8 +71,10 @@ class WritePath:
         self._find = find
         self._describe = describe
         self._random_bytes = random_bytes
-        self._committing: dict[str, asyncio.Future[None]] = {}
+        self.committing: dict[str, asyncio.Future[None]] = {}
+        """Names and request ids that a write is deciding about; done when it has."""
         self.requests = RequestMemory()
+        self._many = PutMany(self, log, is_absent=is_absent)
 
     async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
         """Write one whole file whose CRC32C the caller computed over `data`.
@@ -89,22 +93,26 @@ class WritePath:
             except BaseException:
                 await upload.abort()
                 raise
-        self._check(spec)
+        self.check(spec)
         if spec.size is not None and spec.size != len(data):
             raise UploadSizeMismatchError(
                 f"{len(data)} bytes arrived, {spec.size} were declared", expected=spec.size, actual=len(data)
             )
-        name, day, shard = await self._place(spec)
+        name, day, shard = await self.place(spec)
         facts = FileFacts(spec.content_type, spec.metadata, spec.request_id)
         draft = FileDraft(
             name=name, day=day, shard=shard, size=len(data), crc32c=crc32c, facts=facts.encode(), data=data
         )
         return await self.commit(spec, draft, facts)
 
+    async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
+        """Write many whole files; see `PutMany.run`."""
+        return await self._many.run(items)
+
     async def begin(self, spec: FileSpec) -> "Upload":
         """Start a file that arrives in parts. Same errors as `put_bytes`."""
-        self._check(spec)
-        name, day, shard = await self._place(spec)
+        self.check(spec)
+        name, day, shard = await self.place(spec)
         upload = Upload(self, spec, name=name, day=day, shard=shard)
         if spec.size is not None and spec.size > self._settings.big_file_bytes:
             await upload.go_big()
@@ -117,30 +125,34 @@ class WritePath:
         """
         key = spec.name or spec.request_id
         if not key:
-            file = await self._log.append_file(draft)
-            return PutResult(self._describe(file, facts), already_existed=False, durability=Durability.LOCAL)
-        return await asyncio.shield(asyncio.ensure_future(self._commit_once(key, spec, draft, facts)))
+            return self.acknowledge(await self._log.append_file(draft), facts)
+        return await asyncio.shield(asyncio.ensure_future(self.commit_once(key, spec, draft, facts)))
 
-    async def _commit_once(self, key: str, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
-        while (other := self._committing.get(key)) is not None:
+    async def commit_once(self, key: str, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
+        """Append the draft when no other write is deciding about its key, unless the key is known."""
+        while (other := self.committing.get(key)) is not None:
             await asyncio.shield(other)
-        done = self._committing[key] = asyncio.get_running_loop().create_future()
+        done = self.committing[key] = asyncio.get_running_loop().create_future()
         try:
             try:
-                known = await self._known(spec, _Content(draft.size, draft.crc32c))
+                known = await self.known_result(spec, draft)
             except BaseException:
                 await self._drop(draft, facts)
                 raise
             if known is not None:
                 await self._drop(draft, facts)
-                return PutResult(known, already_existed=True, durability=Durability.LOCAL)
+                return known
             file = await self._log.append_file(draft)
             if spec.request_id:
                 self.requests.remember(spec.request_id, file)
-            return PutResult(self._describe(file, facts), already_existed=False, durability=Durability.LOCAL)
+            return self.acknowledge(file, facts)
         finally:
-            del self._committing[key]
+            del self.committing[key]
             done.set_result(None)
+
+    def acknowledge(self, file: OpenFile, facts: FileFacts) -> PutResult:
+        """Return the answer to a write whose record is synced."""
+        return PutResult(self._describe(file, facts), already_existed=False, durability=Durability.LOCAL)
 
     async def _drop(self, draft: FileDraft, facts: FileFacts) -> None:
         """Give up what was written for a draft that no record will ever name."""
@@ -149,12 +161,16 @@ class WritePath:
             with contextlib.suppress(DesError):  # a leftover under a key that nobody names
                 await self._store.delete(facts.external.key, etag=facts.external.etag)
 
-    async def _known(self, spec: FileSpec, content: _Content) -> FileInfo | None:
-        """Return the file that this write repeats, None for a new one.
+    async def known_result(self, spec: FileSpec, draft: FileDraft) -> PutResult | None:
+        """Return the answer to a write that repeats an earlier one, None for a new one.
 
         Raises:
             AlreadyExistsError: the name or request id stands for other content.
         """
+        known = await self._known(spec, _Content(draft.size, draft.crc32c))
+        return None if known is None else PutResult(known, already_existed=True, durability=Durability.LOCAL)
+
+    async def _known(self, spec: FileSpec, content: _Content) -> FileInfo | None:
         if spec.name:
             known = await self._find(spec.name, parse_name(spec.name))
             if known is None or _Content(known.size, known.crc32c) == content:
@@ -178,17 +194,27 @@ class WritePath:
             )
         return self._describe(before, FileFacts.decode(before.facts))
 
-    async def _place(self, spec: FileSpec) -> tuple[str, int, int]:
+    async def place(self, spec: FileSpec) -> tuple[str, int, int]:
+        """Return name, day and shard of a file, a new name where none is given."""
         if spec.name:
-            parsed = parse_name(spec.name)
-            created_ms(parsed, self._settings.wrap_bits)  # refuses a time that its day does not have
-            name, day = spec.name, parsed.day
-        else:
-            name = await self._assigner.one(spec.prefix)
-            day = name.rsplit("_", 3)[1]
-        return name, int(day), consistent_hash(name, self._settings.shard_bits)
+            self.check_name(spec.name)
+            return self.day_and_shard(spec.name)
+        return self.day_and_shard(await self._assigner.one(spec.prefix))
 
-    def _check(self, spec: FileSpec) -> None:
+    async def new_names(self, count: int, prefix: str) -> list[str]:
+        """Return new names; errors as for `NameAssigner.assign`."""
+        return await self._assigner.many(count, prefix)
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that DES does not make, and a time that its day does not have."""
+        created_ms(parse_name(name), self._settings.wrap_bits)
+
+    def day_and_shard(self, name: str) -> tuple[str, int, int]:
+        """Return a valid name with its day and its shard."""
+        return name, int(name[-26:-18]), consistent_hash(name, self._settings.shard_bits)
+
+    def check(self, spec: FileSpec) -> None:
+        """Refuse a specification that breaks a rule, and every one while the log takes no writes."""
         if self._log.failure is not None:
             raise self._log.failure
         check_spec(spec, self._settings.limits)

@@ -16,7 +16,7 @@ from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
-from des.naming import ParsedName, consistent_hash, created_ms, parse_name
+from des.naming import ParsedName, consistent_hash, created_ms, created_ms_of, parse_name
 from des.retrieval.opened_file import (
     CountedRead,
     ExtentFile,
@@ -124,6 +124,16 @@ class Retriever:
             return None
         return self._describe_stored(found, await self._read_metadata(found, cost))
 
+    def is_absent(self, name: str, shard: int) -> bool:
+        """Whether no file has this valid name, as far as that is certain without waiting."""
+        if self._damaged or self._open_index.get(name) is not None:
+            return False
+        rows = self._containers.known_rows(name[-26:-18], shard, bits=self._settings.shard_bits)
+        if rows is None:
+            return False
+        time_ms = created_ms_of(name, self._settings.wrap_bits)
+        return not any(row.name_ms_first <= time_ms <= row.name_ms_last for row in rows)
+
     def describe_open(self, file: OpenFile, facts: FileFacts) -> FileInfo:
         """Return what is known of a file of the log."""
         return FileInfo(
@@ -135,7 +145,7 @@ class Retriever:
             content_type=facts.content_type,
             metadata=facts.metadata,
             state=FileState.OPEN if self._open_index.get(file.name) is file else FileState.STORED,
-            created_ms=created_ms(parse_name(file.name), self._settings.wrap_bits),
+            created_ms=created_ms_of(file.name, self._settings.wrap_bits),
         )
 
     def _open_log_file(self, file: OpenFile) -> OpenedFile:

@@ -96,6 +96,10 @@ class StoredContainers:
         self._rows.move_to_end(key)
         return rows
 
+    def known_rows(self, day: str, shard: int, *, bits: int) -> list[ContainerRow] | None:
+        """Return what `rows` would, None where it would have to ask the catalog."""
+        return self._rows.get((day, shard, bits))
+
     async def _load_rows(self, key: tuple[str, int, int]) -> list[ContainerRow]:
         day, shard, bits = key
         while True:

@@ -121,6 +121,14 @@ def put_result_to_wire(result: PutResult) -> file_service_pb2.PutFileResponse:
     return message
 
 
+def write_result(message: file_service_pb2.WriteResult, result: PutResult) -> None:
+    """Write the answer to one file of a batch into `message`."""
+    write_file(message.file, result.file, full=False)
+    if result.already_existed:
+        message.already_existed = True
+    message.durability = _DURABILITY_TO_WIRE[result.durability]
+
+
 def window_from_wire(wanted: types_pb2.ByteRange, size: int) -> tuple[int, int]:
     """Return the half-open window `[start, stop)` of a file of `size` bytes that a range means.
 
@@ -234,6 +242,8 @@ def limits_to_wire(settings: Settings) -> types_pb2.Limits:
         max_message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
         max_chunk_bytes=limits.chunk_bytes,
         preferred_chunk_bytes=min(limits.preferred_chunk_bytes, limits.chunk_bytes),
+        max_batch_items=limits.batch_items,
+        max_batch_message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
         max_names_per_assign=limits.names_per_assign,
         max_page_size=limits.page_size,
         max_metadata_bytes=limits.metadata_bytes,

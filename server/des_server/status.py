@@ -98,9 +98,19 @@ def reason_of(error: DesError) -> str:
 
 
 def status_of(error: DesError) -> CallStatus:
-    """Translate a deliberate error."""
+    """Translate a deliberate error that ends a call."""
+    rich, wait_s = _describe(error)
+    return _ending(CODES[reason_of(error)], rich, wait_s=wait_s)
+
+
+def item_status(error: DesError) -> status_pb2.Status:
+    """Translate an error that one item of a batch met: what a call for it alone would end with."""
+    return _describe(error)[0]
+
+
+def _describe(error: DesError) -> tuple[status_pb2.Status, float | None]:
+    """Return the rich status of an error and when to try again, in seconds."""
     reason = reason_of(error)
-    code = CODES[reason]
     text = _clean(str(error), MESSAGE_CHARACTERS_MAX)
     facts = {
         key: _clean(value, DETAIL_CHARACTERS_MAX) for key, value in list(error.details.items())[:DETAILS_MAX]
@@ -117,31 +127,39 @@ def status_of(error: DesError) -> CallStatus:
         quota = error_details_pb2.QuotaFailure.Violation(subject=facts.get("quota", ""), description=text)
         details.append(error_details_pb2.QuotaFailure(violations=[quota]))
     wait_s = RETRY_AFTER_S.get(reason) if error.retry_after_s is None else error.retry_after_s
-    return _status(code, text, details, wait_s=wait_s)
+    return _rich(CODES[reason], text, details, wait_s=wait_s), wait_s
 
 
 def internal_status(request_id: str) -> CallStatus:
     """Describe a defect of the server without telling what it is; the log has it under this id."""
     text = f"internal error, see the server's log for request {request_id}"
     info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id})
-    return _status(grpc.StatusCode.INTERNAL, text, [info], wait_s=None)
+    code = grpc.StatusCode.INTERNAL
+    return _ending(code, _rich(code, text, [info], wait_s=None), wait_s=None)
 
 
-def _status(
+def _rich(
     code: grpc.StatusCode, text: str, details: list[message.Message], *, wait_s: float | None
-) -> CallStatus:
-    trailers: list[tuple[str, str | bytes]] = []
+) -> status_pb2.Status:
     if wait_s is not None:
-        wait_ms = max(0, round(wait_s * 1000))
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(wait_ms)
+        delay.FromMilliseconds(_milliseconds(wait_s))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-        trailers.append((PUSHBACK_KEY, str(wait_ms)))
-    rich = status_pb2.Status(
+    return status_pb2.Status(
         code=code.value[0], message=text, details=[_packed(detail) for detail in details]
     )
+
+
+def _ending(code: grpc.StatusCode, rich: status_pb2.Status, *, wait_s: float | None) -> CallStatus:
+    trailers: list[tuple[str, str | bytes]] = []
+    if wait_s is not None:
+        trailers.append((PUSHBACK_KEY, str(_milliseconds(wait_s))))
     trailers.append((STATUS_KEY, rich.SerializeToString()))
-    return CallStatus(code, text, tuple(trailers))
+    return CallStatus(code, rich.message, tuple(trailers))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
 
 
 def _packed(detail: message.Message) -> any_pb2.Any:

@@ -83,6 +83,10 @@ class _FileViewEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Everything but placement and user metadata."""
     FILE_VIEW_FULL: _FileView.ValueType  # 2
     """Everything."""
+    FILE_VIEW_NAME: _FileView.ValueType  # 3
+    """Name, shard, state and the times that are known without reading anything of
+    the file: what ListFiles gives fastest, by two orders of magnitude.
+    """
 
 class FileView(_FileView, metaclass=_FileViewEnumTypeWrapper):
     """How much of FileInfo to return."""
@@ -93,6 +97,10 @@ FILE_VIEW_BASIC: FileView.ValueType  # 1
 """Everything but placement and user metadata."""
 FILE_VIEW_FULL: FileView.ValueType  # 2
 """Everything."""
+FILE_VIEW_NAME: FileView.ValueType  # 3
+"""Name, shard, state and the times that are known without reading anything of
+the file: what ListFiles gives fastest, by two orders of magnitude.
+"""
 Global___FileView: typing_extensions.TypeAlias = FileView
 
 @typing.final

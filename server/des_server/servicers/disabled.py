@@ -8,7 +8,6 @@ from google.protobuf.descriptor import MethodDescriptor
 from des.errors import DisabledError
 
 FEATURES: Final[dict[str, str]] = {
-    "BatchWriteFiles": "batch",
     "BatchReadFiles": "batch",
     "BatchStatFiles": "batch",
     "BatchDeleteFiles": "delete",

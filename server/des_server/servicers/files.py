@@ -1,6 +1,8 @@
 """`des.v1.FileService`."""
 
 from des_proto.v1.file_service_pb2 import (
+    BatchWriteFilesRequest,
+    BatchWriteFilesResponse,
     GetFileRequest,
     GetFileResponse,
     PutFileRequest,
@@ -15,6 +17,7 @@ from des.node import Node
 from des_server import convert
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
+from des_server.servicers.batch_write import BatchWrite
 from des_server.servicers.get_file import GetFile
 from des_server.servicers.put_file import PutFile
 
@@ -27,6 +30,7 @@ class FileServicer:
         self._node = node
         self._put = PutFile(node, limits, lending, metrics)
         self._get = GetFile(node, limits, metrics)
+        self._batch_write = BatchWrite(node, limits, lending, metrics)
 
     async def PutFile(  # noqa: N802  the method's name on the wire
         self, requests: Incoming[PutFileRequest], _context: ServicerContext[PutFileRequest, PutFileResponse]
@@ -40,6 +44,14 @@ class FileServicer:
     ) -> GetFileResponse:
         """Send one file or a window of it."""
         return await self._get.run(request, outgoing)
+
+    async def BatchWriteFiles(  # noqa: N802  the method's name on the wire
+        self,
+        requests: Incoming[BatchWriteFilesRequest],
+        context: ServicerContext[BatchWriteFilesRequest, BatchWriteFilesResponse],
+    ) -> None:
+        """Store many files, each answered for itself."""
+        await self._batch_write.run(requests, context)
 
     async def StatFile(  # noqa: N802  the method's name on the wire
         self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]

@@ -3,11 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
-import google_crc32c
-from des_proto.v1 import types_pb2
 from des_proto.v1.file_service_pb2 import PutFileRequest
 
 from des.config import LimitSettings
@@ -15,45 +12,15 @@ from des.errors import DesError, DisabledError, InvalidInputError
 from des.files import FileSpec
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node, PutResult
-from des.node.write_rules import FileTooLargeError, UploadChecksumMismatchError, UploadSizeMismatchError
+from des.node.write_rules import FileTooLargeError, UploadSizeMismatchError
 from des_server import convert
 from des_server.credits import ByteCredits, Loan
-from des_server.errors import MessageTooLargeError, OffsetMismatchError, StreamIncompleteError
+from des_server.errors import OffsetMismatchError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.servicers.claims import Claims, check_chunk, check_crc32c, check_sha256
 from des_server.stalls import StallWatch
 
 CANCELLATION_LAG_S: Final = 0.02
-_SHA256_SIZE: Final = 32
-
-
-@dataclass(slots=True)
-class _Claims:
-    """What the client says the whole file's digests are, from the first or the last message."""
-
-    crc32c: int | None = None
-    sha256: bytes | None = None
-
-    def add(self, checksums: types_pb2.Checksums) -> None:
-        """Take what a message claims.
-
-        Raises:
-            InvalidInputError: a digest of the wrong length, or another one than claimed before.
-        """
-        if checksums.HasField("crc32c"):
-            if self.crc32c not in {None, checksums.crc32c}:
-                raise InvalidInputError(
-                    f"crc32c is {checksums.crc32c:08x}, the first message said {self.crc32c:08x}",
-                    field="checksums.crc32c",
-                )
-            self.crc32c = checksums.crc32c
-        if sha256 := checksums.sha256:
-            if len(sha256) != _SHA256_SIZE:
-                raise InvalidInputError(
-                    f"sha256 has {len(sha256)} bytes, expected {_SHA256_SIZE}", field="checksums.sha256"
-                )
-            if self.sha256 not in {None, sha256}:
-                raise InvalidInputError("sha256 differs from the first message's", field="checksums.sha256")
-            self.sha256 = sha256
 
 
 class PutFile:
@@ -85,12 +52,12 @@ class PutFile:
         data, crc32c = self._chunk(message, offset=0)
         self._check_size(spec, len(data), finished=True)
         if message.HasField("checksums"):
-            claims = _Claims()
+            claims = Claims()
             claims.add(message.checksums)
             if claims.crc32c is not None:
-                _check_crc32c(claims.crc32c, crc32c, scope="file")
+                check_crc32c(claims.crc32c, crc32c, scope="file")
             if claims.sha256 is not None:
-                _check_sha256(claims.sha256, hashlib.sha256(data).digest())
+                check_sha256(claims.sha256, hashlib.sha256(data).digest())
         borrowed = await self._lending.borrow(len(data))
         try:
             await self._expect_end(requests)
@@ -102,7 +69,7 @@ class PutFile:
         self, spec: FileSpec, message: PutFileRequest, requests: Incoming[PutFileRequest]
     ) -> PutResult:
         loan = Loan(self._lending)
-        claims = _Claims()
+        claims = Claims()
         claims.add(message.checksums)
         received = 0
         upload = None
@@ -169,18 +136,7 @@ class PutFile:
                 expected_offset=offset,
                 actual_offset=message.write_offset,
             )
-        chunk = message.chunk
-        data = chunk.data
-        if len(data) > self._limits.chunk_bytes:
-            raise MessageTooLargeError(
-                f"the chunk has {len(data)} bytes, at most {self._limits.chunk_bytes} are allowed",
-                size=len(data),
-                max_size=int(self._limits.chunk_bytes),
-            )
-        crc32c: int = google_crc32c.value(data)
-        if chunk.HasField("crc32c"):
-            _check_crc32c(chunk.crc32c, crc32c, scope="chunk")
-        return data, crc32c
+        return check_chunk(message.chunk, self._limits.chunk_bytes)
 
     def _check_size(self, spec: FileSpec, received: int, *, finished: bool) -> None:
         largest = max(received, spec.size or 0)
@@ -194,23 +150,3 @@ class PutFile:
             raise UploadSizeMismatchError(
                 f"{received} bytes arrived, {spec.size} were declared", expected=spec.size, actual=received
             )
-
-
-def _check_crc32c(expected: int, actual: int, *, scope: str) -> None:
-    if expected != actual:
-        raise UploadChecksumMismatchError(
-            f"the {scope}'s CRC32C is {actual:08x}, the client computed {expected:08x}",
-            expected=f"{expected:08x}",
-            actual=f"{actual:08x}",
-            scope=scope,
-        )
-
-
-def _check_sha256(expected: bytes, actual: bytes) -> None:
-    if expected != actual:
-        raise UploadChecksumMismatchError(
-            f"the file's SHA-256 is {actual.hex()}, the client computed {expected.hex()}",
-            expected=expected.hex(),
-            actual=actual.hex(),
-            scope="file",
-        )
