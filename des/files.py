@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-from des.errors import InvalidInputError
+from des.errors import InvalidInputError, OutOfRangeError
 
 BLOCK_SIZE: Final = 1 << 20
 """Bytes per checksum block: a file longer than this carries one CRC32C per block, so that any
@@ -48,8 +48,7 @@ class FileState(StrEnum):
     """Tombstoned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a stored file's bytes lie; for operators."""
 
     container_id: str
@@ -62,9 +61,8 @@ class Placement:
     """Object key of a file outside its container."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileInfo:
-    """What is known about one file."""
+class FileInfo(NamedTuple):
+    """What is known about one file; a tuple, since one is made for every file written or read."""
 
     name: str
     day: str
@@ -101,6 +99,28 @@ class FileSpec:
     """Makes a write with an assigned name repeatable; empty for none."""
     durability: Durability | None = None
     """Least promise wanted; None for the store's default."""
+
+
+def window_of(offset: int, limit: int, size: int) -> tuple[int, int]:
+    """Return the half-open window `[start, stop)` of a file of `size` bytes that a range means.
+
+    A negative offset counts from the end and is cut at the file's start, like HTTP's suffix range; a limit
+    of 0 means to the end.
+
+    Raises:
+        InvalidInputError: the limit is negative.
+        OutOfRangeError: the offset lies beyond the end.
+    """
+    if limit < 0:
+        raise InvalidInputError(
+            f"range.limit is {limit}, expected 0 (to the end) or more", field="range.limit"
+        )
+    start = offset if offset >= 0 else max(0, size + offset)
+    if start > size:
+        raise OutOfRangeError(
+            f"offset {offset} lies beyond the file's {size} bytes", offset=offset, size=size
+        )
+    return start, min(size, start + limit) if limit else size
 
 
 def check_metadata(metadata: Mapping[str, str], *, entries_max: int, bytes_max: int) -> None:

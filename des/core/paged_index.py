@@ -46,20 +46,7 @@ class PagedIndex:
     ) -> dict[bytes, list[Record]]:
         """Return the records of many names, pages near each other read together."""
         wanted = {digest: self.pages.page_of(digest) for digest in digests}
-        ranges = {page: self.pages.read_range(page) for page in set(wanted.values())}
-        groups = join_ranges(ranges.values(), gap=gap, size_max=max(request_size, 2 * PAGE_SIZE))
-        held: dict[int, bytes] = {}
-
-        async def held_read(span: ByteRange) -> bytes:
-            data = await read(span)
-            held.update(self._split(span, data))
-            return data
-
-        for group in groups:
-            for page in sorted(page for page, one in ranges.items() if group.start <= one.start < group.stop):
-                if page not in held:
-                    rest = ByteRange(self.pages.start + page * PAGE_SIZE, group.stop)
-                    held[page] = await self._page(page, rest, held_read)
+        held = await self.hold(wanted.values(), read, gap=gap, request_size=request_size)
         found: dict[bytes, list[Record]] = {}
         for digest in wanted:
             plan = look_up(self.pages, digest)
@@ -72,6 +59,34 @@ class PagedIndex:
             except StopIteration as done:
                 found[digest] = done.value
         return found
+
+    async def hold(
+        self, numbers: Iterable[int], read: Read, *, gap: int, request_size: int
+    ) -> dict[int, bytes]:
+        """Return these pages, and perhaps neighbours, those that are not cached read together.
+
+        Raises:
+            CorruptContainerError: a page is damaged in the object.
+        """
+        ranges = [(page, self.pages.read_range(page)) for page in sorted(set(numbers))]
+        groups = join_ranges((one for _, one in ranges), gap=gap, size_max=max(request_size, 2 * PAGE_SIZE))
+        held: dict[int, bytes] = {}
+
+        async def held_read(span: ByteRange) -> bytes:
+            data = await read(span)
+            held.update(self._split(span, data))
+            return data
+
+        waiting = iter(groups)
+        group = next(waiting, None)
+        for page, one in ranges:
+            while group is not None and one.stop > group.stop:
+                group = next(waiting, None)
+            assert group is not None
+            if page not in held:
+                rest = ByteRange(self.pages.start + page * PAGE_SIZE, group.stop)
+                held[page] = await self._page(page, rest, held_read)
+        return held
 
     async def _page(self, page: int, span: ByteRange, read: Read) -> bytes:
         """Return a page; where it is not in the cache, by reading `span`, which starts with it."""

@@ -9,7 +9,7 @@ import google_crc32c
 
 from des.format.compression import CODEC_MAX, CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
 from des.format.errors import ChecksumMismatchError, CorruptContainerError, UnsupportedContainerError
-from des.format.index import IndexEntry
+from des.format.index import FLAG_COMPRESSED, IndexEntry
 
 MAGIC: Final = b"DXF1"
 FRAME_HEADER_SIZE: Final = 32
@@ -155,6 +155,39 @@ def _check_codec(frame: FrameHeader, entry: IndexEntry) -> None:
             f"frame of {entry.name!r} has {frame.stored_length} bytes for a file of {frame.raw_length} "
             f"with codec {frame.codec}"
         )
+
+
+def open_plain_frame(
+    span: bytes, start: int, stop: int, *, name: bytes, digest: bytes, flags: int
+) -> tuple[bytes, int, int, int, bytes] | None:
+    """Prove the frame that fills `span[start:stop]`; return stored bytes, codec, length, CRC32C, metadata.
+
+    None for everything that is not exactly the frame of this file, the codec included: `decode_frame`
+    says what is wrong with it. For batches: it makes no object but the result.
+    """
+    magic, key, codec, found_flags, stored, raw, name_length, meta_length, data_crc32c, crc32c = (
+        _LAYOUT.unpack_from(span, start)
+    )
+    data_start = start + FRAME_HEADER_SIZE
+    data_stop = data_start + stored
+    name_stop = data_stop + name_length
+    if (
+        magic != MAGIC
+        or found_flags != flags
+        or name_stop + meta_length != stop
+        or codec > CODEC_MAX
+        or bool(codec) != bool(flags & FLAG_COMPRESSED)
+        or (stored >= raw or raw > COMPRESSED_RAW_LENGTH_MAX if codec else stored != raw)
+    ):
+        return None
+    tail = span[data_stop:stop]
+    if (
+        google_crc32c.value(span[start : start + _UNSEALED.size] + tail) != crc32c
+        or tail[:name_length] != name
+        or key != digest[8:14]
+    ):
+        return None
+    return span[data_start:data_stop], codec, raw, data_crc32c, tail[name_length:]
 
 
 def check_data(data: bytes, crc32c: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from struct import Struct
 from typing import Any, Final
 
@@ -179,6 +180,37 @@ def find_records(page: bytes, digest: bytes) -> tuple[list[Record], bool]:
             records.append(decode_record(page, place))
         place = page.find(key, place + 1, stop)
     return records, count == RECORDS_MAX
+
+
+class Unsettled(Enum):
+    """What a page says of a name that it has no plain record of."""
+
+    ABSENT = "absent"
+    """It would be in this page."""
+    NEXT_PAGE = "next page"
+    """The page is full: the name may have spilt into the next one."""
+    INDEX = "index"
+    """Only INDEX tells."""
+
+
+def find_plain(page: bytes, digest: bytes) -> tuple[int, int, int, int] | Unsettled:
+    """Return offset, length, flags and proof of the one record that a proven page has of a name.
+
+    As `des.format.locate.look_up` does, for batches: a fifth of its price.
+    """
+    count = page[8] | page[9] << 8
+    stop = PAGE_HEADER_SIZE + count * RECORD_SIZE
+    key = key_of(digest)
+    place = page.find(key, PAGE_HEADER_SIZE, stop)
+    if place < 0:
+        return Unsettled.NEXT_PAGE if count == RECORDS_MAX else Unsettled.ABSENT
+    if (place - PAGE_HEADER_SIZE) % RECORD_SIZE or page.find(key, place + 1, stop) >= 0:
+        return Unsettled.INDEX
+    _, low, high, proof, _ = _RECORD.unpack_from(page, place)
+    length = low >> 48 | (high & 0xFFFFFF) << 16
+    if length == LENGTH_CHECK_INDEX:
+        return Unsettled.INDEX
+    return low & OFFSET_MAX, length, high >> 24 & FLAGS_MASK, proof
 
 
 def record_count(page: bytes) -> int:

@@ -357,23 +357,43 @@ class IngestLog:
         segment = self._segment(extent)
         segment.readers += 1
         try:
-            if self._executor is None:
-                try:
-                    data = segment.file.pread(extent.length, extent.offset)
-                finally:
-                    segment.reader_left()
-            else:
-                reading = self._loop.run_in_executor(
-                    self._executor, segment.file.pread, extent.length, extent.offset
-                )
-                # The reader is counted out when the thread is done, not when the caller loses patience.
-                reading.add_done_callback(lambda _: segment.reader_left())
-                data = await asyncio.shield(reading)
+            data = await self._in_reader(segment, extent.length, extent.offset)
         except OSError as error:
             raise LogReadError(
                 f"segment {extent.segment} could not be read at {extent.offset}: {error}"
             ) from error
         return _verified(data, extent)
+
+    async def read_span(self, segment_no: int, start: int, stop: int) -> bytes:
+        """Return bytes of a segment as they are, records and all: whoever cuts a file out checks it.
+
+        Raises:
+            LogRecordGoneError: the segment was reclaimed.
+            LogReadError: the device did not give them.
+        """
+        segment = self._segments.get(segment_no)
+        if segment is None or segment.retired:
+            raise LogRecordGoneError(f"segment {segment_no} of the ingest log was reclaimed")
+        data: bytes | None
+        try:
+            data = segment.file.pread_cached(stop - start, start)
+            if data is None:
+                segment.readers += 1
+                data = await self._in_reader(segment, stop - start, start)
+        except OSError as error:
+            raise LogReadError(f"segment {segment_no} could not be read at {start}: {error}") from error
+        return data
+
+    async def _in_reader(self, segment: LiveSegment, size: int, offset: int) -> bytes:
+        """Read in a thread; the reader is counted out when that is done, not when its caller gives up."""
+        if self._executor is None:
+            try:
+                return segment.file.pread(size, offset)
+            finally:
+                segment.reader_left()
+        reading = self._loop.run_in_executor(self._executor, segment.file.pread, size, offset)
+        reading.add_done_callback(lambda _: segment.reader_left())
+        return await asyncio.shield(reading)
 
     def _segment(self, extent: Extent) -> LiveSegment:
         segment = self._segments.get(extent.segment)

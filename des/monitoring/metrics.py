@@ -92,6 +92,13 @@ class NodeMetrics:
             self._read_requests.inc(requests)
             self._read_bytes.inc(stored_bytes)
 
+    def got_many(self, *, files: int, size: int, requests: int, stored_bytes: int) -> None:
+        """Count the files of a batch that were sent, and what they took from the object store."""
+        self._get_files.inc(files)
+        self._get_bytes.inc(size)
+        self._read_requests.inc(requests)
+        self._read_bytes.inc(stored_bytes)
+
     def show(self, reading: NodeReading) -> None:
         """Set the gauges."""
         self._writable.set(reading.writable)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
@@ -20,7 +20,7 @@ from des.ingest.directory import StoreDirectory
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.put_many import WholeFile
 from des.node.write_path import PutResult, Upload
-from des.retrieval import OpenedFile
+from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.storage.disk import Disk
 from des.storage.object_store import Capabilities, ObjectStore
 
@@ -177,6 +177,16 @@ class Node:
     async def open_file(self, name: str) -> OpenedFile:
         """Find a file to read; see `Retriever.open`."""
         return await self._retriever.open(name)
+
+    def read_many(
+        self, wanted: Sequence[Wanted], *, part_bytes: int, cost: ReadCost
+    ) -> AsyncGenerator[list[Part], None]:
+        """Read many files in the order in which they are stored; see `BatchReader.read`."""
+        return self._retriever.read_many(wanted, part_bytes=part_bytes, cost=cost)
+
+    async def stat_many(self, names: Sequence[str], *, cost: ReadCost) -> list[FileInfo | DesError]:
+        """Return what is known of many files, or why nothing is; see `BatchReader.stat`."""
+        return await self._retriever.stat_many(names, cost=cost)
 
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file; see `Retriever.stat`."""

@@ -1,12 +1,13 @@
 """Finds a file by name: the open index first, then the containers of its day and shard."""
 
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from des.config import Settings
 from des.db.catalog import ContainerRow
-from des.errors import CorruptError, NotFoundError, UnavailableError
+from des.errors import CorruptError, DesError, NotFoundError, UnavailableError
 from des.files import BLOCK_SIZE, FileInfo, FileState, Placement
 from des.format.extent import Extent, extent_of
 from des.format.index import IndexEntry
@@ -17,6 +18,7 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, created_ms_of, parse_name
+from des.retrieval.batch_reads import BatchReader, Part, Wanted
 from des.retrieval.opened_file import (
     CountedRead,
     ExtentFile,
@@ -81,6 +83,17 @@ class Retriever:
         self._store = store
         self._damaged = damaged
         self._places: OrderedDict[str, _Found] = OrderedDict()
+        self._batches = BatchReader(
+            settings=settings,
+            log=log,
+            open_index=open_index,
+            containers=containers,
+            store=store,
+            describe_open=self.describe_open,
+            open_file=self.open,
+            stat_file=self.stat,
+            absent=self.absent,
+        )
 
     async def open(self, name: str) -> OpenedFile:
         """Find a file; a small stored one is read at once, in the same request as its metadata.
@@ -100,11 +113,21 @@ class Retriever:
             return await self._open_found(found, ReadCost())
         return await self._open_stored(name, parse_name(name))
 
+    def read_many(
+        self, wanted: Sequence[Wanted], *, part_bytes: int, cost: ReadCost
+    ) -> AsyncGenerator[list[Part], None]:
+        """Yield many files in the order in which they are stored; see `BatchReader.read`."""
+        return self._batches.read(wanted, part_bytes=part_bytes, cost=cost)
+
+    async def stat_many(self, names: Sequence[str], *, cost: ReadCost) -> list[FileInfo | DesError]:
+        """Return what is known of many files; see `BatchReader.stat`."""
+        return await self._batches.stat(names, cost=cost)
+
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file. Same errors as `open`; costs at most one small request."""
         info = await self.find(name, parse_name(name))
         if info is None:
-            raise self._absent(name)
+            raise self.absent(name)
         return info
 
     async def find(self, name: str, parsed: ParsedName) -> FileInfo | None:
@@ -120,7 +143,7 @@ class Retriever:
         found = await self._find_stored(name, parsed, cost)
         if found is None:
             if self._damaged:
-                raise self._absent(name)
+                raise self.absent(name)
             return None
         return self._describe_stored(found, await self._read_metadata(found, cost))
 
@@ -170,7 +193,7 @@ class Retriever:
         cost = ReadCost()
         found = await self._find_stored(name, parsed, cost)
         if found is None:
-            raise self._absent(name)
+            raise self.absent(name)
         return await self._open_found(found, cost)
 
     async def _open_found(self, found: _Found, cost: ReadCost) -> OpenedFile:
@@ -258,7 +281,8 @@ class Retriever:
             ),
         )
 
-    def _absent(self, name: str) -> NotFoundError | UnavailableError:
+    def absent(self, name: str) -> NotFoundError | UnavailableError:
+        """Return the error for a name that was not found."""
         if self._damaged:
             return NameUndecidedError(
                 f"file {name!r} is in no container and not in the readable part of the ingest log, "

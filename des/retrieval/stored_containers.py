@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 ROWS_CACHED: Final = 50_000
 """(day, shard) pairs whose rows are remembered, the empty ones too."""
+PAGE_GAP: Final = 1 << 15
+"""Bytes between two pages of a batch that are read for nothing rather than by a second request."""
+PAGE_READ_MAX: Final = 1 << 21
+"""Bytes of pages read in one request."""
 MEMORY_SHARE: Final = 4
 """What is kept of containers beside their pages may take one in so many of the bytes that indexes may."""
 
@@ -124,7 +128,7 @@ class StoredContainers:
             UnavailableError: it could not be read now.
         """
         layout = Layout(row.layout)
-        pages = _pages_of(row)
+        pages = pages_of(row)
         if pages is None:
             entry = (await self.index(row, cost)).find(name)
             return None if entry is None else StoredEntry(entry, layout)
@@ -155,7 +159,7 @@ class StoredContainers:
         It shares the cache of pages and what is remembered of the container with all others, so a page of
         names costs at most three requests the first time (`S3DesReader.list_files`), then one.
         """
-        pages = _pages_of(row)
+        pages = pages_of(row)
         return S3DesReader(
             _RowObjects(self._store, cost),
             row.key,
@@ -165,6 +169,20 @@ class StoredContainers:
             ext=None if pages is None else ExtGeometry(row.geometry.ext_table_start, pages),
             cache=self._cache,
             memory=self.memory(row),
+        )
+
+    async def pages(self, row: ContainerRow, numbers: Iterable[int], cost: ReadCost) -> dict[int, bytes]:
+        """Return pages of a container that has EXT, those that are not cached by few reads.
+
+        Raises:
+            CorruptError: a page breaks the format.
+            UnavailableError: one could not be read now.
+        """
+        geometry = pages_of(row)
+        assert geometry is not None
+        read = CountedRead(self._store, row.key, row.etag, cost)
+        return await PagedIndex(geometry, row.etag, self._cache).hold(
+            numbers, read, gap=PAGE_GAP, request_size=PAGE_READ_MAX
         )
 
     async def index(self, row: ContainerRow, cost: ReadCost) -> ContainerIndex:
@@ -245,7 +263,8 @@ class _RowObjects:
         return await self._store.head(key)
 
 
-def _pages_of(row: ContainerRow) -> PagesGeometry | None:
+def pages_of(row: ContainerRow) -> PagesGeometry | None:
+    """Return where a container's pages lie; None where its names are found through INDEX."""
     geometry = row.geometry
     if not geometry.page_count:
         return None

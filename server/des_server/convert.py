@@ -15,14 +15,18 @@ from des import __version__
 from des.assignment import AssignedName
 from des.config import Settings
 from des.db.catalog import ContainerRow
-from des.errors import InvalidInputError, OutOfRangeError
-from des.files import Durability, FileInfo, FileSpec, FileState
+from des.errors import DesError, InvalidInputError
+from des.files import Durability, FileInfo, FileSpec, FileState, window_of
 from des.node import Node, PutResult, ShardStatus
 from des.storage.object_store import Capabilities
+from des_server.status import item_status
 
 MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""
 PREFIX_LENGTH_MAX: Final = 32
+
+FEATURES: Final = ("batch",)
+"""What of the protos' optional parts is served."""
 
 _DURABILITY_TO_WIRE: Final = {
     Durability.LOCAL: types_pb2.DURABILITY_LOCAL,
@@ -101,6 +105,16 @@ def file_to_wire(info: FileInfo, *, full: bool) -> types_pb2.FileInfo:
     return message
 
 
+def stat_result(found: FileInfo | DesError, *, full: bool) -> file_service_pb2.StatResult:
+    """Return what is known about one file of many, or its error."""
+    message = file_service_pb2.StatResult()
+    if isinstance(found, DesError):
+        message.status.CopyFrom(item_status(found))
+    else:
+        write_file(message.file, found, full=full)
+    return message
+
+
 def is_full(view: int) -> bool:
     """Tell a full view from a basic one; unspecified means basic.
 
@@ -130,24 +144,8 @@ def write_result(message: file_service_pb2.WriteResult, result: PutResult) -> No
 
 
 def window_from_wire(wanted: types_pb2.ByteRange, size: int) -> tuple[int, int]:
-    """Return the half-open window `[start, stop)` of a file of `size` bytes that a range means.
-
-    A negative offset counts from the end and is cut at the file's start, like HTTP's suffix range.
-
-    Raises:
-        InvalidInputError: the limit is negative.
-        OutOfRangeError: the offset lies beyond the end.
-    """
-    if wanted.limit < 0:
-        raise InvalidInputError(
-            f"range.limit is {wanted.limit}, expected 0 (to the end) or more", field="range.limit"
-        )
-    start = wanted.offset if wanted.offset >= 0 else max(0, size + wanted.offset)
-    if start > size:
-        raise OutOfRangeError(
-            f"offset {wanted.offset} lies beyond the file's {size} bytes", offset=wanted.offset, size=size
-        )
-    return start, min(size, start + wanted.limit) if wanted.limit else size
+    """Return the half-open window of a file of `size` bytes that a range means; see `window_of`."""
+    return window_of(wanted.offset, wanted.limit, size)
 
 
 def first_message(info: FileInfo, *, start: int, stop: int) -> file_service_pb2.GetFileResponse:
@@ -213,7 +211,7 @@ def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_servic
     return system_service_pb2.GetServerInfoResponse(
         server_version=__version__,
         api_versions=["des.v1"],
-        features=[],
+        features=FEATURES,
         limits=limits_to_wire(settings),
         default_durability=types_pb2.DURABILITY_LOCAL,
         node_id=settings.node_id,

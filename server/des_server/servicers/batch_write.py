@@ -18,8 +18,9 @@ from des.node import Node, PutResult, Upload
 from des.node.put_many import WholeFile
 from des_server import convert
 from des_server.credits import ByteCredits, Loan
-from des_server.errors import MessageTooLargeError, ServerBusyError, StreamIncompleteError
+from des_server.errors import ServerBusyError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.servicers.batch_read import check_count
 from des_server.servicers.claims import Claims, check_chunk, check_crc32c, check_sha256
 from des_server.servicers.index_set import IndexSet
 from des_server.stalls import StallWatch
@@ -109,12 +110,7 @@ class _Stream:
             MessageTooLargeError: more items than a message may have.
             ServerBusyError: no room for its bytes.
         """
-        if len(message.items) > self._limits.batch_items:
-            raise MessageTooLargeError(
-                f"the message has {len(message.items)} items, at most {self._limits.batch_items} are allowed",
-                size=len(message.items),
-                max_size=self._limits.batch_items,
-            )
+        check_count(len(message.items), self._limits)
         await self._room.acquire()
         borrowed = 0
         begun = False

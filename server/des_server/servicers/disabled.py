@@ -8,8 +8,6 @@ from google.protobuf.descriptor import MethodDescriptor
 from des.errors import DisabledError
 
 FEATURES: Final[dict[str, str]] = {
-    "BatchReadFiles": "batch",
-    "BatchStatFiles": "batch",
     "BatchDeleteFiles": "delete",
     "DeleteFile": "delete",
     "ListFiles": "list",

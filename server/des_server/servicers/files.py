@@ -1,6 +1,10 @@
 """`des.v1.FileService`."""
 
 from des_proto.v1.file_service_pb2 import (
+    BatchReadFilesRequest,
+    BatchReadFilesResponse,
+    BatchStatFilesRequest,
+    BatchStatFilesResponse,
     BatchWriteFilesRequest,
     BatchWriteFilesResponse,
     GetFileRequest,
@@ -14,11 +18,13 @@ from grpc.aio import ServicerContext
 
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
+from des.retrieval import ReadCost
 from des_server import convert
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
+from des_server.servicers.batch_read import BatchRead, check_count
 from des_server.servicers.batch_write import BatchWrite
-from des_server.servicers.get_file import GetFile
+from des_server.servicers.get_file import GetFile, cost_trailers
 from des_server.servicers.put_file import PutFile
 
 
@@ -28,8 +34,10 @@ class FileServicer:
     def __init__(self, node: Node, lending: ByteCredits, metrics: NodeMetrics) -> None:
         limits = node.settings.limits
         self._node = node
+        self._limits = limits
         self._put = PutFile(node, limits, lending, metrics)
         self._get = GetFile(node, limits, metrics)
+        self._batch_read = BatchRead(node, limits, metrics)
         self._batch_write = BatchWrite(node, limits, lending, metrics)
 
     async def PutFile(  # noqa: N802  the method's name on the wire
@@ -52,6 +60,27 @@ class FileServicer:
     ) -> None:
         """Store many files, each answered for itself."""
         await self._batch_write.run(requests, context)
+
+    async def BatchReadFiles(  # noqa: N802  the method's name on the wire
+        self,
+        request: BatchReadFilesRequest,
+        context: ServicerContext[BatchReadFilesRequest, BatchReadFilesResponse],
+    ) -> None:
+        """Send many files, or windows of them."""
+        await self._batch_read.run(request, context)
+
+    async def BatchStatFiles(  # noqa: N802  the method's name on the wire
+        self,
+        request: BatchStatFilesRequest,
+        context: ServicerContext[BatchStatFilesRequest, BatchStatFilesResponse],
+    ) -> BatchStatFilesResponse:
+        """Return what is known about many files, each for itself."""
+        full = convert.is_full(request.view)
+        check_count(len(request.names), self._limits)
+        cost = ReadCost()
+        found = await self._node.stat_many(request.names, cost=cost)
+        context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
+        return BatchStatFilesResponse(results=[convert.stat_result(each, full=full) for each in found])
 
     async def StatFile(  # noqa: N802  the method's name on the wire
         self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]

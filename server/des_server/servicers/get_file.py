@@ -58,7 +58,7 @@ class GetFile:
                 message.chunk.data = data
                 message.chunk.crc32c = google_crc32c.value(data)
         cost = opened.cost
-        outgoing.trailers = _trailers(cost) if cost.requests else _FREE
+        outgoing.trailers = cost_trailers(cost) if cost.requests else _FREE
         self._metrics.got(size=stop - start, requests=cost.requests, stored_bytes=cost.bytes)
         return message
 
@@ -69,11 +69,12 @@ class GetFile:
         return max(CHUNK_BYTES_MIN, min(asked, self._limits.chunk_bytes))
 
 
-def _trailers(cost: ReadCost) -> tuple[tuple[str, str], ...]:
+def cost_trailers(cost: ReadCost) -> tuple[tuple[str, str], ...]:
+    """Return what a read has cost at the object store, as trailers."""
     return (REQUESTS_KEY, str(cost.requests)), (BYTES_KEY, str(cost.bytes))
 
 
-_FREE: Final = _trailers(ReadCost())
+_FREE: Final = cost_trailers(ReadCost())
 
 
 async def _sliced(blocks: AsyncIterator[bytes], size_max: int) -> AsyncIterator[bytes]:

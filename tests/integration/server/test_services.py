@@ -21,6 +21,8 @@ SERVED = {
     "des.v1.FileService.PutFile",
     "des.v1.FileService.GetFile",
     "des.v1.FileService.BatchWriteFiles",
+    "des.v1.FileService.BatchReadFiles",
+    "des.v1.FileService.BatchStatFiles",
     "des.v1.FileService.StatFile",
     "des.v1.ShardService.ShardStatus",
     "des.v1.ShardService.SealShard",
