@@ -81,6 +81,8 @@ class FileInfo(NamedTuple):
     sealed_ms: int | None = None
     """When the container was recorded; None while open."""
     placement: Placement | None = None
+    deleted_ms: int | None = None
+    """When the file was deleted; None while it is there."""
 
 
 @dataclass(frozen=True, slots=True)

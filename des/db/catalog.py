@@ -260,6 +260,10 @@ class Catalog(Protocol):
         """Return rows by container id, all or of one state or day."""
         ...
 
+    async def days(self) -> list[str]:
+        """Return the days, sorted, that have a stored container or a tombstone."""
+        ...
+
     async def shard_totals(self) -> list[ShardTotals]:
         """Return what the stored containers hold, counted at the first shard of each run, by shard."""
         ...

@@ -28,7 +28,7 @@ from des.db.rules import (
     settle_remove,
     settle_retire,
 )
-from des.db.schema import HASH_BITS
+from des.db.schema import HASH_BITS, tombstones
 from des.db.schema import containers as table
 from des.db.statements import insert_if_absent, now_ms
 from des.errors import InvalidInputError
@@ -203,6 +203,12 @@ async def every(
     if day is not None:
         statement = statement.where(table.c.day == day)
     return [_container(row) for row in await connection.execute(statement)]
+
+
+async def days(connection: AsyncConnection) -> list[str]:
+    """Return the days of stored containers and of tombstones, sorted."""
+    stored = select(table.c.day).where(table.c.state == ContainerState.STORED.value)
+    return sorted(await connection.scalars(stored.union(select(tombstones.c.day))))
 
 
 async def totals(connection: AsyncConnection) -> list[ShardTotals]:

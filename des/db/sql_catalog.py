@@ -107,6 +107,10 @@ class SqlCatalog:
             lambda connection: containers.every(connection, state=state, day=day)
         )
 
+    async def days(self) -> list[str]:
+        """See `Catalog.days`."""
+        return await self._connector.read(containers.days)
+
     async def shard_totals(self) -> list[ShardTotals]:
         """See `Catalog.shard_totals`."""
         return await self._connector.read(containers.totals)

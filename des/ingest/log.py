@@ -31,7 +31,7 @@ from des.ingest.live import LiveSegment
 from des.ingest.record import Draft, Kind
 from des.ingest.recovery import Recovery, recover
 from des.ingest.segment import HEADER_SIZE
-from des.ingest.values import Extent, FileDraft, OpenFile, RecoveredLog, Sealing
+from des.ingest.values import DeleteDraft, Deletion, Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
 from des.storage.disk import Disk
 
@@ -260,6 +260,31 @@ class IngestLog:
                 self._loose.remove(extent)
                 self._segments[extent.segment].unpin(now)
 
+    async def append_deletes(self, deletes: Sequence[DeleteDraft]) -> list[Deletion]:
+        """Record that files are gone; returns when that is on the device.
+
+        Each record pins its segment until `release_deletes`: the catalog has to learn of it first.
+
+        Raises:
+            LogFullError: there is no room; which of them are kept is unknown.
+            LogFailedError: the log takes no writes; which of them are kept is unknown.
+        """
+        waiting = [
+            self._committer.append(
+                record.delete_draft(one.name, day=one.day, shard=one.shard, external_key=one.external_key)
+            )
+            for one in deletes
+        ]
+        results = await asyncio.gather(*waiting)
+        return [result for result in results if isinstance(result, Deletion)]
+
+    def release_deletes(self, deletions: Iterable[Deletion]) -> None:
+        """Say that the catalog has the tombstones of these, so that the log need not. Twice is once."""
+        now = self._clock.monotonic()
+        for deletion in deletions:
+            if segment := self._segments.get(deletion.segment):
+                segment.unpin_record(deletion.seq, now)
+
     async def append_floor(self, floor_ms: int) -> None:
         """Record that names may carry times up to `floor_ms`; a later start begins behind it."""
         await self._committer.append(record.floor_draft(floor_ms))
@@ -299,12 +324,16 @@ class IngestLog:
         for append, offset in zip(group, committed.offsets, strict=True):
             draft = append.draft
             result: object = None
-            segment.pinned.append(append.file is not None)
+            segment.pinned.append(append.file is not None or draft.kind is Kind.DELETE)
             if append.file is not None:
                 segment.pins += 1
                 file = open_file(append.file, seq, time_ms, segment.number, offset)
                 files.append(file)
                 result = file
+            elif draft.kind is Kind.DELETE:
+                segment.pins += 1
+                name, key = draft.name.decode(), draft.text.decode()
+                result = Deletion(name, draft.day, draft.shard, seq, time_ms, segment.number, key)
             elif draft.kind is Kind.BLOCK:
                 segment.pins += 1
                 result = Extent(segment.number, offset, len(draft.data), draft.data_crc)

@@ -4,10 +4,17 @@ Filled only after the log's sync (the log calls `publish`), so no reader sees wh
 take back. One event loop owns it; nothing here blocks.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from des.ingest.name_order import NameOrder
 from des.ingest.values import OpenFile
+
+ORDER_SLACK: Final = 100_000
+"""Names kept in order beyond twice those that are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,13 @@ class OpenIndex:
         self._buckets: dict[tuple[int, int], _Bucket] = {}
         self._shard_files: dict[int, int] = {}
         self._shard_bytes: dict[int, int] = {}
+        self._day_files: dict[int, int] = {}
+        """How many files of each day are open."""
+        self._order: dict[int, NameOrder] = {}
+        """By day: the names in order, of the days that were listed."""
+        self._deleted: set[str] = set()
+        """Names that the log has a DELETE of: never shown again, whoever adds them."""
+        self._deleted_order: deque[tuple[int, str]] = deque()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -56,12 +70,51 @@ class OpenIndex:
 
     def add(self, file: OpenFile) -> None:
         """Make a file readable without offering it to a seal (one that a pending seal already has)."""
+        if file.name in self._deleted:
+            return
         self._by_name[file.name] = file
+        if self._order and (order := self._order.get(file.day)) is not None:
+            order.add(file.name)
+            if len(order) > ORDER_SLACK + 2 * len(self._by_name):
+                self._order.clear()  # mostly names that are sealed by now, and nobody lists them
+        self._day_files[file.day] = self._day_files.get(file.day, 0) + 1
         shard = file.shard
         self._shard_files[shard] = self._shard_files.get(shard, 0) + 1
         self._shard_bytes[shard] = self._shard_bytes.get(shard, 0) + file.size
 
+    def delete(self, name: str, seq: int) -> OpenFile | None:
+        """Hide a name for good, by the DELETE record `seq`; return its file if no seal has taken it.
+
+        Such a file is nobody's any more: its record may go. One that a seal has taken stays part of it.
+        """
+        self._deleted.add(name)
+        self._deleted_order.append((seq, name))
+        file = self._by_name.get(name)
+        if file is None:
+            return None
+        self.remove([file])
+        bucket = self._buckets.get((file.day, file.shard))
+        if bucket is None:
+            return None
+        at = bisect_left(bucket.files, file.seq, key=lambda other: other.seq)
+        if at == len(bucket.files) or bucket.files[at] is not file:
+            return None
+        del bucket.files[at]
+        bucket.data_bytes -= _contained_bytes(file)
+        return file
+
+    def forget_deletes_before(self, seq: int) -> None:
+        """Forget names whose records the log has given up: nobody can add them any more."""
+        while self._deleted_order and self._deleted_order[0][0] < seq:
+            self._deleted.discard(self._deleted_order.popleft()[1])
+
+    def is_deleted(self, name: str) -> bool:
+        """Whether the log has a DELETE of this name."""
+        return name in self._deleted
+
     def _enqueue(self, file: OpenFile) -> None:
+        if file.name in self._deleted:
+            return
         key = (file.day, file.shard)
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -90,12 +143,14 @@ class OpenIndex:
             self._enqueue(file)
         return waiting[:count]
 
-    def put_back(self, files: Sequence[OpenFile]) -> None:
-        """Offer files again that a seal took and gave up before it was logged."""
+    def put_back(self, files: Sequence[OpenFile]) -> list[OpenFile]:
+        """Offer files again that a seal took and gave up before it was logged; return those deleted since."""
         for file in files:
             self._enqueue(file)
         for key in {(file.day, file.shard) for file in files}:
-            self._buckets[key].files.sort(key=lambda file: file.seq)
+            if key in self._buckets:
+                self._buckets[key].files.sort(key=lambda file: file.seq)
+        return [file for file in files if file.name in self._deleted]
 
     def remove(self, files: Iterable[OpenFile]) -> None:
         """Forget files that are now readable from their container."""
@@ -103,8 +158,30 @@ class OpenIndex:
             if self._by_name.get(file.name) is not file:
                 continue
             del self._by_name[file.name]
+            self._day_files[file.day] -= 1
+            if not self._day_files[file.day]:
+                del self._day_files[file.day]
+                self._order.pop(file.day, None)
             self._shard_files[file.shard] -= 1
             self._shard_bytes[file.shard] -= file.size
+
+    def days(self) -> list[int]:
+        """Return the days of the open files, sorted."""
+        return sorted(self._day_files)
+
+    def page(
+        self, day: int, accept: Callable[[OpenFile], bool], *, prefix: str, after: str, limit: int
+    ) -> list[OpenFile]:
+        """Return accepted open files of a day in the order of their names, those that sort after `after`.
+
+        The first page of a day sorts its names; from then on they are kept in order.
+        """
+        order = self._order.get(day)
+        if order is None:
+            order = NameOrder(file.name for file in self._by_name.values() if file.day == day)
+            if order:
+                self._order[day] = order
+        return order.page(self._by_name, accept, prefix=prefix, after=after, limit=limit)
 
     def buckets(self) -> list[BucketCounts]:
         """Return what waits for a seal, by day and shard."""

@@ -64,12 +64,12 @@ class Kind(IntEnum):
     SEALING = 4
     STORED = 5
     DELETE = 6
-    """Reserved for tombstones; this version writes none."""
+    """The file of that name is gone for every reader, and the name is never free again."""
     END = 7
     """Last record of a segment that was closed in order."""
 
 
-KINDS: Final = frozenset(int(kind) for kind in Kind if kind is not Kind.DELETE)
+KINDS: Final = frozenset(int(kind) for kind in Kind)
 DATA_LIMITS: Final = {int(kind): DATA_MAX for kind in Kind} | {int(Kind.SEALING): SEALING_DATA_MAX}
 
 
@@ -224,6 +224,14 @@ def decode_sealing(container_id: str, text: bytes, data: bytes) -> Sealing:
         epoch=epoch,
         seqs=seqs,
     )
+
+
+def delete_draft(name: str, *, day: int, shard: int, external_key: str) -> Draft:
+    """Return the DELETE record of a file; `external_key` names the object of a big one."""
+    raw, text = name.encode(), external_key.encode()
+    if not raw or len(raw) > NAME_MAX or len(text) > TEXT_MAX:
+        raise ValueError(f"a name of {len(raw)} bytes and a key of {len(text)}, which no record holds")
+    return Draft(Kind.DELETE, 0, raw, text, b"", 0, day, shard)
 
 
 def stored_draft(container_id: str, etag: str) -> Draft:

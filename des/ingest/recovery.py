@@ -136,7 +136,7 @@ def _recover(
         examined.append(_examine(file, f"{directory}/{name}", epoch, number, found))
     damage = judge(examined, node=node, boot_epoch=boot_epoch) + _missing_blocks(examined, found)
 
-    log = RecoveredLog(files=found.files, floor_ms=found.floor_ms, damage=damage)
+    log = RecoveredLog(files=found.files, deleted=found.deleted, floor_ms=found.floor_ms, damage=damage)
     log.pending = [sealing for key, sealing in found.sealings.items() if key not in found.stored]
     log.stored = {key: sealing for key, sealing in found.sealings.items() if key in found.stored}
     if damage:

@@ -14,7 +14,7 @@ import google_crc32c
 from des.ingest import record
 from des.ingest.record import HEADER, Kind, LogVersionError, RecordError
 from des.ingest.segment import HEADER_SIZE, SegmentHeader
-from des.ingest.values import Extent, OpenFile, Sealing
+from des.ingest.values import Deletion, Extent, OpenFile, Sealing
 
 Read: TypeAlias = Callable[[int, int], bytes]
 """`read(size, offset)`: up to `size` bytes, fewer only at the end of the file."""
@@ -33,6 +33,7 @@ class Found:
     """BLOCK records by segment and data offset."""
     sealings: dict[str, Sealing] = field(default_factory=dict)
     """By container id, in the order of the log."""
+    deleted: list[Deletion] = field(default_factory=list)
     stored: set[str] = field(default_factory=set)
     """Container ids."""
     floor_ms: int = 0
@@ -58,7 +59,7 @@ class Scan:
     broken: bool = False
     """The record at `stop` has valid checksums and breaks the format: damage, never a torn tail."""
     files: bytearray = field(default_factory=bytearray)
-    """One byte per record: 1 for a FILE."""
+    """One byte per record: 1 for a FILE or DELETE, which pin their segment."""
 
 
 def scan_segment(read: Read, header: SegmentHeader, found: Found) -> Scan:
@@ -163,7 +164,7 @@ def _scan(read: Read, header: SegmentHeader, found: Found, scan: Scan) -> None:
                 add_file(OpenFile(name, day, shard, seq, time_ms, data_len, data_crc, facts, segment, offset))
             add_kind(1)
         else:
-            add_kind(0)
+            add_kind(1 if kind == Kind.DELETE else 0)
             name = _text(buffer[at + header_size : text_at])
             text, data = buffer[text_at:data_at], buffer[data_at:stop]
             if kind == Kind.BLOCK:
@@ -174,6 +175,8 @@ def _scan(read: Read, header: SegmentHeader, found: Found, scan: Scan) -> None:
                 found.floor_segment = segment
             elif kind == Kind.SEALING:
                 found.sealings[name] = record.decode_sealing(name, text, data)
+            elif kind == Kind.DELETE:
+                found.deleted.append(Deletion(name, day, shard, seq, time_ms, segment, _text(text)))
             elif kind == Kind.STORED:
                 found.stored.add(name)
         seq += 1

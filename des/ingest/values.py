@@ -63,6 +63,34 @@ class OpenFile:
         return self.blocks
 
 
+class DeleteDraft(NamedTuple):
+    """A file that is to be deleted, as it is handed to the log."""
+
+    name: str
+    day: int
+    """UTC day of the name as a number, YYYYMMDD."""
+    shard: int
+    external_key: str = ""
+    """Object of a big file; empty for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A DELETE record in the log."""
+
+    name: str
+    day: int
+    """UTC day of the name as a number, YYYYMMDD."""
+    shard: int
+    seq: int
+    time_ms: int
+    """When it was written, UTC milliseconds since 1970."""
+    segment: int
+    """That holds the record, and stays until the catalog has the tombstone."""
+    external_key: str
+    """Object of a big file; empty for others."""
+
+
 @dataclass(slots=True)
 class Sealing:
     """The intent to seal: which records a container will hold."""
@@ -100,6 +128,8 @@ class RecoveredLog:
     """Sealings without a STORED record, oldest first."""
     stored: dict[str, Sealing] = field(default_factory=dict)
     """Sealings with one, by container id."""
+    deleted: list[Deletion] = field(default_factory=list)
+    """Every DELETE still in the log, in `seq` order."""
     floor_ms: int = 0
     """Highest clock floor recorded; 0 for none."""
     damage: list[Damage] = field(default_factory=list)

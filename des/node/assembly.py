@@ -21,11 +21,14 @@ from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator
+from des.node.deletions import Deletions
 from des.node.shard_lease import ShardLease
 from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
 from des.retrieval import Retriever, StoredContainers
+from des.retrieval.listing import Listing
+from des.retrieval.tombstones import Tombstones
 from des.storage import open_store
 from des.storage.disk import Disk
 from des.storage.identity import check_identity
@@ -68,6 +71,8 @@ class Parts:
     generator: SnowflakeNameGenerator
     writes: WritePath
     retriever: Retriever
+    deletions: Deletions
+    listing: Listing
     store_id: str
     executor: ThreadPoolExecutor | None
 
@@ -132,6 +137,12 @@ async def assemble(
     containers = StoredContainers(
         catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes)
     )
+    tombstones = Tombstones(doors.catalog)
+
+    def forget() -> None:
+        writes.requests.forget_before(log.first_seq)
+        open_index.forget_deletes_before(log.first_seq)
+
     packer = MultiShardPacker(
         settings=settings,
         log=log,
@@ -143,7 +154,7 @@ async def assemble(
         claim=lease.claim,
         on_stored=containers.add,
         random_bytes=doors.random_bytes,
-        on_reclaimed=lambda: writes.requests.forget_before(log.first_seq),
+        on_reclaimed=forget,
     )
     recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
     summary = await recovery.settle(recovered)
@@ -165,6 +176,7 @@ async def assemble(
         open_index=open_index,
         containers=containers,
         store=doors.store,
+        tombstones=tombstones,
         damaged=bool(recovered.damage),
     )
     writes = WritePath(
@@ -173,10 +185,30 @@ async def assemble(
         assigner=assigner,
         store=doors.store,
         find=retriever.find,
+        tombstones=tombstones,
         is_absent=retriever.is_absent,
         describe=retriever.describe_open,
         random_bytes=doors.random_bytes,
     )
+    listing = Listing(
+        settings=settings,
+        catalog=doors.catalog,
+        containers=containers,
+        open_index=open_index,
+        tombstones=tombstones,
+    )
+    deletions = Deletions(
+        settings=settings,
+        log=log,
+        open_index=open_index,
+        catalog=doors.catalog,
+        tombstones=tombstones,
+        find=retriever.find,
+        claim=lease.claim_of,
+        committing=writes.committing,
+        clock=doors.clock,
+    )
+    await deletions.replay(recovered.deleted)
     _remember_requests(writes, recovered.files)
     _log.info(
         "store opened",
@@ -199,6 +231,8 @@ async def assemble(
         generator=generator,
         writes=writes,
         retriever=retriever,
+        deletions=deletions,
+        listing=listing,
         store_id=store_id,
         executor=executor,
     )

@@ -14,13 +14,14 @@ from des.assignment import AssignedName
 from des.clock import Clock
 from des.config import Settings
 from des.db.catalog import Catalog, ContainerRow, ShardTotals
-from des.errors import DesError, NotFoundError
-from des.files import FileInfo, FileSpec
+from des.errors import CorruptError, DesError, NotFoundError
+from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.put_many import WholeFile
 from des.node.write_path import PutResult, Upload
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
+from des.retrieval.listing import ListPage, ListPosition, ListQuestion
 from des.storage.disk import Disk
 from des.storage.object_store import Capabilities, ObjectStore
 
@@ -86,7 +87,13 @@ class Node:
         self._lease = parts.lease
         self._writes = parts.writes
         self._retriever = parts.retriever
-        self._tasks = [asyncio.ensure_future(parts.packer.run()), asyncio.ensure_future(parts.lease.run())]
+        self._deletions = parts.deletions
+        self._listing = parts.listing
+        self._tasks = [
+            asyncio.ensure_future(parts.deletions.run()),
+            asyncio.ensure_future(parts.packer.run()),
+            asyncio.ensure_future(parts.lease.run()),
+        ]
         self._closed = False
 
     @classmethod
@@ -191,6 +198,46 @@ class Node:
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file; see `Retriever.stat`."""
         return await self._retriever.stat(name)
+
+    async def list_files(
+        self,
+        question: ListQuestion,
+        *,
+        after: ListPosition | None,
+        limit: int,
+        names_only: bool,
+        cost: ReadCost,
+    ) -> ListPage:
+        """List files in the order of day and name; see `Listing.page`.
+
+        `names_only` gives what is known without reading the files' metadata.
+
+        Raises:
+            UnavailableError: something that may hold names, or metadata, could not be asked.
+        """
+        page = await self._listing.page(question, after=after, limit=limit, cost=cost)
+        return page if names_only else ListPage(await self._described(page.files, cost), page.next)
+
+    async def _described(self, listed: Sequence[FileInfo], cost: ReadCost) -> list[FileInfo]:
+        there = [info.name for info in listed if info.state is not FileState.DELETED]
+        found = dict(zip(there, await self.stat_many(there, cost=cost), strict=True))
+        described: list[FileInfo] = []
+        for info in listed:
+            known = found.get(info.name, info)
+            if isinstance(known, CorruptError):
+                known = info  # its name is sound, and reading it says what is not
+            if isinstance(known, NotFoundError):
+                continue  # deleted meanwhile
+            if isinstance(known, DesError):
+                raise known
+            described.append(known)
+        return described
+
+    async def delete_many(
+        self, names: Sequence[str], *, allow_missing: bool
+    ) -> list[FileInfo | DesError | None]:
+        """Delete files; see `Deletions.delete_many`."""
+        return await self._deletions.delete_many(names, allow_missing=allow_missing)
 
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
         """Seal what a shard holds open; see `MultiShardPacker.seal_shard`."""

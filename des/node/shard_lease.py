@@ -1,6 +1,7 @@
 """This node's hold on its shards: the lock epochs it shows at every catalog write (DESIGN §7)."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -36,6 +37,10 @@ class ShardLease:
     def claim(self, run: ShardRun) -> ShardClaim:
         """Return what a write for these shards has to show."""
         shards = range(run.first, run.first + run.span)
+        return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
+
+    def claim_of(self, shards: Sequence[int]) -> ShardClaim:
+        """Return what a write for just these shards has to show."""
         return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
 
     async def run(self) -> None:

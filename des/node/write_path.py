@@ -28,6 +28,7 @@ from des.node.write_rules import (
     check_size,
     check_spec,
 )
+from des.retrieval.tombstones import Tombstones, name_deleted
 from des.storage.object_store import ObjectStore
 
 
@@ -60,6 +61,7 @@ class WritePath:
         assigner: NameAssigner,
         store: ObjectStore,
         find: Callable[[str, ParsedName], Awaitable[FileInfo | None]],
+        tombstones: Tombstones,
         is_absent: Callable[[str, int], bool],
         describe: Callable[[OpenFile, FileFacts], FileInfo],
         random_bytes: Callable[[int], bytes],
@@ -69,6 +71,7 @@ class WritePath:
         self._assigner = assigner
         self._store = store
         self._find = find
+        self._tombstones = tombstones
         self._describe = describe
         self._random_bytes = random_bytes
         self.committing: dict[str, asyncio.Future[None]] = {}
@@ -172,7 +175,13 @@ class WritePath:
 
     async def _known(self, spec: FileSpec, content: _Content) -> FileInfo | None:
         if spec.name:
-            known = await self._find(spec.name, parse_name(spec.name))
+            parsed = parse_name(spec.name)
+            bits = self._settings.shard_bits
+            shard = consistent_hash(spec.name, bits)
+            deleted_ms = await self._tombstones.deleted_ms(spec.name, parsed.day, shard, bits=bits)
+            if deleted_ms:
+                raise name_deleted(spec.name, deleted_ms)
+            known = await self._find(spec.name, parsed)
             if known is None or _Content(known.size, known.crc32c) == content:
                 return known
             raise NameConflictError(

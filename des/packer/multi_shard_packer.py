@@ -195,7 +195,7 @@ class MultiShardPacker:
                 # Whether the record is in the log is unknown. A restart settles it; until then the
                 # files stay readable, and sealing them under another id could double them.
                 if self._log.failure is None:
-                    self._open_index.put_back(files)
+                    self._log.mark_stored(self._open_index.put_back(files))
                 raise
             pending = PendingSeal(sealing, files, plan.reason)
             self._pending.append(pending)

@@ -32,7 +32,8 @@ class RecoverySummary:
     stored_seals: int
     repeated_seals: int
     dropped_duplicates: int
-    """Records whose name an earlier record already had; their writers were never answered."""
+    """Records whose name an earlier record already had, whose writers were never answered, and records of
+    files that were deleted before any seal took them."""
 
 
 def plan_seal(row: ContainerRow | None) -> SealDebt:
@@ -57,6 +58,8 @@ class CrashRecoveryManager:
         Raises:
             CatalogUnavailableError: nothing was changed; start again later.
         """
+        for deletion in recovered.deleted:
+            self._open_index.delete(deletion.name, deletion.seq)
         by_seq = {file.seq: file for file in recovered.files}
         sealings = [*recovered.stored.values(), *recovered.pending]
         rows = {
@@ -92,7 +95,7 @@ class CrashRecoveryManager:
         opened = 0
         doubled: list[OpenFile] = []
         for file in files:
-            if self._open_index.get(file.name) is not None:
+            if self._open_index.get(file.name) is not None or self._open_index.is_deleted(file.name):
                 doubled.append(file)
                 continue
             self._open_index.publish([file])

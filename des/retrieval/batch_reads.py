@@ -34,6 +34,7 @@ from des.ingest.values import OpenFile
 from des.naming import created_ms_of, parse_name
 from des.retrieval.opened_file import CountedRead, OpenedFile, ReadCost
 from des.retrieval.stored_containers import StoredContainers, pages_of
+from des.retrieval.tombstones import Tombstones, file_deleted
 from des.storage.object_store import ObjectStore
 
 T = TypeVar("T")
@@ -135,6 +136,7 @@ class BatchReader:
         open_index: OpenIndex,
         containers: StoredContainers,
         store: ObjectStore,
+        tombstones: Tombstones,
         describe_open: Callable[[OpenFile, FileFacts], FileInfo],
         open_file: Callable[[str], Coroutine[object, object, OpenedFile]],
         stat_file: Callable[[str], Coroutine[object, object, FileInfo]],
@@ -146,6 +148,7 @@ class BatchReader:
         self._open_index = open_index
         self._containers = containers
         self._store = store
+        self._tombstones = tombstones
         self._describe_open = describe_open
         self._open_file = open_file
         self._stat_file = stat_file
@@ -269,10 +272,15 @@ class BatchReader:
         raw = name.encode()
         digest = name_digest(raw)
         shard = int.from_bytes(digest[:8], "big") >> (64 - self._bits)
-        rows = self._containers.known_rows(name[-26:-18], shard, bits=self._bits)
-        if rows is None:
-            parsed = parse_name(name)
-            rows = await self._containers.rows(parsed.day, shard, bits=self._bits)
+        day = name[-26:-18]
+        rows = self._containers.known_rows(day, shard, bits=self._bits)
+        deleted_ms = self._tombstones.known(name, day, shard, bits=self._bits)
+        if rows is None or deleted_ms is None:
+            day = parse_name(name).day
+            rows = await self._containers.rows(day, shard, bits=self._bits)
+            deleted_ms = await self._tombstones.deleted_ms(name, day, shard, bits=self._bits)
+        if deleted_ms:
+            raise file_deleted(name, deleted_ms)
         try:
             time_ms = created_ms_of(name, self._wrap_bits)
         except ValueError:

@@ -29,6 +29,7 @@ from des.retrieval.opened_file import (
     SmallFile,
 )
 from des.retrieval.stored_containers import StoredContainers, StoredEntry
+from des.retrieval.tombstones import Tombstones, file_deleted
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
 PLACES_REMEMBERED: Final = 16_384
@@ -74,6 +75,7 @@ class Retriever:
         open_index: OpenIndex,
         containers: StoredContainers,
         store: ObjectStore,
+        tombstones: Tombstones,
         damaged: bool,
     ) -> None:
         self._settings = settings
@@ -81,6 +83,7 @@ class Retriever:
         self._open_index = open_index
         self._containers = containers
         self._store = store
+        self._tombstones = tombstones
         self._damaged = damaged
         self._places: OrderedDict[str, _Found] = OrderedDict()
         self._batches = BatchReader(
@@ -89,6 +92,7 @@ class Retriever:
             open_index=open_index,
             containers=containers,
             store=store,
+            tombstones=tombstones,
             describe_open=self.describe_open,
             open_file=self.open,
             stat_file=self.stat,
@@ -109,6 +113,7 @@ class Retriever:
             return self._open_log_file(file)
         found = self._places.get(name)
         if found is not None:
+            await self._demand_kept(name, found.parsed.day, found.shard)
             self._places.move_to_end(name)
             return await self._open_found(found, ReadCost())
         return await self._open_stored(name, parse_name(name))
@@ -125,6 +130,9 @@ class Retriever:
 
     async def stat(self, name: str) -> FileInfo:
         """Return what is known of a file. Same errors as `open`; costs at most one small request."""
+        if self._open_index.get(name) is None:
+            parsed = parse_name(name)
+            await self._demand_kept(name, parsed.day, consistent_hash(name, self._settings.shard_bits))
         info = await self.find(name, parse_name(name))
         if info is None:
             raise self.absent(name)
@@ -151,6 +159,9 @@ class Retriever:
         """Whether no file has this valid name, as far as that is certain without waiting."""
         if self._damaged or self._open_index.get(name) is not None:
             return False
+        bits = self._settings.shard_bits
+        if self._tombstones.known(name, name[-26:-18], shard, bits=bits) != 0:
+            return False
         rows = self._containers.known_rows(name[-26:-18], shard, bits=self._settings.shard_bits)
         if rows is None:
             return False
@@ -167,9 +178,14 @@ class Retriever:
             crc32c=file.crc32c,
             content_type=facts.content_type,
             metadata=facts.metadata,
-            state=FileState.OPEN if self._open_index.get(file.name) is file else FileState.STORED,
+            state=self._state(file),
             created_ms=created_ms_of(file.name, self._settings.wrap_bits),
         )
+
+    def _state(self, file: OpenFile) -> FileState:
+        if self._open_index.get(file.name) is file:
+            return FileState.OPEN
+        return FileState.DELETED if self._open_index.is_deleted(file.name) else FileState.STORED
 
     def _open_log_file(self, file: OpenFile) -> OpenedFile:
         facts = FileFacts.decode(file.facts)
@@ -191,6 +207,7 @@ class Retriever:
 
     async def _open_stored(self, name: str, parsed: ParsedName) -> OpenedFile:
         cost = ReadCost()
+        await self._demand_kept(name, parsed.day, consistent_hash(name, self._settings.shard_bits))
         found = await self._find_stored(name, parsed, cost)
         if found is None:
             raise self.absent(name)
@@ -230,6 +247,20 @@ class Retriever:
             return (await self._store.head(key)).etag
         except NoSuchObjectError as error:
             raise ObjectMissingError(f"big file's object is gone: {error}", name=key) from error
+
+    async def _demand_kept(self, name: str, day: str, shard: int) -> None:
+        """Refuse a name whose file was deleted.
+
+        Raises:
+            FileDeletedError: it was.
+            CatalogUnavailableError: that is not known now.
+        """
+        bits = self._settings.shard_bits
+        deleted_ms = self._tombstones.known(name, day, shard, bits=bits)
+        if deleted_ms is None:
+            deleted_ms = await self._tombstones.deleted_ms(name, day, shard, bits=bits)
+        if deleted_ms:
+            raise file_deleted(name, deleted_ms)
 
     async def _find_stored(self, name: str, parsed: ParsedName, cost: ReadCost) -> _Found | None:
         bits = self._settings.shard_bits

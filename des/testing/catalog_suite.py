@@ -685,6 +685,16 @@ class CatalogSuite:
         assert [open_row, stored] == await catalog.containers(day=DAY)
         assert [stored] == await catalog.containers(day=DAY, state=ContainerState.STORED)
 
+    async def test_the_days_are_those_of_stored_containers_and_tombstones(self, catalog: Catalog) -> None:
+        assert await catalog.days() == []
+        run = ShardRun(0, 1, 8)
+        await store(catalog, container_row(1, run=run, day="20260301"))
+        await store(catalog, container_row(2, run=run, day="20260228"))
+        await catalog.announce_container(container_row(3, run=run, day="20260227"), await claim(catalog, [0]))
+        row = tombstone_row(1)
+        await catalog.put_tombstones([replace(row, day="20260226")], await claim(catalog, [row.shard]))
+        assert await catalog.days() == ["20260226", "20260228", "20260301"]
+
     async def test_totals_count_what_is_stored_at_the_first_shard_of_each_run(self, catalog: Catalog) -> None:
         assert await catalog.shard_totals() == []
         first = await store(catalog, container_row(1))

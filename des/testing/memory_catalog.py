@@ -221,6 +221,12 @@ class MemoryCatalog:
         ]
         return sorted(rows, key=lambda row: row.container_id)
 
+    async def days(self) -> list[str]:
+        """See `Catalog.days`."""
+        self._meet("days", "before")
+        stored = {row.day for row in self._containers.values() if row.state is ContainerState.STORED}
+        return sorted(stored | {row.day for row in self._tombstones.values()})
+
     async def shard_totals(self) -> list[ShardTotals]:
         """See `Catalog.shard_totals`."""
         self._meet("shard_totals", "before")

@@ -17,6 +17,7 @@ from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import DesError, InvalidInputError
 from des.files import Durability, FileInfo, FileSpec, FileState, window_of
+from des.naming.name import day_start_ms
 from des.node import Node, PutResult, ShardStatus
 from des.storage.object_store import Capabilities
 from des_server.status import item_status
@@ -25,7 +26,7 @@ MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""
 PREFIX_LENGTH_MAX: Final = 32
 
-FEATURES: Final = ("batch",)
+FEATURES: Final = ("batch", "delete", "list")
 """What of the protos' optional parts is served."""
 
 _DURABILITY_TO_WIRE: Final = {
@@ -87,6 +88,8 @@ def write_file(message: types_pb2.FileInfo, info: FileInfo, *, full: bool) -> No
     _write_time(message.create_time, info.created_ms)
     if info.sealed_ms is not None:
         _write_time(message.seal_time, info.sealed_ms)
+    if info.deleted_ms is not None:
+        _write_time(message.delete_time, info.deleted_ms)
     if full:
         if info.metadata:
             message.metadata.update(info.metadata)
@@ -105,6 +108,35 @@ def file_to_wire(info: FileInfo, *, full: bool) -> types_pb2.FileInfo:
     return message
 
 
+def listed_to_wire(info: FileInfo) -> types_pb2.FileInfo:
+    """Return what is known about a file that was listed by name alone."""
+    message = types_pb2.FileInfo(name=info.name, shard_id=info.shard, state=_FILE_STATE[info.state])
+    _write_time(message.create_time, info.created_ms)
+    if info.sealed_ms is not None:
+        _write_time(message.seal_time, info.sealed_ms)
+    if info.deleted_ms is not None:
+        _write_time(message.delete_time, info.deleted_ms)
+    return message
+
+
+def undashed(day: str) -> str:
+    """Return a day of the wire, "YYYY-MM-DD", as YYYYMMDD; an empty one stays so.
+
+    Raises:
+        InvalidInputError: it is no date.
+    """
+    if not day:
+        return ""
+    plain = day.replace("-", "")
+    try:
+        if _dashed(plain) != day or len(plain) != len("YYYYMMDD"):
+            raise InvalidInputError(day)
+        day_start_ms(plain)
+    except InvalidInputError:
+        raise InvalidInputError(f"day is {day[:32]!r}, expected a date as YYYY-MM-DD", field="day") from None
+    return plain
+
+
 def stat_result(found: FileInfo | DesError, *, full: bool) -> file_service_pb2.StatResult:
     """Return what is known about one file of many, or its error."""
     message = file_service_pb2.StatResult()
@@ -113,6 +145,11 @@ def stat_result(found: FileInfo | DesError, *, full: bool) -> file_service_pb2.S
     else:
         write_file(message.file, found, full=full)
     return message
+
+
+def missing_result(name: str) -> file_service_pb2.StatResult:
+    """Return the answer about a file that may be missing, and is."""
+    return file_service_pb2.StatResult(file=types_pb2.FileInfo(name=name))
 
 
 def is_full(view: int) -> bool:

@@ -67,7 +67,7 @@ def text(tag: bytes, value: str) -> bytes:
 
 def file_info(info: FileInfo) -> bytes:
     """Return a FileInfo of a file that is there, in FILE_VIEW_FULL."""
-    name, _, shard, size, crc32c, content_type, metadata, state, created_ms, sealed_ms, placement = info
+    name, _, shard, size, crc32c, content_type, metadata, state, created_ms, sealed_ms, placement, _ = info
     raw = name.encode()
     parts = [
         b"\x0a" + varint(len(raw)) + raw if raw else b"",

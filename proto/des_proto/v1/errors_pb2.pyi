@@ -44,7 +44,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_SHARD_NOT_FOUND: _ErrorReason.ValueType  # 10
     """NOT_FOUND: shard_id, shard_count"""
     ERROR_REASON_NAME_CONFLICT: _ErrorReason.ValueType  # 11
-    """ALREADY_EXISTS: name, existing_crc32c"""
+    """ALREADY_EXISTS: name, existing_crc32c; or name, delete_time where its file was deleted"""
     ERROR_REASON_REQUEST_ID_CONFLICT: _ErrorReason.ValueType  # 12
     """ALREADY_EXISTS: request_id, name. The request id was used for other content."""
     ERROR_REASON_SHARD_READ_ONLY: _ErrorReason.ValueType  # 13
@@ -128,7 +128,7 @@ ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 9
 ERROR_REASON_SHARD_NOT_FOUND: ErrorReason.ValueType  # 10
 """NOT_FOUND: shard_id, shard_count"""
 ERROR_REASON_NAME_CONFLICT: ErrorReason.ValueType  # 11
-"""ALREADY_EXISTS: name, existing_crc32c"""
+"""ALREADY_EXISTS: name, existing_crc32c; or name, delete_time where its file was deleted"""
 ERROR_REASON_REQUEST_ID_CONFLICT: ErrorReason.ValueType  # 12
 """ALREADY_EXISTS: request_id, name. The request id was used for other content."""
 ERROR_REASON_SHARD_READ_ONLY: ErrorReason.ValueType  # 13

@@ -582,7 +582,9 @@ class DeleteFileResponse(google.protobuf.message.Message):
 
     FILE_FIELD_NUMBER: builtins.int
     @property
-    def file(self) -> des_proto.v1.types_pb2.FileInfo: ...
+    def file(self) -> des_proto.v1.types_pb2.FileInfo:
+        """What was deleted; absent for a file that was missing and may be."""
+
     def __init__(
         self,
         *,
@@ -619,7 +621,7 @@ class BatchDeleteFilesResponse(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StatResult]:
-        """Same order as the request's names."""
+        """Same order as the request's names; a file that was missing and may be has its name alone."""
 
     def __init__(
         self,

@@ -1,14 +1,20 @@
 """`des.v1.FileService`."""
 
 from des_proto.v1.file_service_pb2 import (
+    BatchDeleteFilesRequest,
+    BatchDeleteFilesResponse,
     BatchReadFilesRequest,
     BatchReadFilesResponse,
     BatchStatFilesRequest,
     BatchStatFilesResponse,
     BatchWriteFilesRequest,
     BatchWriteFilesResponse,
+    DeleteFileRequest,
+    DeleteFileResponse,
     GetFileRequest,
     GetFileResponse,
+    ListFilesRequest,
+    ListFilesResponse,
     PutFileRequest,
     PutFileResponse,
     StatFileRequest,
@@ -16,6 +22,7 @@ from des_proto.v1.file_service_pb2 import (
 )
 from grpc.aio import ServicerContext
 
+from des.errors import DesError
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des.retrieval import ReadCost
@@ -25,6 +32,7 @@ from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
 from des_server.servicers.batch_read import BatchRead, check_count
 from des_server.servicers.batch_write import BatchWrite
 from des_server.servicers.get_file import GetFile, cost_trailers
+from des_server.servicers.list_files import ListFiles
 from des_server.servicers.put_file import PutFile
 
 
@@ -37,6 +45,7 @@ class FileServicer:
         self._limits = limits
         self._put = PutFile(node, limits, lending, metrics)
         self._get = GetFile(node, limits, metrics)
+        self._list = ListFiles(node, limits)
         self._batch_read = BatchRead(node, limits, metrics)
         self._batch_write = BatchWrite(node, limits, lending, metrics)
 
@@ -81,6 +90,38 @@ class FileServicer:
         found = await self._node.stat_many(request.names, cost=cost)
         context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
         return BatchStatFilesResponse(results=[convert.stat_result(each, full=full) for each in found])
+
+    async def ListFiles(  # noqa: N802  the method's name on the wire
+        self, request: ListFilesRequest, context: ServicerContext[ListFilesRequest, ListFilesResponse]
+    ) -> ListFilesResponse:
+        """Return one page of files, by day and name."""
+        cost = ReadCost()
+        response = await self._list.run(request, cost)
+        context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
+        return response
+
+    async def DeleteFile(  # noqa: N802  the method's name on the wire
+        self, request: DeleteFileRequest, _context: ServicerContext[DeleteFileRequest, DeleteFileResponse]
+    ) -> DeleteFileResponse:
+        """Delete one file for every reader."""
+        [found] = await self._node.delete_many([request.name], allow_missing=request.allow_missing)
+        if isinstance(found, DesError):
+            raise found
+        return DeleteFileResponse(file=None if found is None else convert.file_to_wire(found, full=True))
+
+    async def BatchDeleteFiles(  # noqa: N802  the method's name on the wire
+        self,
+        request: BatchDeleteFilesRequest,
+        _context: ServicerContext[BatchDeleteFilesRequest, BatchDeleteFilesResponse],
+    ) -> BatchDeleteFilesResponse:
+        """Delete many files, each for itself."""
+        check_count(len(request.names), self._limits)
+        found = await self._node.delete_many(request.names, allow_missing=request.allow_missing)
+        results = [
+            convert.stat_result(each, full=True) if each is not None else convert.missing_result(name)
+            for name, each in zip(request.names, found, strict=True)
+        ]
+        return BatchDeleteFilesResponse(results=results)
 
     async def StatFile(  # noqa: N802  the method's name on the wire
         self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]

@@ -19,6 +19,7 @@ from des.errors import NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
 from des.node import NodeHealth, PutResult, ShardStatus
 from des.retrieval import Part, ReadCost
+from des.retrieval.listing import ListPage
 from des.storage.object_store import Capabilities
 
 DAY_MS = 1_795_392_000_000
@@ -154,6 +155,14 @@ class DoubleNode:
     async def stat_many(self, names, *, cost):
         await self.pause()
         return [self.files[name][0] for name in names]
+
+    async def delete_many(self, names, *, allow_missing):
+        await self.pause()
+        return [self.files.pop(name)[0] for name in names]
+
+    async def list_files(self, question, *, after, limit, names_only, cost):
+        await self.pause()
+        return ListPage([info for info, _ in self.files.values()], None)
 
     async def shard_status(self, shards: Sequence[int] | None) -> list[ShardStatus]:
         wanted = range(1 << self.settings.shard_bits) if shards is None else shards

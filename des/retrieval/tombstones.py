@@ -1,0 +1,146 @@
+"""Which files were deleted, as far as the read path has to know (DESIGN §6).
+
+A name is deleted from the moment its DELETE record is on the device. The catalog's tombstones are loaded
+by day and shard, once for all who ask; what this node deletes is added the moment it happens.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from des.core.single_flight import SingleFlight
+from des.db.catalog import Catalog
+from des.errors import AlreadyExistsError, NotFoundError
+
+BUCKETS_KEPT: Final = 50_000
+"""(day, shard) pairs whose tombstones are remembered, the empty ones too."""
+DAYS_KEPT: Final = 400
+LOADED_AT_ONCE: Final = 10_000
+"""Rows of one query."""
+NAMES_KEPT: Final = 1_000_000
+"""Names in them all together, about 150 bytes each."""
+
+
+class FileDeletedError(NotFoundError):
+    """The file was deleted."""
+
+    reason = "FILE_DELETED"
+
+
+class NameDeletedError(AlreadyExistsError):
+    """The name belonged to a file that was deleted; names are never given out twice."""
+
+    reason = "NAME_CONFLICT"
+
+
+def file_deleted(name: str, deleted_ms: int) -> FileDeletedError:
+    """Return the error for a read of a deleted file."""
+    return FileDeletedError(f"file {name!r} was deleted", name=name, delete_time=_time(deleted_ms))
+
+
+def name_deleted(name: str, deleted_ms: int) -> NameDeletedError:
+    """Return the error for a write under the name of a deleted file."""
+    return NameDeletedError(
+        f"file {name!r} was deleted, and a name is never used twice", name=name, delete_time=_time(deleted_ms)
+    )
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+class Tombstones:
+    """When files were deleted, by name. One event loop owns it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._buckets: OrderedDict[tuple[str, int, int], dict[str, int]] = OrderedDict()
+        self._names = 0
+        self._flights: SingleFlight[dict[str, int]] = SingleFlight()
+        self._days: OrderedDict[str, dict[str, int]] = OrderedDict()
+        """All tombstones of a day, of those that were listed last."""
+        self._settled = 0
+        self._fresh: dict[str, int] = {}
+        """Deleted by this node and perhaps not in the catalog yet."""
+
+    def add(self, name: str, deleted_ms: int) -> None:
+        """Hide a name at once: its DELETE record is on the device."""
+        self._fresh[name] = deleted_ms
+
+    def settle(self, names: Iterable[tuple[str, str, int, int, int]]) -> None:
+        """Take over names (name, day, shard, bits, deleted_ms) that are in the catalog now."""
+        for name, day, shard, bits, deleted_ms in names:
+            bucket = self._buckets.get((day, shard, bits))
+            if bucket is not None and name not in bucket:
+                bucket[name] = deleted_ms
+                self._names += 1
+            if day in self._days:
+                self._days[day].setdefault(name, deleted_ms)
+            self._fresh.pop(name, None)
+        self._settled += 1
+
+    def known(self, name: str, day: str, shard: int, *, bits: int) -> int | None:
+        """Return when a name was deleted, 0 where it was not, None where only the catalog knows."""
+        fresh = self._fresh.get(name)
+        if fresh is not None:
+            return fresh
+        bucket = self._buckets.get((day, shard, bits))
+        return None if bucket is None else bucket.get(name, 0)
+
+    async def deleted_ms(self, name: str, day: str, shard: int, *, bits: int) -> int:
+        """Return when a name was deleted, UTC milliseconds since 1970; 0 where it was not.
+
+        Raises:
+            CatalogUnavailableError: the catalog did not answer; nothing is known.
+        """
+        known = self.known(name, day, shard, bits=bits)
+        if known is not None:
+            return known
+        key = (day, shard, bits)
+        bucket = await self._flights.run(key, lambda: self._load(key))
+        return bucket.get(name, 0) or self._fresh.get(name, 0)
+
+    async def of_day(self, day: str) -> dict[str, int]:
+        """Return when each deleted file of a day was deleted; the caller changes nothing in it.
+
+        Raises:
+            CatalogUnavailableError: the catalog did not answer; nothing is known.
+        """
+        found = self._days.get(day)
+        if found is None:
+            found = await self._flights.run(day, lambda: self._load_day(day))
+        fresh = {name: ms for name, ms in self._fresh.items() if name[-26:-18] == day}
+        return found | fresh if fresh else found
+
+    async def _load_day(self, day: str) -> dict[str, int]:
+        while True:
+            before = self._settled
+            found: dict[str, int] = {}
+            after = ""
+            while rows := await self._catalog.tombstones(day=day, after=after, limit=LOADED_AT_ONCE):
+                found.update((row.name, row.deleted_ms) for row in rows)
+                after = rows[-1].name
+            if self._settled == before:
+                break
+        self._days[day] = found
+        while len(self._days) > 1 and (
+            len(self._days) > DAYS_KEPT or sum(map(len, self._days.values())) > NAMES_KEPT
+        ):
+            self._days.popitem(last=False)
+        return found
+
+    async def _load(self, key: tuple[str, int, int]) -> dict[str, int]:
+        day, shard, bits = key
+        while True:
+            before = self._settled
+            rows = await self._catalog.tombstones_of(day, shard, bits=bits)
+            if self._settled == before:
+                break  # else the answer may be older than a row added meanwhile
+        bucket = {row.name: row.deleted_ms for row in rows}
+        self._buckets[key] = bucket
+        self._names += len(bucket)
+        while len(self._buckets) > BUCKETS_KEPT or (self._names > NAMES_KEPT and len(self._buckets) > 1):
+            _, forgotten = self._buckets.popitem(last=False)
+            self._names -= len(forgotten)
+        return bucket
