@@ -31,12 +31,16 @@ VERBS: Final = {
     "upgrade": "Add to an archive what makes it open at once.",
     "sources": "Check the source databases that rows are packed from.",
     "doctor": "Check that everything a server needs is there.",
+    "fsck": "Check that the store holds what its catalog says.",
+    "gc": "Show, or delete, the objects that are nobody's.",
+    "recover": "Show what crashes left behind, and settle what can be.",
+    "rebuild-catalog": "Make a lost catalog anew from the object store.",
     "config": "Show or check the settings.",
     "version": "Show the versions of this command and of the server.",
 }
 """Verb -> what it does, in one line. Each is the module `des.cli.<verb>` with a Typer `app`."""
 
-MODULES: Final = {"sources": "source_databases"}
+MODULES: Final = {"sources": "source_databases", "rebuild-catalog": "rebuild_catalog"}
 """Verbs whose module has another name."""
 
 EXIT_CODES: Final = """\

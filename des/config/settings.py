@@ -57,6 +57,21 @@ class SealSettings(_Group):
     """How long a seal that failed waits before it is tried again."""
 
 
+class GcSettings(_Group):
+    """Collection of objects that are nobody's any more (docs/upkeep.md)."""
+
+    every_s: Seconds = 0
+    """How often a running node collects for the shards it holds; 0 leaves it to `des gc`."""
+    grace_s: Seconds = 24 * 3600
+    """An object stays this long after it was said to be nobody's: longer than any read takes."""
+    unnamed_s: Seconds = 24 * 3600
+    """Time between the first sighting of an object that the catalog does not know and its end."""
+    objects_max: PositiveInt = 1000
+    """A run that would delete more deletes nothing."""
+    bytes_max: Bytes = ByteSize(GIB)
+    """... or more than this, or a thousandth of all bytes where that is more."""
+
+
 class LimitSettings(_Group):
     """What one client can ask for."""
 
@@ -174,6 +189,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log: LogSettings = LogSettings()
     seal: SealSettings = SealSettings()
+    gc: GcSettings = GcSettings()
     limits: LimitSettings = LimitSettings()
     s3: S3Settings = S3Settings()
 

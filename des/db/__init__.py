@@ -14,7 +14,7 @@ from des.db.catalog import (
     ShardTotals,
 )
 from des.db.connector import CatalogDamagedError, CatalogFullError, DesDbConnector
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.db.rules import (
     ContainerConflictError,
     KeyTakenError,
@@ -44,6 +44,7 @@ __all__ = [
     "ShardLock",
     "ShardRun",
     "ShardTotals",
+    "Sighting",
     "SqlCatalog",
     "Tombstone",
     "UnknownContainerError",

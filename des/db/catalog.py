@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import ConflictError, PreconditionError, UnavailableError
 
 
@@ -331,6 +331,17 @@ class Catalog(Protocol):
         Raises:
             LogSegmentConflictError: one is still held.
         """
+        ...
+
+    async def see_unnamed(self, seen: Sequence[Sighting]) -> list[Sighting]:
+        """Record the objects that a whole listing showed and no row names; return them with times, by key.
+
+        What was seen before and is not among them is forgotten: it is gone, or was named since.
+        """
+        ...
+
+    async def now_ms(self) -> int:
+        """Return the database's time, UTC milliseconds since 1970."""
         ...
 
     async def close(self) -> None:

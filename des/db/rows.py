@@ -1,4 +1,4 @@
-"""Rows of the catalog about what a delete and a shipped log segment leave behind."""
+"""Rows of the catalog about what is to go one day: deleted files, shipped log segments, unknown objects."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,3 +70,17 @@ class LogSegmentRow:
     created_ms: int = 0
     """By the database's clock; set by the catalog."""
     released_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One row of `des_gc_sightings`: an object that no row of the catalog names, seen in a listing."""
+
+    key: str
+    etag: str
+    """As listed; an object with another etag is another object, seen for the first time."""
+    size: int
+    first_ms: int = 0
+    """When it was first seen so, by the database's clock; set by the catalog."""
+    last_ms: int = 0
+    """When it was last seen so."""

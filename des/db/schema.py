@@ -202,3 +202,14 @@ log_segments = Table(
     ),
     Index("ix_des_log_segments_state_node", "state", "node"),
 )
+
+gc_sightings = Table(
+    "des_gc_sightings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("etag", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    CheckConstraint("size >= 0 AND first_at <= last_at", name="times"),
+)

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from des.db import containers, log_segments, shard_locks, tombstones
+from des.db import containers, log_segments, shard_locks, sightings, tombstones
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
 from des.db.connector import DesDbConnector
 from des.db.migration import upgrade
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.db.rules import check_etag, check_holder, ttl_ms_of
 from des.db.schema import stores
 from des.db.statements import insert_if_absent, now_ms
@@ -163,6 +163,14 @@ class SqlCatalog:
     async def drop_log_segments(self, segments: Sequence[LogSegmentId]) -> None:
         """See `Catalog.drop_log_segments`."""
         await self._connector.write(lambda connection: log_segments.drop(connection, segments))
+
+    async def see_unnamed(self, seen: Sequence[Sighting]) -> list[Sighting]:
+        """See `Catalog.see_unnamed`."""
+        return await self._connector.write(lambda connection: sightings.see(connection, seen))
+
+    async def now_ms(self) -> int:
+        """See `Catalog.now_ms`."""
+        return await self._connector.read(now_ms)
 
     async def close(self) -> None:
         """Give connections back."""

@@ -35,6 +35,7 @@ from des.storage.identity import check_identity
 from des.storage.metered import MeteredObjectStore
 from des.storage.object_store import ObjectStore
 from des.storage.posix_disk import PosixDisk
+from des.upkeep import GarbageCollector, GcLimits
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Parts:
     retriever: Retriever
     deletions: Deletions
     listing: Listing
+    collector: GarbageCollector
     store_id: str
     executor: ThreadPoolExecutor | None
 
@@ -210,6 +212,15 @@ async def assemble(
     )
     await deletions.replay(recovered.deleted)
     _remember_requests(writes, recovered.files)
+    collector = GarbageCollector(
+        catalog=doors.catalog,
+        store=doors.store,
+        clock=doors.clock,
+        claim=lease.claim,
+        shard_bits=settings.shard_bits,
+        limits=GcLimits.of(settings.gc),
+        object_prefix=settings.object_prefix,
+    )
     _log.info(
         "store opened",
         node=str(directory.node_uuid),
@@ -233,6 +244,7 @@ async def assemble(
         retriever=retriever,
         deletions=deletions,
         listing=listing,
+        collector=collector,
         store_id=store_id,
         executor=executor,
     )

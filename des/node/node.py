@@ -94,6 +94,8 @@ class Node:
             asyncio.ensure_future(parts.packer.run()),
             asyncio.ensure_future(parts.lease.run()),
         ]
+        if every_s := parts.settings.gc.every_s:
+            self._tasks.append(asyncio.ensure_future(parts.collector.run(every_s)))
         self._closed = False
 
     @classmethod

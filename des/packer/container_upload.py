@@ -2,6 +2,7 @@
 
 from des.errors import AlreadyExistsError, CorruptError, UnavailableError
 from des.packer.container_builder import BuiltContainer
+from des.packer.object_metadata import CONTAINER_ID, SHA256, encode_metadata
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
 
 
@@ -20,11 +21,7 @@ async def upload_container(store: ObjectStore, built: BuiltContainer) -> ObjectI
         UnavailableError: not settled; safe to repeat.
     """
     row = built.row
-    metadata = {
-        "des-container-id": row.container_id,
-        "des-sha256": row.sha256,
-        "des-epoch": str(row.epoch),
-    }
+    metadata = encode_metadata(row)
     try:
         await store.create(row.key, built.body, metadata=metadata)
     except AlreadyExistsError:
@@ -40,7 +37,7 @@ async def upload_container(store: ObjectStore, built: BuiltContainer) -> ObjectI
 
 def _ours(info: ObjectInfo, built: BuiltContainer) -> ObjectInfo:
     row = built.row
-    found = (info.size, info.metadata.get("des-container-id"), info.metadata.get("des-sha256"))
+    found = (info.size, info.metadata.get(CONTAINER_ID), info.metadata.get(SHA256))
     expected = (row.geometry.size, row.container_id, row.sha256)
     if found != expected:
         raise ForeignObjectError(

@@ -20,7 +20,7 @@ from des.db.catalog import (
     ShardRun,
     ShardTotals,
 )
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.db.rules import (
     ContainerConflictError,
     KeyTakenError,
@@ -712,3 +712,27 @@ class CatalogSuite:
             await catalog.announce_container(container_row(run=ShardRun(0, 1, 33)), own)
         with pytest.raises(InvalidInputError, match="33 shard bits"):
             await catalog.containers_of(DAY, 0, bits=33)
+
+    async def test_an_unnamed_object_keeps_the_time_of_its_first_sighting(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        [first] = await catalog.see_unnamed([Sighting("a", "e", 1)])
+        assert first.first_ms == first.last_ms <= await catalog.now_ms()
+        await pass_time(SHORT_S)
+        again, other = await catalog.see_unnamed([Sighting("b", "f", 2), Sighting("a", "e", 1)])
+        assert (again.key, again.first_ms) == ("a", first.first_ms)
+        assert again.last_ms > first.last_ms
+        assert (other.key, other.first_ms) == ("b", other.last_ms)
+
+    async def test_an_unnamed_object_that_changed_or_was_away_is_seen_for_the_first_time(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        [first, _] = await catalog.see_unnamed([Sighting("a", "e", 1), Sighting("b", "e", 1)])
+        await pass_time(SHORT_S)
+        [changed] = await catalog.see_unnamed([Sighting("a", "g", 3)])
+        assert (changed.etag, changed.size) == ("g", 3)
+        assert changed.first_ms == changed.last_ms > first.last_ms
+        await pass_time(SHORT_S)
+        [_, back] = await catalog.see_unnamed([Sighting("a", "g", 3), Sighting("b", "e", 1)])
+        assert back.first_ms == back.last_ms > changed.last_ms
+        assert await catalog.see_unnamed([]) == []

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from des.clock import Clock
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.db.rules import (
     KeyTakenError,
     LogSegmentConflictError,
@@ -63,6 +63,7 @@ class MemoryCatalog:
         self._containers: dict[str, ContainerRow] = {}
         self._tombstones: dict[str, Tombstone] = {}
         self._segments: dict[LogSegmentId, LogSegmentRow] = {}
+        self._sightings: dict[str, Sighting] = {}
 
     async def migrate(self) -> None:
         """Do nothing: there is no schema."""
@@ -348,6 +349,25 @@ class MemoryCatalog:
         for segment in segments:
             self._segments.pop(segment, None)
         self._meet("drop_log_segments", "after")
+
+    async def see_unnamed(self, seen: Sequence[Sighting]) -> list[Sighting]:
+        """See `Catalog.see_unnamed`."""
+        self._meet("see_unnamed", "before")
+        now = self._clock.now_ms()
+        before = self._sightings
+        self._sightings = {}
+        for one in seen:
+            known_one = before.get(one.key)
+            same = known_one is not None and known_one.etag == one.etag
+            first = known_one.first_ms if known_one is not None and same else now
+            self._sightings[one.key] = replace(one, first_ms=first, last_ms=now)
+        self._meet("see_unnamed", "after")
+        return [self._sightings[key] for key in sorted(self._sightings)]
+
+    async def now_ms(self) -> int:
+        """See `Catalog.now_ms`."""
+        self._meet("now_ms", "before")
+        return self._clock.now_ms()
 
     async def close(self) -> None:
         """Do nothing: what was written stays for the next node."""

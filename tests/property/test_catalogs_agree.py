@@ -12,6 +12,7 @@ from des.db import (
     ShardClaim,
     ShardLock,
     ShardRun,
+    Sighting,
     SqlCatalog,
     Tombstone,
 )
@@ -42,6 +43,9 @@ def history(seed, length):
         names = [stone.name for stone in stones]
         segments = [
             segment_row(number, node=dice.choice(HOLDERS), shards=tuple(sorted(shards))) for number in (1, 2)
+        ]
+        sightings = [
+            Sighting(f"k{n}", dice.choice("ef"), n) for n in dice.sample(range(4), dice.randint(0, 4))
         ]
         # Most claims are right: a wrong one ends a call early.
         claim = ShardClaim(dice.choice(HOLDERS), epochs) if dice.random() < 0.2 else dice.choice(HOLDERS)
@@ -77,6 +81,7 @@ def history(seed, length):
                 ("release_log_segments", ([each.id for each in segments], shards, claim), {}),
                 ("drop_log_segments", ([segments[1].id],), {}),
                 ("log_segments", (), {}),
+                ("see_unnamed", (sightings,), {}),
                 ("shard_locks", (), {}),
                 ("container", (row.container_id,), {}),
                 ("containers_of", (row.day, dice.randrange(8)), {"bits": 3}),
@@ -102,6 +107,8 @@ def without_times(answer):
                 abandoned_ms=answer.abandoned_ms is not None,
                 removed_ms=answer.removed_ms is not None,
             )
+        case Sighting():
+            return replace(answer, first_ms=answer.first_ms > 0, last_ms=answer.last_ms > 0)
         case Tombstone():
             return replace(answer, deleted_ms=answer.deleted_ms > 0, purged_ms=answer.purged_ms is not None)
         case LogSegmentRow():

@@ -1,0 +1,224 @@
+"""Makes the rows of the containers anew from the bucket alone: the catalog is not the only copy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from des.core import S3DesReader
+from des.db.catalog import (
+    Catalog,
+    ContainerGeometry,
+    ContainerRow,
+    ContainerState,
+    ShardClaim,
+    ShardLock,
+    ShardRun,
+)
+from des.errors import CorruptError, DesError, PreconditionError
+from des.format.byte_range import ByteRange
+from des.format.ext import ExtGeometry, OpenedContainer, open_end
+from des.format.name_key import hash_of, name_digest
+from des.format.plan import run_async
+from des.packer.object_metadata import decode_metadata
+from des.storage.object_store import ObjectInfo, ObjectStore
+from des.upkeep.object_keys import ObjectKind, parse_key
+
+LOCK_TTL_S: Final = 600.0
+"""Long enough for the rows to be written; the lock is given back at the end."""
+
+
+class ShardsHeldError(PreconditionError):
+    """A running node holds shards that the rebuild needs to write for."""
+
+    reason = "NOT_SHARD_OWNER"
+
+
+@dataclass(slots=True)
+class RebuildReport:
+    """What a rebuild found and did."""
+
+    recorded: list[ContainerRow] = field(default_factory=list)
+    """Rows that were made."""
+    known: int = 0
+    """Containers whose row was there already, and right."""
+    superseded: list[str] = field(default_factory=list)
+    """Keys of containers all of whose files are in newer ones: left to the collection of garbage."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Key -> why no row could be made; the object stays as it is."""
+
+
+async def rebuild_catalog(
+    catalog: Catalog,
+    store: ObjectStore,
+    *,
+    holder: str,
+    prefix: str = "",
+    on_container: Callable[[str], None] = lambda _: None,
+) -> RebuildReport:
+    """Make the rows that the objects say there were; rows that are there stay.
+
+    Costs a listing, and about three requests and INDEX of each container. Needs every shard's lock, and
+    raises the locks' epochs above those that made the containers, so that no writer of before the loss
+    passes for the holder.
+
+    Raises:
+        ShardsHeldError: a node is running.
+        DesError: catalog or store did not answer; what was recorded stays, and it may be run again.
+    """
+    report = RebuildReport()
+    folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    infos = [info async for info in store.list(folder)]
+    keys = [info for info in infos if parse_key(info.key, prefix=prefix).kind is ObjectKind.CONTAINER]
+    rows: list[ContainerRow] = []
+    hashes: dict[str, npt.NDArray[np.uint64]] = {}
+    for info in keys:
+        try:
+            row, names = await _row_of(store, await store.head(info.key), prefix)
+        except CorruptError as error:
+            report.refused[info.key] = str(error)
+            continue
+        rows.append(row)
+        hashes[row.container_id] = names
+        on_container(row.key)
+    live = _newest(rows, hashes, report)
+    claims = await _take_shards(catalog, rows, holder)
+    try:
+        for row in live:
+            found = await catalog.container(row.container_id)
+            if found is not None and found.state is not ContainerState.UPLOADING:
+                report.known += 1
+                continue
+            try:
+                await catalog.announce_container(_announcement(row), claims(row.run))
+                report.recorded.append(
+                    await catalog.commit_container(row.container_id, etag=row.etag, claim=claims(row.run))
+                )
+            except DesError as error:
+                if error.retryable:
+                    raise
+                report.refused[row.key] = str(error)
+    finally:
+        await catalog.release_shards(claims(None))
+    return report
+
+
+async def _row_of(
+    store: ObjectStore, info: ObjectInfo, prefix: str
+) -> tuple[ContainerRow, npt.NDArray[np.uint64]]:
+    """Return the row that a container's object stands for, and its names' hashes.
+
+    Raises:
+        CorruptError: the object is no whole container, or does not say enough about itself.
+        DesError: it could not be read.
+    """
+    facts = decode_metadata(info.metadata)
+    place = parse_key(info.key, prefix=prefix)
+    if (place.name, place.shard) != (facts.container_id, facts.run.first):
+        raise CorruptError(
+            f"object {info.key!r} says it is container {facts.container_id} from shard {facts.run.first}"
+        )
+
+    async def read(wanted: ByteRange) -> bytes:
+        return await store.get_range(info.key, wanted.start, wanted.stop, etag=info.etag)
+
+    opened = await run_async(open_end(info.size), read)
+    reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
+    await reader.open()
+    index = await reader.get_index()
+    await reader.check_pages()
+    footer = opened.footer
+    names = (hash_of(name_digest(entry.name.encode())) for entry in index)
+    row = ContainerRow(
+        container_id=facts.container_id,
+        day=place.day,
+        run=facts.run,
+        key=info.key,
+        state=ContainerState.STORED,
+        epoch=facts.epoch,
+        layout=footer.layout.value,
+        sha256=facts.sha256,
+        geometry=_geometry(opened, info.size),
+        name_ms_first=facts.name_ms_first,
+        name_ms_last=facts.name_ms_last,
+        data_bytes=facts.data_bytes,
+        node=facts.node,
+        etag=info.etag,
+    )
+    return row, np.fromiter(names, dtype=np.uint64, count=len(index))
+
+
+def _geometry(opened: OpenedContainer, size: int) -> ContainerGeometry:
+    footer = opened.footer
+    ext = ExtGeometry.of(opened.ext, footer)
+    return ContainerGeometry(
+        size=size,
+        data_start=footer.data_start,
+        data_length=footer.data_length,
+        meta_start=footer.meta_start,
+        meta_length=footer.meta_length,
+        index_start=footer.index_start,
+        index_length=footer.index_length,
+        file_count=footer.file_count,
+        ext_table_start=ext.table_start if ext else 0,
+        pages_start=ext.pages.start if ext else 0,
+        pages_length=ext.pages.length if ext else 0,
+        page_count=ext.pages.page_count if ext else 0,
+    )
+
+
+def _newest(
+    rows: list[ContainerRow], hashes: dict[str, npt.NDArray[np.uint64]], report: RebuildReport
+) -> list[ContainerRow]:
+    """Leave out containers whose files are all in newer ones of their day: an upload that was repeated."""
+    seen: dict[str, npt.NDArray[np.uint64]] = {}
+    live: list[ContainerRow] = []
+    for row in sorted(rows, key=lambda one: one.container_id, reverse=True):
+        names = hashes[row.container_id]
+        before = seen.get(row.day, np.empty(0, dtype=np.uint64))
+        if len(names) and np.isin(names, before).all():
+            report.superseded.append(row.key)
+            continue
+        seen[row.day] = np.concatenate([before, names])
+        live.append(row)
+    return live[::-1]
+
+
+async def _take_shards(
+    catalog: Catalog, rows: list[ContainerRow], holder: str
+) -> Callable[[ShardRun | None], ShardClaim]:
+    """Take the lock of every shard, with epochs above those that the containers were made with."""
+    shards = {shard for row in rows for shard in range(row.run.first, row.run.first + row.run.span)}
+    highest: dict[int, int] = dict.fromkeys(shards, 0)
+    for row in rows:
+        for shard in range(row.run.first, row.run.first + row.run.span):
+            highest[shard] = max(highest[shard], row.epoch)
+    locks: dict[int, ShardLock] = {}
+    wanted = sorted(shards)
+    while wanted:
+        taken = await catalog.acquire_shards(wanted, holder=holder, ttl_s=LOCK_TTL_S)
+        locks.update({lock.shard: lock for lock in taken})
+        if len(taken) < len(wanted):
+            await catalog.release_shards(
+                ShardClaim(holder, [(one.shard, one.epoch) for one in locks.values()])
+            )
+            held = sorted(set(wanted) - {lock.shard for lock in taken})
+            raise ShardsHeldError(
+                f"shards {held[:8]} are held by a running node; stop it, or wait until its locks expire",
+                shard_id=held[0],
+            )
+        wanted = [shard for shard in wanted if locks[shard].epoch <= highest[shard]]
+        # A lock is free again after its release only: the epoch rises by one at each taking.
+        await catalog.release_shards(ShardClaim(holder, [(shard, locks[shard].epoch) for shard in wanted]))
+
+    def claim(run: ShardRun | None) -> ShardClaim:
+        of = sorted(locks) if run is None else range(run.first, run.first + run.span)
+        return ShardClaim(holder, [(shard, locks[shard].epoch) for shard in of])
+
+    return claim
+
+
+def _announcement(row: ContainerRow) -> ContainerRow:
+    return replace(row, state=ContainerState.UPLOADING, etag="")
