@@ -168,8 +168,8 @@ class Catalog(Protocol):
         """
         ...
 
-    async def store_id(self) -> str:
-        """Return the UUID of the store, made at the first call."""
+    async def store_id(self, wanted: str | None = None) -> str:
+        """Return the UUID of the store, made at the first call, or `wanted` taken for it then."""
         ...
 
     async def acquire_shards(

@@ -28,10 +28,12 @@ class SqlCatalog:
         """See `Catalog.migrate`."""
         await self._connector.write(lambda connection: connection.run_sync(upgrade))
 
-    async def store_id(self) -> str:
+    async def store_id(self, wanted: str | None = None) -> str:
         """See `Catalog.store_id`."""
         if not self._store_id:
-            self._store_id = await self._connector.write(self._find_or_make_store)
+            self._store_id = await self._connector.write(
+                lambda connection: self._find_or_make_store(connection, wanted)
+            )
         return self._store_id
 
     async def acquire_shards(
@@ -176,10 +178,10 @@ class SqlCatalog:
         """Give connections back."""
         await self._connector.close()
 
-    async def _find_or_make_store(self, connection: AsyncConnection) -> str:
+    async def _find_or_make_store(self, connection: AsyncConnection, wanted: str | None) -> str:
         made = {
             "singleton": 1,
-            "store_id": str(self._make_id()),
+            "store_id": wanted or str(self._make_id()),
             "created_at": await now_ms(connection),
         }
         await insert_if_absent(connection, stores, [made])

@@ -135,6 +135,7 @@ class CatalogSuite:
         assert len(first) == 36
         await catalog.migrate()
         assert first == await catalog.store_id()
+        assert first == await catalog.store_id("0193a000-0000-7000-8000-0000000000ee")
 
     # --- shard locks ---
 

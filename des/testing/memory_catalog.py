@@ -58,7 +58,8 @@ class MemoryCatalog:
         """
         self.fault = fault
         self._clock = clock
-        self._store_id = str(make_id())
+        self._make_id = make_id
+        self._store_id = ""
         self._locks: dict[int, ShardLock] = {}
         self._containers: dict[str, ContainerRow] = {}
         self._tombstones: dict[str, Tombstone] = {}
@@ -70,9 +71,10 @@ class MemoryCatalog:
         self._meet("migrate", "before")
         self._meet("migrate", "after")
 
-    async def store_id(self) -> str:
+    async def store_id(self, wanted: str | None = None) -> str:
         """See `Catalog.store_id`."""
         self._meet("store_id", "before")
+        self._store_id = self._store_id or wanted or str(self._make_id())
         return self._store_id
 
     async def acquire_shards(

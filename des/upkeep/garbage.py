@@ -10,6 +10,7 @@ from des.clock import Clock
 from des.db.catalog import Catalog, ContainerRow, ShardClaim, ShardRun
 from des.db.rows import LogSegmentRow, Sighting, Tombstone
 from des.errors import DesError
+from des.storage.identity import read_identity
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
 from des.upkeep.gc_plan import (
     Cause,
@@ -17,6 +18,7 @@ from des.upkeep.gc_plan import (
     Found,
     GcLimits,
     GcPlan,
+    GcRefusedError,
     check_amount,
     plan_collection,
     unnamed,
@@ -104,6 +106,9 @@ class GarbageCollector:
             GcRefusedError: something does not add up, or too much would go; nothing was deleted.
             DesError: catalog or store did not answer; nothing was deleted because of that.
         """
+        identity = await read_identity(self._store, object_prefix=self._prefix)
+        if identity is not None and identity != await self._catalog.store_id():
+            raise GcRefusedError(f"the objects are those of another store, {identity}")
         found = await self._look()
         strangers = [Sighting(info.key, info.etag, info.size) for info in unnamed(found)]
         plan = plan_collection(found, await self._catalog.see_unnamed(strangers), self._limits)

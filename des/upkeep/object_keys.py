@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-STORE_ID_KEY: Final = "des-store-id"
+from des.storage.identity import STORE_ID
+
 LOG_FOLDER: Final = "_log"
 BIG_FILES_FOLDER: Final = "_bigFiles"
 
@@ -51,7 +52,7 @@ def parse_key(key: str, *, prefix: str = "") -> ObjectKey:
     if not key.startswith(folder):
         return ObjectKey(key, ObjectKind.FOREIGN)
     rest = key.removeprefix(folder)
-    if rest == STORE_ID_KEY:
+    if rest == STORE_ID:
         return ObjectKey(key, ObjectKind.STORE_ID)
     if rest.startswith(f"{LOG_FOLDER}/"):
         return ObjectKey(key, ObjectKind.LOG_SEGMENT)

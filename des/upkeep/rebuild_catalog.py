@@ -23,6 +23,7 @@ from des.format.ext import ExtGeometry, OpenedContainer, open_end
 from des.format.name_key import hash_of, name_digest
 from des.format.plan import run_async
 from des.packer.object_metadata import decode_metadata
+from des.storage.identity import WrongStoreError, read_identity
 from des.storage.object_store import ObjectInfo, ObjectStore
 from des.upkeep.object_keys import ObjectKind, parse_key
 
@@ -66,9 +67,13 @@ async def rebuild_catalog(
 
     Raises:
         ShardsHeldError: a node is running.
+        WrongStoreError: the catalog is another store's.
         DesError: catalog or store did not answer; what was recorded stays, and it may be run again.
     """
     report = RebuildReport()
+    identity = await read_identity(store, object_prefix=prefix)
+    if (store_id := await catalog.store_id(identity)) != (identity or store_id):
+        raise WrongStoreError(f"the objects are those of store {identity}, the catalog is of {store_id}")
     folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     infos = [info async for info in store.list(folder)]
     keys = [info for info in infos if parse_key(info.key, prefix=prefix).kind is ObjectKind.CONTAINER]

@@ -6,7 +6,7 @@ A node finishes its own seals when it starts, from its log. This is for those wh
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import structlog
 
@@ -19,15 +19,6 @@ _log = structlog.get_logger(__name__)
 
 STALE_UPLOAD_MS: Final = 24 * 3600 * 1000
 """A multipart upload that began this long ago is nobody's: no upload takes as long."""
-
-
-@runtime_checkable
-class StaleUploads(Protocol):
-    """What a store with multipart uploads offers besides."""
-
-    async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:
-        """Abort multipart uploads begun before that time; return how many."""
-        ...
 
 
 class Debt(StrEnum):
@@ -107,7 +98,7 @@ async def recover(
         report.unfinished.append(one)
         if apply and one.debt is Debt.ADOPT:
             await _adopt(catalog, one, claim, report)
-    if apply and isinstance(store, StaleUploads):
+    if apply:
         folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         before = await catalog.now_ms() - STALE_UPLOAD_MS
         report.aborted_uploads = await store.abort_stale_uploads(folder, begun_before_ms=before)
