@@ -1,12 +1,23 @@
 """Settings of a node."""
 
 from des.config.settings import (
+    CatalogSettings,
     LimitSettings,
     LogSettings,
     S3Settings,
     SealSettings,
     Settings,
+    StoredSettings,
     load_settings,
 )
 
-__all__ = ["LimitSettings", "LogSettings", "S3Settings", "SealSettings", "Settings", "load_settings"]
+__all__ = [
+    "CatalogSettings",
+    "LimitSettings",
+    "LogSettings",
+    "S3Settings",
+    "SealSettings",
+    "Settings",
+    "StoredSettings",
+    "load_settings",
+]

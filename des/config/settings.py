@@ -72,6 +72,35 @@ class GcSettings(_Group):
     """... or more than this, or a thousandth of all bytes where that is more."""
 
 
+class CatalogSettings(_Group):
+    """Connections to the catalog's database, and how long each may take."""
+
+    connections_max: PositiveInt = 8
+    """Connections of this node, at most."""
+    connect_s: Annotated[float, Field(gt=0)] = 5
+    statement_s: Annotated[float, Field(gt=0)] = 10
+    """One statement, and how long a transaction may do nothing. PostgreSQL only."""
+    lock_s: Annotated[float, Field(gt=0)] = 5
+    """One wait for a lock of another transaction."""
+    transaction_s: Annotated[float, Field(gt=0)] = 15
+    """A whole transaction, with its waits and repetitions."""
+
+
+class StoredSettings(_Group):
+    """Durability `stored`: files go to the object store before any seal, many in one object."""
+
+    any_store: bool = False
+    """Serve it although the object store lies on this node's own disk: for network folders, and tests."""
+    object_bytes: Bytes = ByteSize(8 * MIB)
+    """An object takes up to this many bytes of what waits; a longer file goes alone."""
+    uploads: PositiveInt = 2
+    """Objects under way at once. More answer sooner and make more, smaller objects."""
+    wait_s: Seconds = 30
+    """How long a put waits before it is told that its file is on this node's disk only."""
+    retry_s: Seconds = 1
+    """How long an object that was not taken waits before it is sent again."""
+
+
 class LimitSettings(_Group):
     """What one client can ask for."""
 
@@ -171,7 +200,7 @@ class Settings(BaseSettings):
     """`s3://bucket/prefix`, `file:///folder`; empty for the folder `object_dir`."""
     object_dir: Path | None = None
     """Folder of the local object store; None for `objects` in the data folder."""
-    catalog_url: str = ""
+    catalog_url: Annotated[str, Field(repr=False)] = ""
     """SQLAlchemy URL; empty for `catalog.sqlite` in the data folder."""
     layout: Literal["framed", "v1"] = "framed"
     """Container layout (docs/format.md)."""
@@ -179,6 +208,8 @@ class Settings(BaseSettings):
     """Whether files in the layout `framed` are compressed where it pays; `v1` never is."""
     big_file_bytes: Annotated[ByteSize, Field(ge=MIB, le=64 * MIB)] = ByteSize(16 * MIB)
     """A longer file lies outside its container, under `_bigFiles/`."""
+    durability: Literal["local", "stored"] = "local"
+    """What a put that does not say waits for: this node's disk, or the object store and the catalog."""
     index_cache_bytes: Bytes = ByteSize(256 * MIB)
     """Memory for the indexes of sealed containers."""
     drain_s: Seconds = 30
@@ -190,6 +221,8 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     seal: SealSettings = SealSettings()
     gc: GcSettings = GcSettings()
+    stored: StoredSettings = StoredSettings()
+    catalog: CatalogSettings = CatalogSettings()
     limits: LimitSettings = LimitSettings()
     s3: S3Settings = S3Settings()
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from des.clock import Clock, SystemClock
+from des.config import CatalogSettings
 from des.db.catalog import CatalogUnavailableError
 from des.errors import CorruptError, DesError, ExhaustedError, InvalidInputError
 
@@ -35,7 +36,8 @@ _SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTAD
 _PG_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 _PG_FULL: Final = frozenset({"53100"})
 _PG_DAMAGED: Final = frozenset({"XX001", "XX002"})
-_PG_UNAVAILABLE: Final = ("08", "25006", "28", "3D", "53", "55P03", "57")
+_PG_LOST: Final = ("08", "25P03", "57P")
+_PG_UNAVAILABLE: Final = ("25006", "28", "3D", "53", "55P03", "57")
 
 DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
@@ -63,6 +65,10 @@ class _RolledBackError(CatalogUnavailableError):
     """The database gave up this transaction in favour of another."""
 
 
+class _LostError(CatalogUnavailableError):
+    """The connection went, or could not be made: whether the transaction committed is unknown."""
+
+
 class DesDbConnector:
     """Runs transactions against SQLite or PostgreSQL, a bounded number at a time."""
 
@@ -72,6 +78,9 @@ class DesDbConnector:
         *,
         connections_max: int = 4,
         timeout_s: float = 10.0,
+        connect_s: float | None = None,
+        statement_s: float | None = None,
+        lock_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Connect nothing yet.
@@ -80,6 +89,10 @@ class DesDbConnector:
             url: `sqlite:///path` or `postgresql://user:password@host/database`.
             connections_max: connections open at once.
             timeout_s: limit of one transaction, its waits and repetitions included.
+            connect_s: limit of making a connection; None for `timeout_s`.
+            statement_s: limit of one statement, and of a transaction that does nothing; None for
+                `timeout_s`. PostgreSQL only: SQLite has nobody to wait for but writers.
+            lock_s: limit of one wait for another transaction's lock; None for half of `timeout_s`.
             clock: for the waits between attempts.
 
         Raises:
@@ -87,15 +100,23 @@ class DesDbConnector:
         """
         self._url = _understand(url)
         self._timeout_s = timeout_s
+        lock_s = timeout_s / 2 if lock_s is None else lock_s
         self._clock = clock or SystemClock()
         self._running: set[asyncio.Task[Any]] = set()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         # SQLite has one writer; in this process they queue here rather than by polling the file's lock.
         self._writer: AbstractAsyncContextManager[Any] = asyncio.Lock() if self._is_sqlite else nullcontext()
         self._engine = (
-            _sqlite_engine(self._url, connections_max, timeout_s)
+            _sqlite_engine(self._url, connections_max, timeout_s, lock_s=lock_s)
             if self._is_sqlite
-            else _postgresql_engine(self._url, connections_max, timeout_s)
+            else _postgresql_engine(
+                self._url,
+                connections_max,
+                timeout_s,
+                connect_s=timeout_s if connect_s is None else connect_s,
+                statement_s=timeout_s if statement_s is None else statement_s,
+                lock_s=lock_s,
+            )
         )
         if self._is_sqlite:
             self._reads = self._engine
@@ -109,6 +130,18 @@ class DesDbConnector:
         """Return a connector of the SQLite file at `path`; it is made at the first use, with mode 0600."""
         return cls(URL.create("sqlite", database=str(path)), **options)
 
+    @classmethod
+    def configured(cls, url: str | URL, settings: CatalogSettings) -> Self:
+        """Return a connector with the limits of `settings`."""
+        return cls(
+            url,
+            connections_max=settings.connections_max,
+            timeout_s=settings.transaction_s,
+            connect_s=settings.connect_s,
+            statement_s=settings.statement_s,
+            lock_s=settings.lock_s,
+        )
+
     def __repr__(self) -> str:
         return f"DesDbConnector({self._url.render_as_string(hide_password=True)!r})"
 
@@ -119,10 +152,13 @@ class DesDbConnector:
             CatalogUnavailableError: the database did not answer in time.
             CatalogDamagedError: the database found itself damaged.
         """
-        return await self._run(self._reads, nullcontext(), work)
+        return await self._run(self._reads, nullcontext(), work, repeatable=True)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, repeatable: bool = True) -> T:
         """Run `work` as one transaction and commit it. On SQLite no other writer runs beside it.
+
+        What the database rolled back (serialisation, deadlock) is run again. So is a transaction whose
+        connection was lost, unless it is not `repeatable`: it may have been committed, and has to cope.
 
         Raises:
             CatalogUnavailableError: the database did not answer in time; whether it committed is unknown.
@@ -130,7 +166,7 @@ class DesDbConnector:
             CatalogDamagedError: the database found itself damaged.
             sqlalchemy.exc.IntegrityError: a constraint; the transaction knows what it means.
         """
-        return await self._run(self._writes, self._writer, work)
+        return await self._run(self._writes, self._writer, work, repeatable=repeatable)
 
     async def close(self) -> None:
         """Wait for the transactions under way, and give all connections back."""
@@ -138,13 +174,15 @@ class DesDbConnector:
             await asyncio.wait(self._running)
         await self._engine.dispose()
 
-    async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+    async def _run(
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], *, repeatable: bool
+    ) -> T:
         """Run `work` to its end even if the caller is cancelled.
 
         Cancelling a driver in the middle of a statement costs the connection, and on SQLite blocks other
         writers until its thread is done; every transaction has its own time limit anyway.
         """
-        task = asyncio.create_task(self._attempts(engine, turn, work))
+        task = asyncio.create_task(self._attempts(engine, turn, work, repeatable=repeatable))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -155,7 +193,7 @@ class DesDbConnector:
             task.exception()  # seen by the caller, or by nobody if it was cancelled
 
     async def _attempts(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], *, repeatable: bool
     ) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -163,12 +201,16 @@ class DesDbConnector:
                     try:
                         return await self._once(engine, turn, work)
                     except _RolledBackError as error:
-                        rolled_back = error
+                        failed: CatalogUnavailableError = error
+                    except _LostError as error:
+                        if not repeatable:
+                            raise
+                        failed = error
                     wait_s = BACKOFF_FIRST_S * (1 << attempt) * random.uniform(0.5, 1)  # noqa: S311  no secret
                     await self._clock.sleep(wait_s)
                 raise CatalogUnavailableError(
-                    f"{rolled_back}, {ATTEMPTS_MAX} times in a row", backend="catalog"
-                ) from rolled_back
+                    f"{failed}, {ATTEMPTS_MAX} times in a row", backend="catalog"
+                ) from failed
         except (TimeoutError, PoolTimeoutError) as error:
             raise CatalogUnavailableError(
                 f"the catalog at {self!r} did not answer within {self._timeout_s} s", backend="catalog"
@@ -203,7 +245,7 @@ def _understand(url: str | URL) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEngine:
+def _sqlite_engine(url: URL, connections_max: int, timeout_s: float, *, lock_s: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
         # Before 2.0.38 SQLAlchemy opened a connection for every transaction.
@@ -214,7 +256,7 @@ def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEng
         # Every transaction here ends by itself; one more rollback would cost a switch of threads.
         pool_reset_on_return=None,
         # None: the driver begins nothing by itself, which would be a deferred transaction.
-        connect_args={"isolation_level": None, "timeout": timeout_s / 2},
+        connect_args={"isolation_level": None, "timeout": lock_s},
     )
     path = str(url.database)
 
@@ -240,8 +282,10 @@ def _sqlite_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEng
     return engine
 
 
-def _postgresql_engine(url: URL, connections_max: int, timeout_s: float) -> AsyncEngine:
-    limit_ms = str(int(timeout_s * 1000))
+def _postgresql_engine(
+    url: URL, connections_max: int, timeout_s: float, *, connect_s: float, statement_s: float, lock_s: float
+) -> AsyncEngine:
+    statement_ms = str(max(1, int(statement_s * 1000)))
     return create_async_engine(
         url,
         pool_size=connections_max,
@@ -249,13 +293,14 @@ def _postgresql_engine(url: URL, connections_max: int, timeout_s: float) -> Asyn
         pool_timeout=timeout_s,
         pool_pre_ping=True,
         connect_args={
-            "timeout": timeout_s,
+            "timeout": connect_s,
             "command_timeout": timeout_s,
             "server_settings": {
                 "application_name": "des",
-                "statement_timeout": limit_ms,
-                "lock_timeout": limit_ms,
-                "idle_in_transaction_session_timeout": limit_ms,
+                "statement_timeout": statement_ms,
+                "lock_timeout": str(max(1, int(lock_s * 1000))),
+                # Of a node that froze in a transaction: its locks must not hold up the others.
+                "idle_in_transaction_session_timeout": statement_ms,
             },
         },
     )
@@ -277,7 +322,9 @@ def _translate(error: Exception, where: str) -> Exception | None:
     if state in _PG_DAMAGED:
         return CatalogDamagedError(message, backend="catalog")
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, OSError) or state.startswith(_PG_UNAVAILABLE):
+    if lost or isinstance(error, OSError) or state.startswith(_PG_LOST):
+        return _LostError(message, backend="catalog")
+    if state.startswith(_PG_UNAVAILABLE):
         return CatalogUnavailableError(message, backend="catalog")
     return None
 

@@ -45,7 +45,8 @@ class SqlCatalog:
         return await self._connector.write(
             lambda connection: shard_locks.acquire(
                 connection, shards, holder=holder, ttl_ms=ttl_ms, force=force
-            )
+            ),
+            repeatable=False,  # locks taken by a call whose reply was lost would look like somebody else's
         )
 
     async def renew_shards(self, claim: ShardClaim, *, ttl_s: float) -> list[ShardLock]:

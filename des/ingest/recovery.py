@@ -137,6 +137,7 @@ def _recover(
     damage = judge(examined, node=node, boot_epoch=boot_epoch) + _missing_blocks(examined, found)
 
     log = RecoveredLog(files=found.files, deleted=found.deleted, floor_ms=found.floor_ms, damage=damage)
+    log.sealings = list(found.sealings.values())
     log.pending = [sealing for key, sealing in found.sealings.items() if key not in found.stored]
     log.stored = {key: sealing for key, sealing in found.sealings.items() if key in found.stored}
     if damage:

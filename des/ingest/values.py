@@ -54,6 +54,8 @@ class OpenFile:
     offset: int
     """Of its data in that segment; 0 when the record holds no data."""
     blocks: tuple[Extent, ...] = ()
+    shipment: int = 0
+    """Which shipped segment of those that this process knows holds it; 0 for none."""
 
     @property
     def extents(self) -> tuple[Extent, ...]:
@@ -124,6 +126,8 @@ class RecoveredLog:
 
     files: list[OpenFile] = field(default_factory=list)
     """Every file still in the log, in `seq` order, those of stored containers included."""
+    sealings: list[Sealing] = field(default_factory=list)
+    """Every sealing, in the order of the log."""
     pending: list[Sealing] = field(default_factory=list)
     """Sealings without a STORED record, oldest first."""
     stored: dict[str, Sealing] = field(default_factory=dict)

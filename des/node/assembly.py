@@ -14,18 +14,22 @@ from des.clock import Clock, SystemClock
 from des.config import Settings
 from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerState
+from des.files import Durability
 from des.ingest.directory import StoreDirectory
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
-from des.naming import SnowflakeNameGenerator
+from des.naming import SnowflakeNameGenerator, parse_name
 from des.node.deletions import Deletions
 from des.node.shard_lease import ShardLease
+from des.node.stored_acks import StoredAcks
 from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
+from des.packer.log_shipper import LogShipper
+from des.packer.shipped_log import ShippedLog
 from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
 from des.retrieval.tombstones import Tombstones
@@ -75,6 +79,9 @@ class Parts:
     deletions: Deletions
     listing: Listing
     collector: GarbageCollector
+    shipper: LogShipper
+    shipped_log: ShippedLog
+    acks: StoredAcks
     store_id: str
     executor: ThreadPoolExecutor | None
 
@@ -98,7 +105,7 @@ def doors_of(
         disk=disk or PosixDisk(settings.data_dir),
         store=MeteredObjectStore(store or open_store(settings.object_store, settings), metrics),
         store_metrics=metrics,
-        catalog=catalog or SqlCatalog(DesDbConnector(url)),
+        catalog=catalog or SqlCatalog(DesDbConnector.configured(url, settings.catalog)),
         random_bytes=random_bytes,
     )
 
@@ -145,6 +152,18 @@ async def assemble(
         writes.requests.forget_before(log.first_seq)
         open_index.forget_deletes_before(log.first_seq)
 
+    shipper = LogShipper(
+        settings=settings,
+        node=directory.node_uuid,
+        boot_epoch=directory.boot_epoch,
+        log=log,
+        store=doors.store,
+        catalog=doors.catalog,
+        clock=doors.clock,
+        claim=lease.claim_of,
+        holds=lease.holds,
+        random_bytes=doors.random_bytes,
+    )
     packer = MultiShardPacker(
         settings=settings,
         log=log,
@@ -157,6 +176,8 @@ async def assemble(
         on_stored=containers.add,
         random_bytes=doors.random_bytes,
         on_reclaimed=forget,
+        on_sealed=shipper.sealed,
+        on_settled=shipper.settled,
     )
     recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
     summary = await recovery.settle(recovered)
@@ -181,6 +202,25 @@ async def assemble(
         tombstones=tombstones,
         damaged=bool(recovered.damage),
     )
+    shipped_log = ShippedLog(
+        node=str(directory.node_uuid),
+        boot_epoch=directory.boot_epoch,
+        catalog=doors.catalog,
+        store=doors.store,
+        log=log,
+        open_index=open_index,
+        shipments=shipper.shipments,
+        find=lambda name: retriever.find(name, parse_name(name)),
+        shard_bits=settings.shard_bits,
+        clock=doors.clock,
+    )
+    acks = StoredAcks(
+        default=Durability(settings.durability),
+        shipper=shipper,
+        open_index=open_index,
+        stat=retriever.stat,
+        describe=retriever.describe_open,
+    )
     writes = WritePath(
         settings=settings,
         log=log,
@@ -191,6 +231,7 @@ async def assemble(
         is_absent=retriever.is_absent,
         describe=retriever.describe_open,
         random_bytes=doors.random_bytes,
+        acks=acks,
     )
     listing = Listing(
         settings=settings,
@@ -208,9 +249,12 @@ async def assemble(
         find=retriever.find,
         claim=lease.claim_of,
         committing=writes.committing,
+        on_settled=shipper.settled,
         clock=doors.clock,
     )
     await deletions.replay(recovered.deleted)
+    replay = await shipped_log.take_over(range(1 << settings.shard_bits))
+    retriever.damaged |= bool(replay.damaged)
     _remember_requests(writes, recovered.files)
     collector = GarbageCollector(
         catalog=doors.catalog,
@@ -228,6 +272,7 @@ async def assemble(
         open_files=summary.open_files,
         stored_seals=summary.stored_seals,
         repeated_seals=summary.repeated_seals,
+        replayed_files=replay.files,
         damage=[f"segment {place.segment} at {place.offset}: {place.cause}" for place in recovered.damage],
     )
     return Parts(
@@ -245,6 +290,9 @@ async def assemble(
         deletions=deletions,
         listing=listing,
         collector=collector,
+        shipper=shipper,
+        shipped_log=shipped_log,
+        acks=acks,
         store_id=store_id,
         executor=executor,
     )

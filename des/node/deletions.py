@@ -23,7 +23,7 @@ from des.files import FileInfo, FileState
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
-from des.ingest.values import DeleteDraft, Deletion
+from des.ingest.values import DeleteDraft, Deletion, OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, parse_name
 from des.retrieval.tombstones import Tombstones, file_deleted
 
@@ -44,6 +44,7 @@ class Deletions:
         find: Callable[[str, ParsedName], Awaitable[FileInfo | None]],
         claim: Callable[[Sequence[int]], ShardClaim],
         committing: dict[str, asyncio.Future[None]],
+        on_settled: Callable[[list[OpenFile]], None],
         clock: Clock,
     ) -> None:
         """Connect the parts.
@@ -57,6 +58,7 @@ class Deletions:
             find: tells whether there is a file.
             claim: what a write for some shards has to show.
             committing: names that a write is deciding about; a delete waits its turn among them.
+            on_settled: hears of open files that the log lets go of.
             clock: time between repetitions.
         """
         self._bits = settings.shard_bits
@@ -69,6 +71,7 @@ class Deletions:
         self._find = find
         self._claim = claim
         self._committing = committing
+        self._on_settled = on_settled
         self._clock = clock
         self._owed: dict[str, Deletion] = {}
         """In the log, and not known to be in the catalog."""
@@ -158,6 +161,7 @@ class Deletions:
             file = self._open_index.delete(deletion.name, deletion.seq)
             if file is not None:
                 self._log.mark_stored([file])  # no container will hold it: its bytes may go
+                self._on_settled([file])
 
     async def _settle(self, names: Sequence[str]) -> dict[str, Tombstone]:
         """Bring deletions to the catalog, so that the log may forget them.

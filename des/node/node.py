@@ -19,7 +19,8 @@ from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.put_many import WholeFile
-from des.node.write_path import PutResult, Upload
+from des.node.put_result import PutResult
+from des.node.write_path import Upload
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import ListPage, ListPosition, ListQuestion
 from des.storage.disk import Disk
@@ -89,11 +90,8 @@ class Node:
         self._retriever = parts.retriever
         self._deletions = parts.deletions
         self._listing = parts.listing
-        self._tasks = [
-            asyncio.ensure_future(parts.deletions.run()),
-            asyncio.ensure_future(parts.packer.run()),
-            asyncio.ensure_future(parts.lease.run()),
-        ]
+        background = (parts.deletions, parts.packer, parts.lease, parts.shipper, parts.shipped_log)
+        self._tasks = [asyncio.ensure_future(part.run()) for part in background]
         if every_s := parts.settings.gc.every_s:
             self._tasks.append(asyncio.ensure_future(parts.collector.run(every_s)))
         self._closed = False
@@ -240,6 +238,10 @@ class Node:
     ) -> list[FileInfo | DesError | None]:
         """Delete files; see `Deletions.delete_many`."""
         return await self._deletions.delete_many(names, allow_missing=allow_missing)
+
+    async def wait_stored(self, names: Sequence[str]) -> list[FileInfo | DesError]:
+        """Return each file once it is stored, or why that is not known; see `StoredAcks.wait`."""
+        return await self._parts.acks.wait(names)
 
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
         """Seal what a shard holds open; see `MultiShardPacker.seal_shard`."""

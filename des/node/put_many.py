@@ -16,7 +16,8 @@ from des.ingest.values import FileDraft
 from des.node.write_rules import UploadSizeMismatchError
 
 if TYPE_CHECKING:
-    from des.node.write_path import PutResult, WritePath
+    from des.node.put_result import PutResult
+    from des.node.write_path import WritePath
 
 LOOKS_AT_ONCE: Final = 32
 """Names of one batch that are looked for in containers at the same time."""

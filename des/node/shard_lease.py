@@ -1,7 +1,7 @@
 """This node's hold on its shards: the lock epochs it shows at every catalog write (DESIGN §7)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -36,12 +36,15 @@ class ShardLease:
 
     def claim(self, run: ShardRun) -> ShardClaim:
         """Return what a write for these shards has to show."""
-        shards = range(run.first, run.first + run.span)
+        return self.claim_of(range(run.first, run.first + run.span))
+
+    def claim_of(self, shards: Iterable[int]) -> ShardClaim:
+        """Return what a write for these shards has to show."""
         return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
 
-    def claim_of(self, shards: Sequence[int]) -> ShardClaim:
-        """Return what a write for just these shards has to show."""
-        return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
+    def holds(self, shard: int) -> bool:
+        """Whether this node owns the shard, as far as it knows."""
+        return shard in self.locks
 
     async def run(self) -> None:
         """Renew until cancelled; a renewal that fails is tried again, and writes stay guarded by epoch."""

@@ -20,7 +20,9 @@ from des.ingest.values import Extent, FileDraft, OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, parse_name
 from des.node.big_file import BigFileUpload
 from des.node.put_many import PutMany, WholeFile
+from des.node.put_result import PutResult
 from des.node.request_memory import RequestMemory
+from des.node.stored_acks import StoredAcks
 from des.node.write_rules import (
     NameConflictError,
     UploadChecksumMismatchError,
@@ -30,16 +32,6 @@ from des.node.write_rules import (
 )
 from des.retrieval.tombstones import Tombstones, name_deleted
 from des.storage.object_store import ObjectStore
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """The answer to a write."""
-
-    file: FileInfo
-    already_existed: bool
-    """The very same file was there before; nothing was written."""
-    durability: Durability
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +57,10 @@ class WritePath:
         is_absent: Callable[[str, int], bool],
         describe: Callable[[OpenFile, FileFacts], FileInfo],
         random_bytes: Callable[[int], bytes],
+        acks: StoredAcks,
     ) -> None:
         self._settings = settings
+        self._acks = acks
         self._log = log
         self._assigner = assigner
         self._store = store
@@ -97,6 +91,7 @@ class WritePath:
                 await upload.abort()
                 raise
         self.check(spec)
+        await self._acks.admit(spec)
         if spec.size is not None and spec.size != len(data):
             raise UploadSizeMismatchError(
                 f"{len(data)} bytes arrived, {spec.size} were declared", expected=spec.size, actual=len(data)
@@ -110,11 +105,20 @@ class WritePath:
 
     async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
         """Write many whole files; see `PutMany.run`."""
-        return await self._many.run(items)
+        waiting = [item for item in items if self._acks.wants(item.spec)]
+        if not waiting:
+            return await self._many.run(items)
+        try:
+            await self._acks.admit(waiting[0].spec)
+        except DesError as error:
+            served = iter(await self._many.run([item for item in items if not self._acks.wants(item.spec)]))
+            return [error if self._acks.wants(item.spec) else next(served) for item in items]
+        return await self._acks.many([item.spec for item in items], await self._many.run(items))
 
     async def begin(self, spec: FileSpec) -> "Upload":
         """Start a file that arrives in parts. Same errors as `put_bytes`."""
         self.check(spec)
+        await self._acks.admit(spec)
         name, day, shard = await self.place(spec)
         upload = Upload(self, spec, name=name, day=day, shard=shard)
         if spec.size is not None and spec.size > self._settings.big_file_bytes:
@@ -122,10 +126,16 @@ class WritePath:
         return upload
 
     async def commit(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
-        """Append the draft unless its name or request is known; acknowledge after the sync.
+        """Append the draft unless its name or request is known; acknowledge when it is as durable as asked.
 
         A caller that is cancelled here does not undo the write: its outcome is unknown to the caller.
         """
+        result = await self._commit(spec, draft, facts)
+        if not self._acks.wants(spec) and not result.already_existed:
+            return result
+        return await self._acks.one(spec, result)
+
+    async def _commit(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
         key = spec.name or spec.request_id
         if not key:
             return self.acknowledge(await self._log.append_file(draft), facts)

@@ -3,8 +3,8 @@
 from typing import Final
 
 from des.config import LimitSettings
-from des.errors import AlreadyExistsError, DisabledError, InvalidInputError
-from des.files import Durability, FileSpec, check_metadata
+from des.errors import AlreadyExistsError, InvalidInputError
+from des.files import FileSpec, check_metadata
 
 REQUEST_ID_LENGTH_MAX: Final = 128
 
@@ -36,13 +36,7 @@ def check_spec(spec: FileSpec, limits: LimitSettings) -> None:
 
     Raises:
         InvalidInputError: which field, what it is and what it may be.
-        DisabledError: a durability that this store does not serve.
     """
-    if spec.durability is Durability.STORED:
-        raise DisabledError(
-            "durability 'stored' is not served by this store: its objects lie on the node's own disk",
-            feature="stored_ack",
-        )
     if spec.size is not None:
         check_size(spec.size, limits)
     if len(spec.content_type) > limits.content_type_bytes or not spec.content_type.isprintable():

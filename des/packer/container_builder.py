@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from des.config import Settings
-from des.core import DesWriter, S3DesReader
+from des.core import DesWriter
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
-from des.errors import ConflictError, CorruptError, ExhaustedError
+from des.errors import ExhaustedError
 from des.files import BLOCK_SIZE
 from des.format.compressor import Compressor, Samples
 from des.format.ext import ExtGeometry
-from des.format.index import IndexEntry
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
 from des.ingest.facts import FileFacts
@@ -21,31 +20,18 @@ from des.ingest.log import IngestLog
 from des.ingest.values import OpenFile, Sealing
 from des.naming import created_ms, parse_name
 from des.storage.disk import Disk, DiskFile
-from des.storage.object_store import ObjectInfo, ObjectStore
 
 STAGING: Final = "staging"
 """Folder of containers being built; what a crash leaves in it is removed at the next start."""
 BATCH_BYTES: Final = 4 << 20
 """Record bytes read ahead of the writer."""
 BATCH_FILES: Final = 256
-SAMPLES: Final = 8
-"""Files read back from the object store before a container is committed, besides first and last."""
-
-
-class ContainerDiffersError(ConflictError):
-    """The same seal gave other bytes than it did before."""
-
-    reason = "CONTAINER_CORRUPT"
 
 
 class StagingError(ExhaustedError):
     """The folder in which containers are built takes no more bytes."""
 
     reason = "DISK_FULL"
-
-
-class ContainerUnreadableError(CorruptError):
-    """A container just uploaded does not read back as what went into it."""
 
 
 class ContainerBuilder:
@@ -158,49 +144,6 @@ class BuiltContainer:
     row: ContainerRow
     body: DiskFile
     files: Sequence[OpenFile]
-
-    def check_same_bytes(self, announced: ContainerRow) -> None:
-        """Refuse to go on when an earlier attempt at the same seal announced other bytes."""
-        if announced.sha256 != self.row.sha256:
-            raise ContainerDiffersError(
-                f"container {self.row.container_id} has SHA-256 {self.row.sha256}, "
-                f"announced was {announced.sha256}",
-                container_id=self.row.container_id,
-            )
-
-    async def check_readable(self, store: ObjectStore, info: ObjectInfo) -> None:
-        """Read the uploaded container as a stranger would: every entry both ways, and some files' bytes.
-
-        Raises:
-            ContainerUnreadableError: an entry is missing or differs; the container is not committed.
-            CorruptError: a sampled file fails its checksum.
-        """
-        reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
-        await reader.open()
-        index = await reader.get_index()
-        await reader.check_pages()
-        step = max(1, len(self.files) // SAMPLES)
-        for number, file in enumerate(self.files):
-            entry = index.find(file.name)
-            if entry is None or (entry.data_length != file.size and not entry.is_compressed):
-                raise ContainerUnreadableError(
-                    f"container {self.row.container_id} has {entry} for file {file.name!r} "
-                    f"of {file.size} bytes",
-                    container_id=self.row.container_id,
-                    name=file.name,
-                )
-            if file.extents and (number % step == 0 or number == len(self.files) - 1):
-                await self._check_file(reader, entry, file)
-
-    async def _check_file(self, reader: S3DesReader, entry: IndexEntry, file: OpenFile) -> None:
-        data, metadata = await reader.read_entry(entry)
-        if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
-            raise ContainerUnreadableError(
-                f"container {self.row.container_id} gives {len(data)} bytes for file {file.name!r} "
-                f"of {file.size} bytes, or another checksum",
-                container_id=self.row.container_id,
-                name=file.name,
-            )
 
 
 def container_key(settings: Settings, sealing: Sealing) -> str:

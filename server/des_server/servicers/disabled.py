@@ -8,7 +8,6 @@ from google.protobuf.descriptor import MethodDescriptor
 from des.errors import DisabledError
 
 FEATURES: Final[dict[str, str]] = {
-    "WaitStored": "stored_ack",
     "StartUpload": "resumable_uploads",
     "GetUploadStatus": "resumable_uploads",
     "CancelUpload": "resumable_uploads",

@@ -19,6 +19,8 @@ from des_proto.v1.file_service_pb2 import (
     PutFileResponse,
     StatFileRequest,
     StatFileResponse,
+    WaitStoredRequest,
+    WaitStoredResponse,
 )
 from grpc.aio import ServicerContext
 
@@ -34,6 +36,7 @@ from des_server.servicers.batch_write import BatchWrite
 from des_server.servicers.get_file import GetFile, cost_trailers
 from des_server.servicers.list_files import ListFiles
 from des_server.servicers.put_file import PutFile
+from des_server.servicers.wait_stored import wait_stored
 
 
 class FileServicer:
@@ -129,3 +132,9 @@ class FileServicer:
         """Return what is known about one file."""
         full = convert.is_full(request.view)
         return StatFileResponse(file=convert.file_to_wire(await self._node.stat(request.name), full=full))
+
+    async def WaitStored(  # noqa: N802  the method's name on the wire
+        self, request: WaitStoredRequest, _context: ServicerContext[WaitStoredRequest, WaitStoredResponse]
+    ) -> WaitStoredResponse:
+        """Wait until files are stored."""
+        return await wait_stored(self._node, request)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from des.assignment import AssignedName
 from des.config import LimitSettings, Settings
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
-from des.errors import NotFoundError
+from des.errors import DesError, NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
 from des.node import NodeHealth, PutResult, ShardStatus
 from des.retrieval import Part, ReadCost
@@ -163,6 +163,10 @@ class DoubleNode:
     async def list_files(self, question, *, after, limit, names_only, cost):
         await self.pause()
         return ListPage([info for info, _ in self.files.values()], None)
+
+    async def wait_stored(self, names: Sequence[str]) -> list[FileInfo | DesError]:
+        await self.pause()
+        return [(await self.open_file(name)).info for name in names]
 
     async def shard_status(self, shards: Sequence[int] | None) -> list[ShardStatus]:
         wanted = range(1 << self.settings.shard_bits) if shards is None else shards

@@ -27,6 +27,7 @@ SERVED = {
     "des.v1.FileService.ListFiles",
     "des.v1.FileService.BatchDeleteFiles",
     "des.v1.FileService.StatFile",
+    "des.v1.FileService.WaitStored",
     "des.v1.ShardService.ShardStatus",
     "des.v1.ShardService.SealShard",
     "des.v1.SystemService.GetServerInfo",

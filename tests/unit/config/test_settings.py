@@ -15,7 +15,7 @@ def test_the_example_names_every_setting_with_its_default(tmp_path: Path) -> Non
     assert load_settings(EXAMPLE).model_dump() == load_settings().model_dump()
     written = yaml.safe_load(EXAMPLE.read_text())
     assert set(written) == set(Settings.model_fields)
-    for group in ("log", "seal", "limits"):
+    for group in ("log", "seal", "stored", "catalog", "limits"):
         assert set(written[group]) == set(type(getattr(load_settings(), group)).model_fields)
 
 

@@ -1,0 +1,416 @@
+"""STORED without a seal: files of the log in the object store, many in one object (docs/log.md, section 7).
+
+A file is stored when the object is whole and its row is in the catalog, guarded by the epochs of all
+its shards; only then does a put that asked for it return. What waits while an upload is under way
+makes up the next object, as in the log's own group commit.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from des.clock import Clock
+from des.config import Settings
+from des.db.catalog import Catalog, FencedError, ShardClaim
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState
+from des.errors import DesError, DisabledError, UnavailableError
+from des.ingest.errors import LogCorruptError, LogRecordGoneError
+from des.ingest.log import IngestLog
+from des.ingest.shipped import encode_shipped, shipped_key, shipped_size
+from des.ingest.values import OpenFile
+from des.packer.settled_create import ForeignObjectError, settled_create
+from des.packer.shipments import Shipments
+from des.storage.object_store import ObjectInfo, ObjectStore
+
+_log = structlog.get_logger(__name__)
+
+FILES_MAX: Final = 4096
+"""Files in one segment: bounds what one row of the catalog speaks for."""
+LOOK_S: Final = 60.0
+"""How often, at most, released segments of other nodes are looked for."""
+INLINE_BYTES: Final = 256 << 10
+"""A segment up to this long is encoded on the event loop, a longer one in a thread."""
+
+
+class NotStoredYetError(UnavailableError):
+    """The file is durable on this node's disk; whether the object store has it is not known."""
+
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class NodeClosingError(UnavailableError):
+    """The file is durable on this node's disk, and nothing more is shipped by this process."""
+
+    reason = "SHUTTING_DOWN"
+
+
+@dataclass(slots=True)
+class _Segment:
+    """An object on its way. Its bytes never change, so each step may be repeated."""
+
+    id: LogSegmentId
+    key: str
+    body: bytes
+    sha256: str
+    files: list[OpenFile]
+    stored: ObjectInfo | None = None
+
+    def size(self) -> int:
+        return len(self.body)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.body[offset : offset + size]
+
+
+class LogShipper:
+    """Ships what puts wait for, and cleans up behind."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        node: UUID,
+        boot_epoch: int,
+        log: IngestLog,
+        store: ObjectStore,
+        catalog: Catalog,
+        clock: Clock,
+        claim: Callable[[Iterable[int]], ShardClaim],
+        holds: Callable[[int], bool],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._boot_epoch = boot_epoch
+        self._log = log
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._claim = claim
+        self._random_bytes = random_bytes
+        self.shipments = Shipments(holds)
+        self._queue: deque[OpenFile] = deque()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        """Sequence number of each file on its way, to who waits for it."""
+        self._unfinished: deque[_Segment] = deque()
+        self._released: dict[LogSegmentId, tuple[float, LogSegmentRow]] = {}
+        """Released segments, and when their objects may go (monotonic seconds)."""
+        self._look_at = 0.0
+        """When to look for released segments of others (monotonic seconds)."""
+        self._work = asyncio.Event()
+        self._next_number = 1
+        self._closed: UnavailableError | None = None
+        """Why nothing is shipped any more; None while it is."""
+        self.last_error = ""
+        """What kept the last segment that failed; empty after one that did not."""
+
+    # --- what puts ask ----------------------------------------------------------------------
+
+    async def check_served(self) -> None:
+        """Refuse to promise what the object store cannot keep.
+
+        Raises:
+            DisabledError: losing the node's disk would lose the store.
+            UnavailableError: what the store honours is not known now.
+        """
+        if self._settings.stored.any_store or (await self._store.capabilities()).survives_node:
+            return
+        raise DisabledError(
+            "durability 'stored' is not served by this store: its objects lie on the node's own disk",
+            feature="stored_ack",
+        )
+
+    def is_stored(self, file: OpenFile) -> bool:
+        """Whether a recorded segment holds the file."""
+        return self.shipments.hold(file)
+
+    async def wait_stored(self, files: Sequence[OpenFile]) -> list[DesError | None]:
+        """Return when each file is stored, with None in its place, or why that is not known.
+
+        Nothing is undone by giving up: the files stay in the log and go on their way.
+        """
+        futures = [self._enqueue(file) for file in files]
+        open_futures = {future for future in futures if not future.done()}
+        if open_futures:
+            await asyncio.wait(open_futures, timeout=self._settings.stored.wait_s)
+        return [self._outcome(file, future) for file, future in zip(files, futures, strict=True)]
+
+    def sealed(self, files: Iterable[OpenFile]) -> None:
+        """Say that a stored container holds these files: nobody need wait for a segment any more."""
+        for file in files:
+            self._resolve(file, None)
+
+    def settled(self, files: Iterable[OpenFile]) -> None:
+        """Say that the log has let go of these files: no segment is needed for them any more."""
+        files = list(files)
+        self.sealed(files)
+        self.shipments.settle(files)
+
+    def _enqueue(self, file: OpenFile) -> "asyncio.Future[None]":
+        if self.is_stored(file):
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        waiting = self._waiting.get(file.seq)
+        if waiting is None:
+            waiting = asyncio.get_running_loop().create_future()
+            if self._closed is not None:
+                waiting.set_exception(self._closed)
+                return waiting
+            self._waiting[file.seq] = waiting
+            self._queue.append(file)
+            self._work.set()
+        return waiting
+
+    def _outcome(self, file: OpenFile, future: "asyncio.Future[None]") -> DesError | None:
+        if not future.done():
+            cause = f": {self.last_error}" if self.last_error else ""
+            return NotStoredYetError(
+                f"file {file.name!r} is on this node's disk; whether the object store has it is not known "
+                f"after {self._settings.stored.wait_s} s{cause}",
+                name=file.name,
+                durability="local",
+            )
+        error = future.exception()
+        if error is None:
+            return None
+        assert isinstance(error, DesError)
+        twin = type(error)(str(error))  # one object raised to many would collect all their tracebacks
+        twin.details = error.details
+        return twin
+
+    def _resolve(self, file: OpenFile, error: DesError | None) -> None:
+        waiting = self._waiting.pop(file.seq, None)
+        if waiting is None or waiting.done():
+            return
+        if error is None:
+            waiting.set_result(None)
+        else:
+            waiting.set_exception(error)
+            waiting.exception()  # its caller may have given up
+
+    # --- shipping ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ship and clean up until cancelled. A failure is kept, shown and retried."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._settings.stored.uploads):
+                    tasks.create_task(self._ship_for_ever())
+                tasks.create_task(self._clean_for_ever())
+        finally:
+            self._closed = NodeClosingError(
+                "nothing is shipped any more; what was put is on this node's disk"
+            )
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(self._closed)
+                    waiting.exception()
+            self._waiting.clear()
+
+    async def _ship_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            try:
+                if not await self.step():
+                    self._work.clear()
+            except DesError as error:
+                _log.warning("log segment not shipped, will be repeated", error=str(error))
+                await self._clock.sleep(self._settings.stored.retry_s)
+
+    async def step(self) -> bool:
+        """Ship one segment, one that failed before first; return whether there was one.
+
+        Raises:
+            DesError: it is kept and repeated, byte for byte.
+        """
+        segment = self._unfinished.popleft() if self._unfinished else await self._next_segment()
+        if segment is None:
+            return False
+        try:
+            await self._ship(segment)
+        except BaseException as error:
+            self.last_error = str(error)
+            self._unfinished.append(segment)
+            self._work.set()
+            raise
+        self.last_error = ""
+        return True
+
+    async def _ship(self, segment: _Segment) -> None:
+        segment.files = [file for file in segment.files if file.seq in self._waiting]
+        if not segment.files:
+            return  # all in containers meanwhile: an object that nobody recorded is nobody's
+        if segment.stored is None:
+            identity = {"des-sha256": segment.sha256}
+            try:
+                segment.stored = await settled_create(
+                    self._store,
+                    segment.key,
+                    segment,
+                    metadata={"des-kind": "log", **identity},
+                    identity=identity,
+                )
+            except ForeignObjectError as error:
+                _log.error("a shipped segment's key holds another object", error=str(error))
+                self._rename(segment)
+                raise
+        await self._record(segment, segment.stored)
+
+    async def _record(self, segment: _Segment, info: ObjectInfo) -> None:
+        """Record the segment for the shards that are still ours; fail the files of the others."""
+        while segment.files:
+            shards = sorted({file.shard for file in segment.files})
+            row = LogSegmentRow(
+                id=segment.id,
+                key=segment.key,
+                etag=info.etag,
+                sha256=segment.sha256,
+                size=len(segment.body),
+                first_seq=min(file.seq for file in segment.files),
+                last_seq=max(file.seq for file in segment.files),
+                file_count=len(segment.files),
+                days=tuple(sorted({str(file.day) for file in segment.files})),
+                shards=tuple(shards),
+                bits=self._settings.shard_bits,
+            )
+            try:
+                row = await self._catalog.record_log_segment(row, self._claim(shards))
+            except FencedError as error:
+                lost = int(error.details.get("shard_id", shards[0]))
+                for file in segment.files:
+                    if file.shard == lost:
+                        self._resolve(file, error)
+                segment.files = [file for file in segment.files if file.shard != lost]
+                continue
+            # In one step with the acknowledgement: a file sealed meanwhile is let go by `settled`.
+            self.shipments.add(row, (file for file in segment.files if file.seq in self._waiting))
+            for file in segment.files:
+                self._resolve(file, None)
+            return
+
+    async def _next_segment(self) -> _Segment | None:
+        taken: list[tuple[OpenFile, list[bytes]]] = []
+        size = 0
+        while self._queue and len(taken) < FILES_MAX:
+            file = self._queue[0]
+            if file.seq not in self._waiting:
+                self._queue.popleft()  # in a container meanwhile
+                continue
+            size += shipped_size(file)
+            if taken and size > self._settings.stored.object_bytes:
+                break
+            self._queue.popleft()
+            pieces = await self._read(file)
+            if pieces is not None:
+                taken.append((file, pieces))
+        if not taken:
+            return None
+        taken.sort(key=lambda pair: pair[0].seq)
+        number, self._next_number = self._next_number, self._next_number + 1
+        body, sha256 = await self._encode(taken, number, inline=size <= INLINE_BYTES)
+        return _Segment(
+            LogSegmentId(str(self._node), self._boot_epoch, number),
+            self._key(number),
+            body,
+            sha256,
+            [file for file, _ in taken],
+        )
+
+    async def _read(self, file: OpenFile) -> list[bytes] | None:
+        """Return the file's bytes, extent by extent; None when it need not or cannot be shipped."""
+        try:
+            return [
+                data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
+                for extent in file.extents
+            ]
+        except LogRecordGoneError:
+            self._resolve(file, None)  # the log lets go only of what a stored container holds
+        except LogCorruptError as error:
+            self._resolve(file, error)
+        except DesError:
+            self._queue.append(file)
+            raise
+        return None
+
+    async def _encode(
+        self, taken: Sequence[tuple[OpenFile, Sequence[bytes]]], number: int, *, inline: bool
+    ) -> tuple[bytes, str]:
+        def work() -> tuple[bytes, str]:
+            body = encode_shipped(
+                taken,
+                node=self._node,
+                boot_epoch=self._boot_epoch,
+                number=number,
+                salt=int.from_bytes(self._random_bytes(4), "little"),
+                time_ms=self._clock.now_ms(),
+            )
+            return body, hashlib.sha256(body).hexdigest()
+
+        return work() if inline else await asyncio.to_thread(work)
+
+    def _key(self, number: int) -> str:
+        return shipped_key(
+            self._settings.object_prefix, node=self._node, boot_epoch=self._boot_epoch, number=number
+        )
+
+    def _rename(self, segment: _Segment) -> None:
+        """Send the files of a segment, whose key another object has, with the next one."""
+        self._queue.extendleft(reversed(segment.files))
+        segment.files = []
+
+    # --- cleaning up ------------------------------------------------------------------------
+
+    async def _clean_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.seal.check_interval_s)
+            try:
+                await self.clean()
+            except DesError as error:
+                _log.warning("shipped segments not cleaned up, will be repeated", error=str(error))
+
+    async def clean(self) -> None:
+        """Release the segments whose files are all in containers; remove objects released long enough ago.
+
+        The object goes `log.reclaim_delay_s` after the row was released: a database that lost the
+        release (failover to a replica that was behind) still finds it.
+
+        Raises:
+            DesError: the rest is done next time.
+        """
+        now = self._clock.monotonic()
+        if now >= self._look_at:  # also those of nodes that ended before they removed them
+            self._adopt_released(await self._catalog.log_segments(state=LogSegmentState.RELEASED))
+            self._look_at = now + max(self._settings.log.reclaim_delay_s, LOOK_S)
+        due = self.shipments.due()
+        while due:
+            shards = {shard for _, held in due for shard in held}
+            try:
+                rows = await self._catalog.release_log_segments(
+                    [row.id for row, _ in due], sorted(shards), self._claim(sorted(shards))
+                )
+            except FencedError as error:
+                lost = int(error.details.get("shard_id", -1))
+                due = [(row, [shard for shard in held if shard != lost]) for row, held in due]
+                due = [(row, held) for row, held in due if held]
+                if lost not in shards:
+                    raise
+                continue
+            self.shipments.forget(row.id for row, _ in due)
+            self._adopt_released(row for row in rows if row.state is LogSegmentState.RELEASED)
+            break
+        for row in [row for remove_at, row in self._released.values() if remove_at <= now]:
+            await self._store.delete(row.key, etag=row.etag)
+            await self._catalog.drop_log_segments([row.id])
+            del self._released[row.id]
+
+    def _adopt_released(self, rows: Iterable[LogSegmentRow]) -> None:
+        due = self._clock.monotonic() + self._settings.log.reclaim_delay_s
+        for row in rows:
+            self._released.setdefault(row.id, (due, row))
