@@ -6,7 +6,9 @@ label: their number has no bound.
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
+
+from des.monitoring.file_counts import FileCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +30,7 @@ class NodeMetrics:
     """Counters and gauges of one node."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        put_files = Counter(
-            "des_put_files_total", "Files acknowledged.", ("already_existed",), registry=registry
-        )
-        self._put_files = {True: put_files.labels("true"), False: put_files.labels("false")}
-        self._put_bytes = Counter(
-            "des_put_bytes_total", "Bytes of files acknowledged as new.", registry=registry
-        )
-        self._get_files = Counter(
-            "des_get_files_total", "Files, or windows of files, sent.", registry=registry
-        )
-        self._get_bytes = Counter("des_get_bytes_total", "Bytes of files sent.", registry=registry)
-        self._read_requests = Counter(
-            "des_read_object_store_requests_total",
-            "Requests that reads made to the object store.",
-            registry=registry,
-        )
-        self._read_bytes = Counter(
-            "des_read_object_store_bytes_total",
-            "Bytes that reads took from the object store.",
-            registry=registry,
-        )
+        self._files = FileCounts(registry)
         self.upload_bytes_in_flight = Gauge(
             "des_upload_bytes_in_flight", "Bytes of uploads held in memory.", registry=registry
         )
@@ -74,9 +56,10 @@ class NodeMetrics:
 
     def put(self, *, size: int, already_existed: bool) -> None:
         """Count an acknowledged file."""
-        self._put_files[already_existed].inc()
+        counts = self._files
+        counts.put_files[already_existed] += 1
         if not already_existed:
-            self._put_bytes.inc(size)
+            counts.put_bytes += size
 
     def put_many(self, *, new: int, repeated: int, new_bytes: int) -> None:
         """Count the acknowledged files of a batch."""
@@ -86,11 +69,12 @@ class NodeMetrics:
 
     def got(self, *, size: int, requests: int, stored_bytes: int) -> None:
         """Count a file, or a window of one, that was sent, and what it took from the object store."""
-        self._get_files.inc()
-        self._get_bytes.inc(size)
+        counts = self._files
+        counts.get_files += 1
+        counts.get_bytes += size
         if requests:
-            self._read_requests.inc(requests)
-            self._read_bytes.inc(stored_bytes)
+            counts.read_requests += requests
+            counts.read_bytes += stored_bytes
 
     def got_many(self, *, files: int, size: int, requests: int, stored_bytes: int) -> None:
         """Count the files of a batch that were sent, and what they took from the object store."""
