@@ -35,8 +35,9 @@ SHORT_MAX: Final = 48
 DICTIONARY_LENGTH_WRITTEN_MAX: Final = 112 << 10
 """Bytes of a trained dictionary; more gained nothing on JSON and sources."""
 DICTIONARY_LENGTH_MIN: Final = 1 << 10
-DICTIONARY_SHARE: Final = 32
-"""A dictionary is at most one in so many of the bytes it is for."""
+DICTIONARY_SHARE: Final = 64
+"""A dictionary is at most one in so many of the bytes it is for: half of that for twice the share costs
+small containers 1 % and gives large ones nothing."""
 SAMPLE_COUNT_MIN: Final = 32
 """Files of a content type below which it shares the dictionary for the rest."""
 SAMPLE_LENGTH_MAX: Final = 1 << 16
@@ -47,6 +48,9 @@ SAMPLE_BYTES_MAX: Final = 4 << 20
 """Bytes of samples for one dictionary."""
 SAMPLE_BYTES_TOTAL_MAX: Final = 16 << 20
 """Bytes of samples for one container: they are in memory together."""
+_TRAINING: Final = {"k": 256, "d": 8, "f": 18, "accel": 4}
+"""Segment length, what a segment is judged by, and how closely. Without them zstd tries many, which takes
+six times as long: most of the time of a seal, for dictionaries that are not better (docs/adr/0005)."""
 JUDGE_EVERY: Final = 4
 """One sample in so many judges the dictionary and does not train it."""
 
@@ -193,7 +197,9 @@ def _train(samples: Sequence[bytes], total: int) -> bytes | None:
         return None
     try:
         # Without an id given, zstd derives one; frames do not carry it.
-        trained: bytes = train_dictionary(length, students, level=LEVEL, dict_id=1 << 15).as_bytes()
+        trained: bytes = train_dictionary(
+            length, students, level=LEVEL, dict_id=1 << 15, **_TRAINING
+        ).as_bytes()
         with_it, without = Dictionary(trained).compressor(), plain_compressor()
         saved = sum(len(without.compress(one)) - len(with_it.compress(one)) for one in judges)
     except (ZstdError, BadCompressionError):
