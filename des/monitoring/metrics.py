@@ -63,9 +63,10 @@ class NodeMetrics:
 
     def put_many(self, *, new: int, repeated: int, new_bytes: int) -> None:
         """Count the acknowledged files of a batch."""
-        self._put_files[False].inc(new)
-        self._put_files[True].inc(repeated)
-        self._put_bytes.inc(new_bytes)
+        counts = self._files
+        counts.put_files[False] += new
+        counts.put_files[True] += repeated
+        counts.put_bytes += new_bytes
 
     def got(self, *, size: int, requests: int, stored_bytes: int) -> None:
         """Count a file, or a window of one, that was sent, and what it took from the object store."""
@@ -78,10 +79,11 @@ class NodeMetrics:
 
     def got_many(self, *, files: int, size: int, requests: int, stored_bytes: int) -> None:
         """Count the files of a batch that were sent, and what they took from the object store."""
-        self._get_files.inc(files)
-        self._get_bytes.inc(size)
-        self._read_requests.inc(requests)
-        self._read_bytes.inc(stored_bytes)
+        counts = self._files
+        counts.get_files += files
+        counts.get_bytes += size
+        counts.read_requests += requests
+        counts.read_bytes += stored_bytes
 
     def show(self, reading: NodeReading) -> None:
         """Set the gauges."""
