@@ -12,7 +12,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: s3-server run test test-slow test-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
+.PHONY: s3-server run test test-slow test-client sync-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -42,6 +42,10 @@ check: $(VENV)/.ready lint types imports proto-check ## What CI checks besides t
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/make_sync_client.py --check
+
+sync-client: $(VENV)/.ready ## Make the blocking client from the asyncio client.
+	$(BIN)/python scripts/make_sync_client.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

@@ -7,9 +7,9 @@
 b'hello'
 """
 
-from des_client.aio_client import AsyncDesClient
+from des_client.aio.client import AsyncDesClient
+from des_client.aio.listing import AsyncFileList
 from des_client.channels import TlsConfig
-from des_client.client import DesClient
 from des_client.errors import (
     Aborted,
     Cancelled,
@@ -37,8 +37,20 @@ from des_client.errors import (
     UploadInterrupted,
     WrongLoop,
 )
+from des_client.items import (
+    BatchProgress,
+    FileOutcome,
+    FilePage,
+    GetItem,
+    GetOutcome,
+    PutItem,
+    PutOutcome,
+    ShardUpdate,
+)
 from des_client.reader import AsyncFileReader, FileReader
 from des_client.retry import RetryConfig
+from des_client.sync.client import DesClient
+from des_client.sync.listing import FileList
 from des_client.types import (
     AssignedName,
     Durability,
@@ -60,7 +72,9 @@ __all__ = [
     "Aborted",
     "AssignedName",
     "AsyncDesClient",
+    "AsyncFileList",
     "AsyncFileReader",
+    "BatchProgress",
     "Cancelled",
     "ChecksumMismatch",
     "ClientClosed",
@@ -73,9 +87,14 @@ __all__ = [
     "FailedPrecondition",
     "FeatureDisabled",
     "FileInfo",
+    "FileList",
     "FileMissing",
+    "FileOutcome",
+    "FilePage",
     "FileReader",
     "FileState",
+    "GetItem",
+    "GetOutcome",
     "Internal",
     "InvalidArgument",
     "Limits",
@@ -85,6 +104,8 @@ __all__ = [
     "PermissionDenied",
     "Placement",
     "Progress",
+    "PutItem",
+    "PutOutcome",
     "PutResult",
     "QuotaExceeded",
     "RangeNotSatisfiable",
@@ -96,6 +117,7 @@ __all__ = [
     "ServerInfo",
     "ShardInfo",
     "ShardState",
+    "ShardUpdate",
     "StatusCode",
     "TlsConfig",
     "Unauthenticated",

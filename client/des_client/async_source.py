@@ -19,13 +19,15 @@ class AsyncSource(Protocol):
 
     size: int | None
     """Length; None while unknown."""
+    rereadable: bool
+    """Whether any part can be read again."""
 
     async def whole(self, size_max: int) -> bytes | None:
         """Return all of the content if it is no longer than `size_max`, else None."""
         ...
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Read from the first byte: pieces of `size` bytes, the last one shorter.
+    def chunks(self, size: int, start: int = 0) -> AsyncIterator[bytes]:
+        """Read from byte `start` on: pieces of `size` bytes, the last one shorter.
 
         Raises:
             UploadInterrupted: the source was read before and cannot be read again.
@@ -43,14 +45,15 @@ class MemoryPieces:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.size = source.size
+        self.rereadable = source.rereadable
 
     async def whole(self, size_max: int) -> bytes | None:
         """Return a small content."""
         return self._source.whole(size_max)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int, start: int = 0) -> AsyncIterator[bytes]:
         """Copy piece by piece."""
-        for chunk in self._source.chunks(size):
+        for chunk in self._source.chunks(size, start):
             yield chunk
 
     def close(self) -> None:
@@ -68,14 +71,15 @@ class ThreadPieces:
         self._source = source
         self._busy: asyncio.Future[Any] | None = None
         self.size = source.size
+        self.rereadable = source.rereadable
 
     async def whole(self, size_max: int) -> bytes | None:
         """Read a small content."""
         return await self._run(lambda: self._source.whole(size_max))
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Read from the first byte."""
-        pieces = await self._run(lambda: self._source.chunks(size))
+    async def chunks(self, size: int, start: int = 0) -> AsyncIterator[bytes]:
+        """Read from byte `start` on."""
+        pieces = await self._run(lambda: self._source.chunks(size, start))
         while (piece := await self._run(lambda: next(pieces, None))) is not None:
             yield piece
 
@@ -104,6 +108,7 @@ class AsyncPieces:
         self._kept = Kept()
         self._pulling = False
         self.size = size
+        self.rereadable = False
 
     async def whole(self, size_max: int) -> bytes | None:
         """Read ahead until the end or past `size_max`; what was read is kept for `chunks`."""
@@ -113,8 +118,9 @@ class AsyncPieces:
                 return b"".join(kept.pieces)
         return None
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int, start: int = 0) -> AsyncIterator[bytes]:
         """Give the kept pieces first, then those that were never read."""
+        assert start == 0
         if self._pulling:
             # A generator that was cancelled inside a read has ended: what follows would be missing.
             raise UploadInterrupted(

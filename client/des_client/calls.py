@@ -2,12 +2,20 @@
 
 import math
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from des_proto.v1 import file_service_pb2, naming_service_pb2, shard_service_pb2, types_pb2
 
 from des_client import convert
-from des_client.errors import DeadlineExceeded, Internal, InvalidArgument, RangeNotSatisfiable
+from des_client.errors import (
+    DeadlineExceeded,
+    DesClientError,
+    Internal,
+    InvalidArgument,
+    RangeNotSatisfiable,
+    Unavailable,
+)
 from des_client.types import FileInfo, ShardInfo
 
 PUT_FILE: Final = "/des.v1.FileService/PutFile"
@@ -66,6 +74,30 @@ def check_size(source: _Sized, content: bytes) -> None:
         )
 
 
+WATCH_SILENCE_S: Final = 90.0
+"""How long a watch may be silent: servers send a heartbeat every half minute or so."""
+WATCH_AHEAD: Final = 16
+"""Updates that may wait for a slow reader."""
+
+FULL: Final = types_pb2.FILE_VIEW_FULL
+
+
+def text(given: str) -> str:
+    """Return text that the wire can carry.
+
+    Raises:
+        InvalidArgument: it holds half of a surrogate pair, which no UTF-8 can say.
+        TypeError: it is no text.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"expected a str, found {type(given).__name__!r}")
+    try:
+        given.encode()
+    except UnicodeEncodeError as failed:
+        raise convert.not_unicode(failed) from None
+    return given
+
+
 class SilentError(DeadlineExceeded):
     """A transfer stood still for too long, or took too long in all."""
 
@@ -73,6 +105,13 @@ class SilentError(DeadlineExceeded):
 def silent(what: str, done: int) -> SilentError:
     """Say how far a transfer came that ran out of time."""
     return SilentError(f"{what} stood at byte {done} when its time was over")
+
+
+def forgotten(cause: DesClientError) -> Unavailable:
+    """Say that a resumable upload has to start again; that is tried as other attempts are."""
+    error = Unavailable(f"the server has forgotten the upload: {cause}", reason=cause.reason)
+    error.__cause__ = cause
+    return error
 
 
 def stat_request(name: str) -> file_service_pb2.StatFileRequest:
@@ -91,6 +130,61 @@ def assign_request(count: int, prefix: str, request_id: str) -> naming_service_p
         return naming_service_pb2.AssignNameRequest(count=count, prefix=prefix, request_id=request_id)
     except UnicodeEncodeError as failed:
         raise convert.not_unicode(failed) from None
+
+
+def list_request(
+    *,
+    day: str,
+    shard_ids: Iterable[int],
+    prefix: str,
+    created_after: datetime | None,
+    created_before: datetime | None,
+    show_deleted: bool,
+    with_metadata: bool,
+    page_size: int,
+) -> file_service_pb2.ListFilesRequest:
+    """Ask for the first page of a listing."""
+    if page_size < 0:
+        raise InvalidArgument(f"page_size is {page_size}, expected at least 0", reason="INVALID_FIELD")
+    return file_service_pb2.ListFilesRequest(
+        day=text(day),
+        shard_ids=[_shard_id(one) for one in shard_ids],
+        prefix=text(prefix),
+        created_after=None if created_after is None else convert.wire_time(created_after),
+        created_before=None if created_before is None else convert.wire_time(created_before),
+        show_deleted=show_deleted,
+        view=FULL if with_metadata else types_pb2.FILE_VIEW_BASIC,
+        page_size=page_size,
+    )
+
+
+def watch_request(
+    shard_ids: Iterable[int], start_revision: int, min_interval: timedelta | None
+) -> shard_service_pb2.WatchShardStatusRequest:
+    """Ask to follow shards."""
+    request = shard_service_pb2.WatchShardStatusRequest(
+        shard_ids=[_shard_id(one) for one in shard_ids], start_revision=start_revision
+    )
+    if min_interval is not None:
+        request.min_interval.FromTimedelta(min_interval)
+    return request
+
+
+def silent_watch(silence_s: float) -> Unavailable:
+    """Say that not even a heartbeat came."""
+    return Unavailable(f"the watch was silent for {silence_s} s")
+
+
+def ended_watch() -> Unavailable:
+    """Say that the server ended a watch, as one that shuts down does."""
+    return Unavailable("the server ended the watch")
+
+
+def compacted_watch(cause: DesClientError) -> Unavailable:
+    """Say that a watch has to start with a snapshot again."""
+    error = Unavailable(f"the server has forgotten the revision: {cause}", reason=cause.reason)
+    error.__cause__ = cause
+    return error
 
 
 def seal_request(shard_id: int, request_id: str) -> shard_service_pb2.SealShardRequest:

@@ -14,7 +14,8 @@ from des_proto.v1 import (
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from des_client.errors import Internal, InvalidArgument
+from des_client.errors import Internal, InvalidArgument, from_status
+from des_client.items import FileOutcome, FilePage, ShardUpdate
 from des_client.types import (
     AssignedName,
     Durability,
@@ -108,23 +109,38 @@ def file_spec(
         InvalidArgument: text that is not valid Unicode, a prefix beside a name, or a durability that
             nobody can ask for.
     """
-    if name is not None and not name:
-        raise InvalidArgument("name is empty; leave it out to have one assigned", reason="INVALID_NAME")
-    if name and prefix:
-        raise InvalidArgument(f"prefix {prefix!r} is only for assigned names, but name is {name!r}")
-    if durability not in _WIRE_DURABILITY:
-        raise InvalidArgument(f"durability is {durability!r}, expected LOCAL, STORED or None")
+    if name is not None:
+        check_name(name, prefix)
     try:
         return file_service_pb2.FileSpec(
             name=name or "",
             prefix=prefix,
             content_type=content_type,
             metadata=metadata or {},
-            durability=_WIRE_DURABILITY[durability],
+            durability=wire_durability(durability),
             request_id=request_id or "",
         )
     except UnicodeEncodeError as failed:
         raise not_unicode(failed) from None
+
+
+def check_name(name: str, prefix: str) -> None:
+    """Refuse an empty name, and one beside a prefix."""
+    if not name:
+        raise InvalidArgument("name is empty; leave it out to have one assigned", reason="INVALID_NAME")
+    if prefix:
+        raise InvalidArgument(f"prefix {prefix!r} is only for assigned names, but name is {name!r}")
+
+
+def wire_durability(durability: Durability | None) -> types_pb2.Durability.ValueType:
+    """Convert what a writer asks for; None is the server's default.
+
+    Raises:
+        InvalidArgument: nobody can ask for that.
+    """
+    if durability not in _WIRE_DURABILITY:
+        raise InvalidArgument(f"durability is {durability!r}, expected LOCAL, STORED or None")
+    return _WIRE_DURABILITY[durability]
 
 
 def not_unicode(failed: UnicodeEncodeError) -> InvalidArgument:
@@ -145,6 +161,50 @@ def put_result(message: file_service_pb2.PutFileResponse) -> PutResult:
         already_existed=message.already_existed,
         durability=_DURABILITY.get(message.durability, Durability.UNKNOWN),
     )
+
+
+def write_result(message: file_service_pb2.WriteResult) -> PutResult:
+    """Convert the acknowledgement of one file of a batch.
+
+    Raises:
+        Internal: the server answered without a file.
+    """
+    if not message.HasField("file"):
+        raise Internal("the server acknowledged a write without a file")
+    return PutResult(
+        file_info(message.file),
+        message.already_existed,
+        _DURABILITY.get(message.durability, Durability.UNKNOWN),
+    )
+
+
+def stat_result(index: int, name: str, message: file_service_pb2.StatResult) -> FileOutcome:
+    """Convert the answer about one name of many."""
+    if message.WhichOneof("result") == "status" and message.status.code:
+        return FileOutcome(index, name, None, from_status(message.status))
+    return FileOutcome(index, name, file_info(message.file) if message.HasField("file") else None, None)
+
+
+def file_page(message: file_service_pb2.ListFilesResponse) -> FilePage:
+    """Convert a page of a listing."""
+    return FilePage(tuple(map(file_info, message.files)), message.next_page_token)
+
+
+def shard_update(message: shard_service_pb2.WatchShardStatusResponse) -> ShardUpdate:
+    """Convert one message of a watch."""
+    return ShardUpdate(tuple(map(shard_info, message.shards)), message.revision, message.snapshot)
+
+
+def wire_time(moment: datetime) -> Timestamp:
+    """Convert a moment, which must say its time zone.
+
+    Raises:
+        InvalidArgument: it does not.
+    """
+    if moment.tzinfo is None:
+        raise InvalidArgument(f"{moment!r} has no time zone, expected one (datetime.UTC, for example)")
+    delta = moment - _EPOCH
+    return Timestamp(seconds=delta.days * 86_400 + delta.seconds, nanos=delta.microseconds * 1000)
 
 
 def assigned_names(message: naming_service_pb2.AssignNameResponse) -> list[AssignedName]:

@@ -34,6 +34,9 @@ _TRANSPORT_TEXTS: Final = (
 instead of UNAVAILABLE. Looked for only when no server spoke (no ErrorInfo)."""
 
 
+_CODE_NAMES: Final[Mapping[int, str]] = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
 class StatusCode(StrEnum):
     """The gRPC status codes, by name."""
 
@@ -82,6 +85,8 @@ class DesClientError(Exception):
         """When the server wants to be asked again, in seconds; None when it did not say."""
         self.request_id: str | None = request_id
         """What finds this call in the server's log; None when unknown."""
+        self.attempts: int = 1
+        """How many times the call was made before this error was final."""
         if self.default_errno is not None:
             # Every leaf with a number is an OSError, too.
             setattr(self, "errno", self.default_errno)  # noqa: B010  declared by OSError, not here
@@ -139,6 +144,11 @@ class Aborted(DesClientError):
     """Another writer got in between."""
 
     default_code = StatusCode.ABORTED
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it was an attempt of this upload that the server still holds on to."""
+        return self.reason == "CONCURRENT_UPLOAD"
 
 
 class ChecksumMismatch(DesClientError):
@@ -317,6 +327,12 @@ def from_call(failed: FailedCall, *, request_id: str | None = None) -> DesClient
             request_id = echoed
             break
     return _build(StatusCode(failed.code().name), failed.details() or "", status, request_id)
+
+
+def from_status(status: status_pb2.Status, *, request_id: str | None = None) -> DesClientError:
+    """Turn the status of one item of a batch into the client's error."""
+    code = StatusCode(_CODE_NAMES.get(status.code, "UNKNOWN"))
+    return _build(code, status.message, status, request_id)
 
 
 def _build(

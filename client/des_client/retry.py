@@ -61,6 +61,11 @@ class Attempts:
         """Forget past failures: the call has gained something that a new attempt keeps."""
         self._failed = 0
 
+    @property
+    def made(self) -> int:
+        """How many attempts have failed in all."""
+        return self._failed_in_all
+
     def wait_s(self, error: DesClientError, remaining_s: float) -> float | None:
         """Return the wait before the next attempt, or None when `error` is final.
 

@@ -21,13 +21,17 @@ class Source(Protocol):
     """Length; None while unknown."""
     blocking: bool
     """Whether reading may block on anything but memory."""
+    rereadable: bool
+    """Whether any part can be read again."""
 
     def whole(self, size_max: int) -> bytes | None:
         """Return all of the content if it is no longer than `size_max`, else None."""
         ...
 
-    def chunks(self, size: int) -> Iterator[bytes]:
-        """Read from the first byte: pieces of `size` bytes, the last one shorter.
+    def chunks(self, size: int, start: int = 0) -> Iterator[bytes]:
+        """Read from byte `start` on: pieces of `size` bytes, the last one shorter.
+
+        Only a source that is `rereadable` starts elsewhere than at the first byte.
 
         Raises:
             UploadInterrupted: the source was read before and cannot be read again.
@@ -77,6 +81,7 @@ class MemorySource:
     """Bytes in memory. They must not change while the call runs."""
 
     blocking = False
+    rereadable = True
 
     def __init__(self, content: bytes | memoryview) -> None:
         self._content = content
@@ -86,11 +91,11 @@ class MemorySource:
         """Return the bytes themselves where they are `bytes`."""
         return bytes(self._content) if len(self._content) <= size_max else None
 
-    def chunks(self, size: int) -> Iterator[bytes]:
+    def chunks(self, size: int, start: int = 0) -> Iterator[bytes]:
         """Copy piece by piece: a message owns its bytes."""
         view = memoryview(self._content)
-        for start in range(0, len(view), size):
-            yield bytes(view[start : start + size])
+        for at in range(start, len(view), size):
+            yield bytes(view[at : at + size])
 
     def close(self) -> None:
         """Release a borrowed buffer, so that its owner may resize it again."""
@@ -102,6 +107,7 @@ class SeekableSource:
     """A binary file from where it stands to its end."""
 
     blocking = True
+    rereadable = True
 
     def __init__(self, file: BinaryIO, *, owned: bool) -> None:
         self._file = file
@@ -116,9 +122,9 @@ class SeekableSource:
             return None
         return b"".join(self.chunks(max(1, self.size)))
 
-    def chunks(self, size: int) -> Iterator[bytes]:
-        """Go back to the first position and read to the end."""
-        self._file.seek(self._start)
+    def chunks(self, size: int, start: int = 0) -> Iterator[bytes]:
+        """Go back to the wanted position and read to the end."""
+        self._file.seek(self._start + start)
         return _rechunk(_pieces(self._file, size), size)
 
     def close(self) -> None:
@@ -131,6 +137,7 @@ class OnceSource:
     """Pieces that come once. The first `REPLAY_BYTES_MAX` bytes are kept for a second attempt."""
 
     blocking = True
+    rereadable = False
 
     def __init__(self, pieces: Iterator[bytes], size: int | None, file: BinaryIO | None = None) -> None:
         self._pieces = pieces
@@ -148,8 +155,9 @@ class OnceSource:
             kept.add(as_bytes(piece))
         return None
 
-    def chunks(self, size: int) -> Iterator[bytes]:
+    def chunks(self, size: int, start: int = 0) -> Iterator[bytes]:
         """Give the kept pieces first, then those that were never read."""
+        assert start == 0
         self._kept.start()
         return _rechunk(self._all(), size)
 

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,21 +32,6 @@ class TargetFile:
         with contextlib.suppress(OSError):
             self.file.close()
         self._partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(target: str | os.PathLike[str] | BinaryIO, *, fsync: bool) -> Iterator[BinaryIO]:
-    """Give the file to write to: the caller's own, or one that appears at its path on success."""
-    if not isinstance(target, str | os.PathLike):
-        yield target
-        return
-    pending = TargetFile(target)
-    try:
-        yield pending.file
-        pending.commit(fsync=fsync)
-    except BaseException:
-        pending.discard()
-        raise
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:

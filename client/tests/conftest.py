@@ -52,7 +52,50 @@ class Blocking:
 
             return self._thread.run(work())
 
-        return call if inspect.iscoroutinefunction(method) else method
+        if inspect.iscoroutinefunction(method):
+            return call
+        if not callable(method):
+            return method
+
+        def start(*args, **kwargs):
+            made = method(*args, **kwargs)
+            return BlockingIterator(made, self._thread) if hasattr(made, "__aiter__") else made
+
+        return start
+
+
+class BlockingIterator:
+    """What an asynchronous iterator gives, without await; other methods give such iterators, too."""
+
+    def __init__(self, made, thread):
+        self._made = made
+        self._thread = thread
+        self._iterator = None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        async def work():
+            if self._iterator is None:
+                self._iterator = aiter(self._made)
+            return await anext(self._iterator, StopIteration)
+
+        value = self._thread.run(work())
+        if value is StopIteration:
+            raise StopIteration
+        return value
+
+    def close(self):
+        async def work():
+            if self._iterator is not None:
+                await self._iterator.aclose()
+
+        self._thread.run(work())
+
+    def __getattr__(self, name):
+        method = getattr(self._made, name)
+        return lambda *args, **kwargs: BlockingIterator(method(*args, **kwargs), self._thread)
 
 
 @pytest.fixture

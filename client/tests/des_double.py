@@ -26,9 +26,8 @@ from des_proto.v1 import (
     system_service_pb2_grpc,
     types_pb2,
 )
-from google.protobuf import any_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
+from double_errors import Refused, refuse
+from double_many import ManyMixin
 from grpc import aio
 
 MIB = 1 << 20
@@ -73,41 +72,8 @@ class StoredFile:
     content: bytes
 
 
-class Refused(Exception):
-    """A call that the double answers with an error."""
-
-    def __init__(self, code, reason, message, *, retry_after_s=None, **metadata):
-        super().__init__(message)
-        self.code = code
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-        self.metadata = {key: str(value) for key, value in metadata.items()}
-
-
-async def refuse(context, failed):
-    """End a call with a rich error, or with a bare one where there is no reason."""
-    code = getattr(grpc.StatusCode, failed.code)
-    trailers = [("des-request-id", "server-made-id")]
-    details = []
-    if failed.reason:
-        details.append(
-            error_details_pb2.ErrorInfo(reason=failed.reason, domain="des.storage", metadata=failed.metadata)
-        )
-    if failed.retry_after_s is not None:
-        delay = Duration()
-        delay.FromNanoseconds(int(failed.retry_after_s * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    if details:
-        status = status_pb2.Status(code=code.value[0], message=str(failed))
-        for detail in details:
-            packed = any_pb2.Any()
-            packed.Pack(detail)
-            status.details.append(packed)
-        trailers.append(("grpc-status-details-bin", status.SerializeToString()))
-    await context.abort(code, str(failed), tuple(trailers))
-
-
 class DesDouble(
+    ManyMixin,
     file_service_pb2_grpc.FileServiceServicer,
     naming_service_pb2_grpc.NamingServiceServicer,
     shard_service_pb2_grpc.ShardServiceServicer,
@@ -142,6 +108,13 @@ class DesDouble(
         self.page_size = 2
         self._faults: dict[str, list[Fault]] = {}
         self._serial = 0
+        self.streams_seen: list[str] = []
+        """Peers of the batch streams, oldest first."""
+        self.list_page = 3
+        self.upload_lag = 0
+        """Bytes received but not kept by a broken resumable upload."""
+        self.features = ["batch"]
+        self.start_many()
 
     def fail(self, method: str, times: int = 1, **what: object) -> None:
         """Order a fault for the next calls of a method."""
@@ -220,7 +193,7 @@ class DesDouble(
 
     async def PutFile(self, request_iterator, context):
         fault = await self._arrive("PutFile", context)
-        spec, pieces, size, crc, finished, declared = None, [], 0, 0, False, None
+        spec, pieces, size, crc, finished, declared, upload_id = None, [], 0, 0, False, None, ""
         try:
             async for request in request_iterator:
                 if self.keep_requests:
@@ -231,6 +204,11 @@ class DesDouble(
                     raise Refused("INVALID_ARGUMENT", "MESSAGE_TOO_LARGE", "message too large")
                 if spec is None:
                     spec = request.spec
+                    if request.upload_id:
+                        upload = self.uploads[request.upload_id]
+                        del upload[1][len(upload[1]) - self.upload_lag :]
+                        upload_id, spec, kept = request.upload_id, upload[0], upload[1]
+                        size, crc, pieces = len(kept), google_crc32c.value(bytes(kept)), [bytes(kept)]
                 if request.write_offset != size:
                     raise Refused("INVALID_ARGUMENT", "OFFSET_MISMATCH", "offset mismatch")
                 data = request.chunk.data
@@ -241,6 +219,8 @@ class DesDouble(
                         "INVALID_ARGUMENT", "UPLOAD_CHECKSUM_MISMATCH", "chunk checksum", scope="chunk"
                     )
                 size += len(data)
+                if upload_id:
+                    self.uploads[upload_id][1].extend(data)
                 crc = google_crc32c.extend(crc, data)
                 if self.keep_content:
                     pieces.append(data)
@@ -263,6 +243,8 @@ class DesDouble(
             spec = copy.deepcopy(spec)
             spec.size_bytes = size
             info, existed = self._store(spec, b"".join(pieces), crc)
+            if upload_id:
+                self.finished_uploads[upload_id] = info
         except Refused as refused:
             await refuse(context, refused)
             raise
@@ -333,7 +315,7 @@ class DesDouble(
 
     async def _find(self, name, context):
         stored = self.files.get(name)
-        if stored is None:
+        if stored is None or name in self.deleted:
             await refuse(context, Refused("NOT_FOUND", "FILE_NOT_FOUND", f"no file {name!r}", name=name))
         return stored
 
@@ -386,7 +368,7 @@ class DesDouble(
         return system_service_pb2.GetServerInfoResponse(
             server_version="0.1.0",
             api_versions=["des.v1"],
-            features=["batch"],
+            features=self.features,
             limits=self.limits,
             default_durability=types_pb2.DURABILITY_LOCAL,
             shard_bits=8,

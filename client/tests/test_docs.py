@@ -1,13 +1,23 @@
 """What the documentation shows is run."""
 
+import ast
+import asyncio
 import doctest
+import inspect
 import re
+import types
 import zipfile
 from pathlib import Path
 
 import des_client
-import des_client.aio_client
-import des_client.client
+import des_client.aio.batch
+import des_client.aio.client
+import des_client.aio.files
+import des_client.aio.listing
+import des_client.sync.batch
+import des_client.sync.client
+import des_client.sync.files
+import des_client.sync.listing
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
@@ -44,13 +54,42 @@ def test_the_table_of_errors_tells_the_truth():
                 )
 
 
-@pytest.mark.parametrize(
-    "module", [des_client, des_client.client, des_client.aio_client], ids=lambda one: one.__name__
-)
+MODULES = [
+    des_client,
+    *(
+        getattr(getattr(des_client, kind), topic)
+        for kind in ("sync", "aio")
+        for topic in ("client", "files", "batch", "listing")
+    ),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.__name__)
 def test_the_examples_of_the_docstrings_are_right(server, module):
-    tests = [one for one in doctest.DocTestFinder().find(module, globs=vars(module).copy()) if one.examples]
-    assert tests
-    for test in tests:
-        for example in test.examples:
-            example.source = example.source.replace("127.0.0.1:7420", server.target)
-        assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
+    """They are what one types into `python`, or into `python -m asyncio` where they await."""
+    loop = asyncio.new_event_loop()
+    names = {**vars(module), "des": None, "name": "", "DesClient": des_client.DesClient}
+
+    def run(source):
+        code = compile(source, "<example>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        made = types.FunctionType(code, names)()
+        if inspect.iscoroutine(made):
+            loop.run_until_complete(made)
+
+    asynchronous = ".aio." in module.__name__
+    client = (des_client.AsyncDesClient if asynchronous else des_client.DesClient)(server.target)
+    names["des"] = client
+    with des_client.DesClient(server.target) as writer:
+        names["name"] = writer.put(b"hello").file.name
+    try:
+        tests = [one for one in doctest.DocTestFinder().find(module, globs={}) if one.examples]
+        assert tests
+        for test in tests:
+            test.globs = {"run": run}
+            for example in test.examples:
+                source = example.source.replace("127.0.0.1:7420", server.target)
+                example.source = f"run({source!r})\n"
+            assert doctest.DocTestRunner().run(test) == (0, len(test.examples)), test.name
+    finally:
+        run("await des.close()" if asynchronous else "des.close()")
+        loop.close()

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from des_client.watch import Watchdog
+from des_client.sync.watchdog import Watchdog
 
 
 def test_a_silent_stream_is_cancelled_and_a_moving_one_is_not():

@@ -1,0 +1,129 @@
+"""Which files there are."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
+
+from des_proto.v1 import file_service_pb2
+
+from des_client import calls, convert
+from des_client.aio.batch import AsyncBatch
+from des_client.errors import Internal
+from des_client.items import FilePage
+from des_client.types import FileInfo
+
+Fetch = Callable[[str], Awaitable[file_service_pb2.ListFilesResponse]]
+"""Asks for the page at a token."""
+
+
+class AsyncFileList:
+    """A listing: iterate it for files, `pages` for one answer of the server after the other.
+
+    Every iteration asks anew. Files that are written meanwhile may or may not appear; no file appears
+    twice, and none that stands still is left out.
+    """
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+
+    def __aiter__(self) -> AsyncIterator[FileInfo]:
+        return self._files()
+
+    async def _files(self) -> AsyncIterator[FileInfo]:
+        async for page in self.pages():
+            for file in page.files:
+                yield file
+
+    async def pages(self, page_token: str = "") -> AsyncIterator[FilePage]:
+        """Give page after page, from the beginning or from an earlier page's `next_page_token`."""
+        async for answer in self._answers(page_token):
+            yield convert.file_page(answer)
+
+    async def names(self, page_token: str = "") -> AsyncIterator[str]:
+        """Give the names alone: a third of the time."""
+        async for answer in self._answers(page_token):
+            for file in answer.files:
+                yield file.name
+
+    async def _answers(self, page_token: str) -> AsyncIterator[file_service_pb2.ListFilesResponse]:
+        while True:
+            answer = await self._fetch(page_token)
+            yield answer
+            if not answer.next_page_token:
+                return
+            if answer.next_page_token == page_token:
+                raise Internal(f"page token {page_token!r} leads to itself")
+            page_token = answer.next_page_token
+
+
+class AsyncListing(AsyncBatch):
+    """Calls that list files."""
+
+    def list(
+        self,
+        *,
+        day: str = "",
+        shard_ids: Iterable[int] = (),
+        prefix: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        show_deleted: bool = False,
+        with_metadata: bool = False,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> AsyncFileList:
+        """List files; nothing is asked before it is iterated.
+
+        >>> day = (await des.assign_names())[0].day
+        >>> files = [file async for file in des.list(day=day, prefix="DES")]
+        >>> name in [file.name for file in files]
+        True
+
+        Args:
+            day: the UTC day in the names, YYYY-MM-DD; empty for every day.
+            shard_ids: only these shards; none for all.
+            prefix: how names begin.
+            created_after: only files whose names were assigned at or after this moment.
+            created_before: only files whose names were assigned before it.
+            show_deleted: files that were deleted, too.
+            with_metadata: also the writers' metadata and the place of the bytes; costs more per file.
+            page_size: files per answer; 0 for as many as the server thinks fit.
+            timeout_s: for each page, instead of the client's.
+        """
+        request = calls.list_request(
+            day=day,
+            shard_ids=shard_ids,
+            prefix=prefix,
+            created_after=created_after,
+            created_before=created_before,
+            show_deleted=show_deleted,
+            with_metadata=with_metadata,
+            page_size=page_size,
+        )
+        page_timeout_s = calls.timeout(timeout_s, self._timeout_s)
+
+        async def fetch(page_token: str) -> file_service_pb2.ListFilesResponse:
+            page = file_service_pb2.ListFilesRequest()
+            page.CopyFrom(request)
+            page.page_token = page_token
+            return await self._call(lambda channel: channel.files.ListFiles, page, page_timeout_s)
+
+        return AsyncFileList(fetch)
+
+    def iter_names(
+        self,
+        *,
+        day: str = "",
+        shard_ids: Iterable[int] = (),
+        prefix: str = "",
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[str]:
+        """Give the names of all files, or of those asked for as `list` does; faster than whole files.
+
+        >>> name in [one async for one in des.iter_names(prefix="DES")]
+        True
+        """
+        files = self.list(
+            day=day, shard_ids=shard_ids, prefix=prefix, page_size=page_size, timeout_s=timeout_s
+        )
+        return files.names()

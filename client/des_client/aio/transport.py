@@ -1,0 +1,176 @@
+"""What the asyncio client does on the wire: channels, calls, retries, streams.
+
+`des_client.sync.transport` is its blocking twin; what both clients offer is written once, in the other
+modules of this package (ADR 0010).
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from des_proto.v1 import (
+    system_service_pb2,
+)
+from grpc import aio
+
+from des_client import calls, convert, upload
+from des_client.aio.channel import Channel
+from des_client.aio.streams import Streams
+from des_client.channels import Endpoints
+from des_client.errors import (
+    ClientClosed,
+    DesClientError,
+    FailedCall,
+    WrongLoop,
+    from_call,
+)
+from des_client.retry import NO_RETRY, Attempts, RetryConfig
+from des_client.types import ServerInfo
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class AsyncTransport:
+    """The connections of an `AsyncDesClient`, and how it calls."""
+
+    def __init__(
+        self,
+        config: Endpoints,
+        *,
+        timeout_s: float,
+        retry: RetryConfig | None,
+        verify: bool,
+    ) -> None:
+        self._endpoints = config
+        self._metadata = config.metadata
+        self._timeout_s = calls.check_timeout(timeout_s)
+        self._retry = retry or NO_RETRY
+        self._verify = verify
+        self._channels: list[Channel] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = itertools.count()
+        self._closing = asyncio.Event()
+        self._server_info: ServerInfo | None = None
+        self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
+
+    def _enter(self) -> None:
+        self._own_loop()
+
+    async def _close(self) -> None:
+        if self._loop is not None:
+            self._own_loop()
+        self._closing.set()
+        for one in self._channels:
+            await one.channel.close()
+
+    async def _ask_server_info(self, timeout_s: float, retry: RetryConfig | None = None) -> ServerInfo:
+        answer = await self._call(
+            lambda channel: channel.system.GetServerInfo,
+            system_service_pb2.GetServerInfoRequest(),
+            timeout_s,
+            retry=retry,
+        )
+        info = convert.server_info(answer)
+        self._chunk_bytes = upload.chunk_bytes(info.limits)
+        self._server_info = info
+        return info
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop, which must be the one this client first ran in."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return loop
+        if self._loop is not None:
+            raise WrongLoop(
+                "this AsyncDesClient belongs to another event loop: make one client per loop, "
+                "inside the coroutine that uses it"
+            )
+        if not self._closing.is_set():
+            self._channels = [Channel(one, self._endpoints) for one in self._endpoints.targets]
+        self._loop = loop
+        return loop
+
+    async def _learn_limits(self, timeout_s: float) -> None:
+        """Size messages by the server's limits; one that does not tell them soon gets the defaults."""
+        if self._server_info is None:
+            # Only a fact about speed: who does not answer now is asked again by the next large call.
+            with contextlib.suppress(DesClientError):
+                await self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
+
+    def _channel(self) -> Channel:
+        if self._closing.is_set():
+            raise ClientClosed("the client is closed")
+        channels = self._channels
+        return channels[next(self._turn) % len(channels)] if len(channels) > 1 else channels[0]
+
+    async def _call(
+        self,
+        method: "Callable[[Channel], aio.UnaryUnaryMultiCallable[RequestT, ResponseT]]",
+        request: RequestT,
+        timeout_s: float,
+        request_id: str | None = None,
+        *,
+        retry: RetryConfig | None = None,
+    ) -> ResponseT:
+        """Make a call of one request and one answer, as often as it takes."""
+        loop = self._own_loop()
+        ends_at = loop.time() + timeout_s
+        retry = retry or self._retry
+        attempt_s = retry.attempt_timeout_s
+        attempts: Attempts | None = None
+        while True:
+            limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
+            try:
+                return await method(self._channel())(request, timeout=limit_s, metadata=self._metadata)
+            except aio.AioRpcError as failed:
+                error = self._error(failed, request_id)
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
+            if attempts is None:
+                attempts = Attempts(retry, random.random)
+            await self._wait_or_raise(attempts, error, ends_at - loop.time())
+            timeout_s = ends_at - loop.time()
+
+    def _raise_if_over(self, failed: Exception) -> None:
+        """Raise the failure of one item if it is not the item's own."""
+        if self._closing.is_set():
+            raise failed
+
+    def _streams(self, ahead: int | None) -> Streams[Any, Any]:
+        self._own_loop()
+        return Streams(ahead, lambda failed: self._error(failed, None))
+
+    def _error(self, failed: FailedCall, request_id: str | None) -> DesClientError:
+        if self._closing.is_set():
+            return ClientClosed("the client was closed while the call ran")
+        return from_call(failed, request_id=request_id)
+
+    def _raise_if_closed(self) -> None:
+        """Tell a call that `close` ended from a task that somebody cancelled."""
+        task = asyncio.current_task()
+        if self._closing.is_set() and (task is None or not task.cancelling()):
+            raise ClientClosed("the client was closed while the call ran") from None
+
+    async def _sleep(self, wait_s: float) -> None:
+        """Wait, unless the client is closed meanwhile."""
+        if not wait_s:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
+                raise ClientClosed("the client was closed while the call ran")
+
+    async def _wait_or_raise(self, attempts: Attempts, error: DesClientError, remaining_s: float) -> None:
+        wait_s = attempts.wait_s(error, remaining_s)
+        if wait_s is None:
+            error.attempts = attempts.made
+            raise error
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
+                raise ClientClosed("the client was closed while the call ran") from error

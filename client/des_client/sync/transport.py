@@ -1,0 +1,147 @@
+"""What the blocking client does on the wire: channels, calls, retries, streams.
+
+`des_client.aio.transport` is its asyncio twin; what both clients offer is written once, in the other
+modules of that package (ADR 0010).
+"""
+
+import contextlib
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from des_proto.v1 import (
+    system_service_pb2,
+)
+
+from des_client import calls, convert, upload
+from des_client.channels import Endpoints
+from des_client.errors import (
+    ClientClosed,
+    DesClientError,
+    from_call,
+)
+from des_client.retry import NO_RETRY, Attempts, RetryConfig
+from des_client.sync.channel import Channel
+from des_client.sync.streams import Streams
+from des_client.sync.watchdog import Watchdog
+from des_client.types import ServerInfo
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class Transport:
+    """The connections of a `DesClient`, and how it calls."""
+
+    def __init__(
+        self,
+        config: Endpoints,
+        *,
+        timeout_s: float,
+        retry: RetryConfig | None,
+        verify: bool,
+    ) -> None:
+        self._endpoints = config
+        self._metadata = config.metadata
+        self._timeout_s = calls.check_timeout(timeout_s)
+        self._retry = retry or NO_RETRY
+        self._verify = verify
+        self._channels = [Channel(one, config) for one in config.targets]
+        self._turn = itertools.count()
+        self._watchdog = Watchdog()
+        self._closing = threading.Event()
+        self._server_info: ServerInfo | None = None
+        self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
+
+    def _enter(self) -> None:
+        pass
+
+    def _close(self) -> None:
+        self._closing.set()
+        self._watchdog.close()
+        for one in self._channels:
+            one.channel.close()
+
+    def _ask_server_info(self, timeout_s: float, retry: RetryConfig | None = None) -> ServerInfo:
+        answer = self._call(
+            lambda channel: channel.system.GetServerInfo,
+            system_service_pb2.GetServerInfoRequest(),
+            timeout_s,
+            retry=retry,
+        )
+        info = convert.server_info(answer)
+        self._chunk_bytes = upload.chunk_bytes(info.limits)
+        self._server_info = info
+        return info
+
+    def _learn_limits(self, timeout_s: float) -> None:
+        """Size messages by the server's limits; one that does not tell them soon gets the defaults."""
+        if self._server_info is None:
+            # Only a fact about speed: who does not answer now is asked again by the next large call.
+            with contextlib.suppress(DesClientError):
+                self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
+
+    def _channel(self) -> Channel:
+        if self._closing.is_set():
+            raise ClientClosed("the client is closed")
+        channels = self._channels
+        return channels[next(self._turn) % len(channels)] if len(channels) > 1 else channels[0]
+
+    def _call(
+        self,
+        method: "Callable[[Channel], grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]]",
+        request: RequestT,
+        timeout_s: float,
+        request_id: str | None = None,
+        *,
+        retry: RetryConfig | None = None,
+    ) -> ResponseT:
+        """Make a call of one request and one answer, as often as it takes."""
+        ends_at = time.monotonic() + timeout_s
+        retry = retry or self._retry
+        attempt_s = retry.attempt_timeout_s
+        attempts: Attempts | None = None
+        while True:
+            limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
+            try:
+                return method(self._channel())(request, timeout=limit_s, metadata=self._metadata)
+            except grpc.RpcError as failed:
+                error = self._error(failed, request_id)
+            if attempts is None:
+                attempts = Attempts(retry, random.random)
+            self._wait_or_raise(attempts, error, ends_at - time.monotonic())
+            timeout_s = ends_at - time.monotonic()
+
+    def _raise_if_over(self, failed: Exception) -> None:
+        """Raise the failure of one item if it is not the item's own."""
+        if self._closing.is_set():
+            raise failed
+
+    def _streams(self, ahead: int | None) -> Streams[Any, Any]:
+        return Streams(ahead, lambda failed: self._error(failed, None))
+
+    def _error(self, failed: grpc.RpcError, request_id: str | None) -> DesClientError:
+        if self._closing.is_set():
+            return ClientClosed("the client was closed while the call ran")
+        error = from_call(failed, request_id=request_id)
+        error.__cause__ = failed
+        return error
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait, unless the client is closed meanwhile."""
+        if not wait_s:
+            return
+        if self._closing.wait(wait_s):
+            raise ClientClosed("the client was closed while the call ran")
+
+    def _wait_or_raise(self, attempts: Attempts, error: DesClientError, remaining_s: float) -> None:
+        wait_s = attempts.wait_s(error, remaining_s)
+        if wait_s is None:
+            error.attempts = attempts.made
+            raise error
+        if self._closing.wait(wait_s):
+            raise ClientClosed("the client was closed while the call ran") from error
