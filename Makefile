@@ -12,7 +12,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: s3-server run test test-slow test-client sync-client fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
+.PHONY: s3-server run test test-slow test-client sync-client grpc-tools examples compat fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -68,14 +68,17 @@ bench: $(VENV)/.ready ## The figures: puts, gets, streams, log, recovery.
 
 # --- generated code -------------------------------------------------------------------------
 
-proto: $(CODEGEN)/.ready ## Make the Python code and stubs from the protos.
+proto: $(CODEGEN)/.ready ## Make the Python code, stubs and des.protoset from the protos.
 	scripts/generate_proto.sh $(CODEGEN)/bin/python proto
+	scripts/proto_image.sh $(CODEGEN)/bin/python proto/des.protoset --plain
 
 proto-check: $(CODEGEN)/.ready $(BUF) ## Lint, compatibility with the accepted API, generated code unchanged.
 	mkdir -p $(TOOLS)
 	scripts/generate_proto.sh $(CODEGEN)/bin/python $(TOOLS)/generated
 	diff -r -x '*.proto' -x '__pycache__' -x '__init__.py' $(TOOLS)/generated/des_proto/v1 proto/des_proto/v1
 	scripts/proto_image.sh $(CODEGEN)/bin/python $(IMAGE)
+	scripts/proto_image.sh $(CODEGEN)/bin/python $(TOOLS)/des.protoset --plain
+	cmp $(TOOLS)/des.protoset proto/des.protoset
 	cd proto && $(abspath $(BUF)) format -d --exit-code .
 	cd proto && $(abspath $(BUF)) lint $(abspath $(IMAGE)) --path des_proto/v1
 	cd $(TOOLS) && $(abspath $(BUF)) breaking $(abspath $(IMAGE)) --against $(abspath proto/accepted.binpb) --config $(abspath proto/buf.yaml) --path des_proto/v1
@@ -109,6 +112,16 @@ $(CODEGEN)/.ready: scripts/codegen-requirements.txt
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm: install Node.js (apt-get install npm)"; exit 1; }
 	npm install --silent --no-fund --no-audit --prefix $(TOOLS) @bufbuild/buf@1.75.0
+
+grpc-tools: $(BUF) ## grpcurl and grpc-health-probe, for the test of docs/grpcurl.md. Needs Go.
+	scripts/install_grpc_tools.sh $(TOOLS)/bin
+
+examples: $(CODEGEN)/.ready ## Compile the Go and TypeScript programs of docs/clients.md. Needs Go and npm.
+	scripts/build_examples.sh go $(TOOLS)/example-go $(CODEGEN)/bin/python
+	scripts/build_examples.sh typescript $(TOOLS)/example-typescript $(CODEGEN)/bin/python
+
+compat: ## Wheels into empty environments: the client with the oldest and newest gRPC, the whole as installed.
+	PYTHON=$(PYTHON) scripts/compat.sh $(TOOLS)/compat
 
 clean:
 	rm -rf $(VENV) $(FUZZ_VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ORDER = ("bench_log", "bench_container", "bench_ext", "bench_compression", "bench_stored", "bench_grpc")
+ORDER = (
+    "bench_log",
+    "bench_container",
+    "bench_ext",
+    "bench_compression",
+    "bench_stored",
+    "bench_grpc",
+    "bench_client_many",
+)
 
 
 def main() -> int:

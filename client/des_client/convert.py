@@ -67,21 +67,21 @@ def _duration(message: Duration) -> timedelta:
 
 def file_info(message: types_pb2.FileInfo) -> FileInfo:
     """Convert what the server says about a file."""
-    checksums = message.checksums
-    has = message.HasField
+    # Once for every file of a batch: in order, without keywords, asking only for what may be there.
+    checksums, has = message.checksums, message.HasField
     return FileInfo(
-        name=message.name,
-        shard_id=message.shard_id,
-        size_bytes=message.size_bytes,
-        crc32c=checksums.crc32c if checksums.HasField("crc32c") else None,
-        sha256=checksums.sha256 or None,
-        content_type=message.content_type,
-        state=_FILE_STATE.get(message.state, FileState.UNKNOWN),
-        create_time=_time(message.create_time) if has("create_time") else None,
-        seal_time=_time(message.seal_time) if has("seal_time") else None,
-        delete_time=_time(message.delete_time) if has("delete_time") else None,
-        metadata=dict(message.metadata),
-        placement=_placement(message.placement) if has("placement") else None,
+        message.name,
+        message.shard_id,
+        message.size_bytes,
+        checksums.crc32c if checksums.HasField("crc32c") else None,
+        checksums.sha256 or None,
+        message.content_type,
+        _FILE_STATE.get(message.state, FileState.UNKNOWN),
+        _time(message.create_time) if has("create_time") else None,
+        _time(message.seal_time) if has("seal_time") else None,
+        _time(message.delete_time) if has("delete_time") else None,
+        dict(message.metadata) if len(message.metadata) else {},
+        _placement(message.placement) if has("placement") else None,
     )
 
 

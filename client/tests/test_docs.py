@@ -33,6 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_snippet_of_the_readme_runs(server, folder, capsys):
+    server.double.watch_script = [[([0, 1], 5, True)]]
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 9
     names = {}
