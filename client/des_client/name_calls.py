@@ -43,6 +43,7 @@ class NameCalls:
         self._asked: list[tuple[int, str]] = []
         self._again: list[tuple[int, str]] = []
         self._attempts = Attempts(retry, random)
+        self._gives_up_at = 0.0
         self._lost: set[int] = set()
         """What an earlier call may have deleted though its answer was an error."""
         self._done: dict[int, FileOutcome] = {}
@@ -54,6 +55,7 @@ class NameCalls:
             self._asked, self._again = self._again, []
         else:
             self._attempts = Attempts(self._retry, self._random)
+            self._gives_up_at = 0.0
             names = list(itertools.islice(self._names, self._count))
             if not names:
                 return None
@@ -61,7 +63,7 @@ class NameCalls:
             self._next_index += len(names)
         return [name for _, name in self._asked]
 
-    def accept(self, results: Sequence[file_service_pb2.StatResult]) -> float:
+    def accept(self, results: Sequence[file_service_pb2.StatResult], now: float) -> float:
         """Take the answers; return how long to wait before the next call.
 
         Raises:
@@ -87,7 +89,9 @@ class NameCalls:
             ):
                 outcome = FileOutcome(index, name, None, None)
             self._done[index] = outcome
-        wait_s = None if worst is None else self._attempts.wait_s(worst, self.timeout_s)
+        if worst is not None and not self._gives_up_at:
+            self._gives_up_at = now + self.timeout_s
+        wait_s = None if worst is None else self._attempts.wait_s(worst, self._gives_up_at - now)
         if wait_s is None:
             for index, _, outcome in refused:
                 self._done[index] = outcome

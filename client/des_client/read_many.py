@@ -15,7 +15,7 @@ from des_client.errors import ChecksumMismatch, DesClientError, Internal, Unavai
 from des_client.items import BatchProgress, GetItem, GetOutcome
 from des_client.retry import Attempts, RetryConfig
 from des_client.types import Limits
-from des_client.write_many import ITEM_WAIT_S_MAX, LINGER_S
+from des_client.write_many import LINGER_S
 
 REQUEST_ITEMS: Final = 1_000
 """Names in one request: enough that its cost is lost among its answers."""
@@ -30,13 +30,27 @@ _ITEM_BYTES: Final = 48
 class _Wanted:
     """A file that has not come whole yet."""
 
-    __slots__ = ("attempts", "crc", "done", "file", "index", "item", "name", "pieces", "received", "start")
+    __slots__ = (
+        "attempts",
+        "crc",
+        "done",
+        "file",
+        "gives_up_at",
+        "index",
+        "item",
+        "name",
+        "pieces",
+        "received",
+        "start",
+    )
 
     def __init__(self, index: int, name: str, item: GetItem | None) -> None:
         self.index = index
         self.name = name
         self.item = item
         self.attempts: Attempts | None = None
+        self.gives_up_at = 0.0
+        """When it is asked for no more; set by the first refusal."""
         self.pieces: list[bytes] = []
         self.received = 0
         self.start = 0
@@ -65,6 +79,7 @@ class ReadMany:
         with_info: bool,
         retry: RetryConfig,
         random: Callable[[], float],
+        patience_s: float,
     ) -> None:
         self._request_items = min(REQUEST_ITEMS, (limits and limits.max_batch_items) or REQUEST_ITEMS)
         told = limits and (limits.max_batch_message_bytes or limits.max_message_bytes)
@@ -74,6 +89,7 @@ class ReadMany:
         self._with_info = with_info
         self._retry = retry
         self._random = random
+        self._patience_s = patience_s
         self._new: deque[_Wanted] = deque()
         self._new_bytes = 0
         self._new_since = 0.0
@@ -233,7 +249,8 @@ class ReadMany:
     def _failed(self, wanted: _Wanted, error: DesClientError, now: float) -> None:
         if wanted.attempts is None:
             wanted.attempts = Attempts(self._retry, self._random)
-        wait_s = wanted.attempts.wait_s(error, ITEM_WAIT_S_MAX)
+            wanted.gives_up_at = now + self._patience_s
+        wait_s = wanted.attempts.wait_s(error, wanted.gives_up_at - now)
         if wait_s is None:
             self._finish(wanted, None, error)
         else:

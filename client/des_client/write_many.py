@@ -99,7 +99,7 @@ def request_ids() -> Iterator[str]:
 class Pending:
     """A file that is not acknowledged yet."""
 
-    __slots__ = ("attempts", "bound", "data", "index", "item", "request_id")
+    __slots__ = ("attempts", "bound", "data", "gives_up_at", "index", "item", "request_id")
 
     def __init__(self, index: int, item: PutItem | None, data: bytes, request_id: str, bound: int) -> None:
         self.index = index
@@ -110,6 +110,8 @@ class Pending:
         self.bound = bound
         """Upper bound of its serialized length."""
         self.attempts: Attempts | None = None
+        self.gives_up_at = 0.0
+        """When it is tried no more; set by the first refusal."""
 
 
 class WriteMany:
@@ -127,6 +129,7 @@ class WriteMany:
         ids: Iterator[str],
         retry: RetryConfig,
         random: Callable[[], float],
+        patience_s: float,
     ) -> None:
         self._prefix = prefix
         self.durability = durability
@@ -138,6 +141,7 @@ class WriteMany:
         self._ids = ids
         self._retry = retry
         self._random = random
+        self._patience_s = patience_s
         self._window_bytes = WINDOW_MESSAGES * streams * sizes.message_bytes
         self._window_items = WINDOW_MESSAGES * streams * sizes.message_items
         self._unsent: deque[Pending] = deque()
@@ -323,7 +327,8 @@ class WriteMany:
     def _refused(self, pending: Pending, error: DesClientError, now: float) -> None:
         if pending.attempts is None:
             pending.attempts = Attempts(self._retry, self._random)
-        wait_s = pending.attempts.wait_s(error, ITEM_WAIT_S_MAX)
+            pending.gives_up_at = now + self._patience_s
+        wait_s = pending.attempts.wait_s(error, pending.gives_up_at - now)
         if wait_s is None:
             self._close(pending)
             self.finish(pending.index, pending.item, None, error, 0)
@@ -406,10 +411,6 @@ class WriteMany:
     def progress(self) -> BatchProgress:
         """Count what is done."""
         return BatchProgress(self._done_files, self._failed_files, self._done_bytes)
-
-
-ITEM_WAIT_S_MAX: Final = 60.0
-"""Longest wait before one item is tried again; a server that asks for more gets the item's error."""
 
 
 def _text_bytes(item: PutItem) -> int:

@@ -262,3 +262,16 @@ def test_a_name_that_is_no_text_is_refused_before_any_call(des, double):
         with pytest.raises((InvalidArgument, DesClientError)):
             call()
     assert double.calls.total() == double.calls["GetServerInfo"]
+
+
+def test_many_attempts_do_not_outlast_the_timeout(make_client, double):
+    des = make_client(retry=RetryConfig(attempts=10**6, backoff_initial_s=0.01, backoff_max_s=0.02))
+    (name,) = add(double, 1)
+    double.fail("BatchReadFiles", code="UNAVAILABLE", times=10_000)
+    with pytest.raises(Unavailable):
+        list(des.get_many([name], timeout_s=0.4))
+    double._faults.clear()
+    double.refuse_items[name] = [status("UNAVAILABLE", "SERVER_BUSY", "busy") for _ in range(10_000)]
+    for call in (des.get_many, des.stat_many):
+        (outcome,) = call([name], timeout_s=0.4)
+        assert isinstance(outcome.error, Unavailable)

@@ -328,3 +328,15 @@ def test_sizes_stay_below_what_the_server_told():
         max_chunk_bytes = 10_000
 
     assert Sizes.of(Told) == Sizes(40_000, 2_000, 10_000)
+
+
+def test_many_attempts_do_not_outlast_the_timeout(make_client, double):
+    # As the command line retries: by time, not by number.
+    des = make_client(retry=RetryConfig(attempts=10**6, backoff_initial_s=0.01, backoff_max_s=0.02))
+    double.fail("BatchWriteFiles", code="UNAVAILABLE", times=10_000)
+    with pytest.raises(Unavailable):
+        list(des.put_many([b"x"], timeout_s=0.4))
+    double.refuse_items[b"never"] = [status("UNAVAILABLE", "SERVER_BUSY", "busy") for _ in range(10_000)]
+    double._faults.clear()
+    (outcome,) = des.put_many([b"never"], timeout_s=0.4)
+    assert isinstance(outcome.error, Unavailable)

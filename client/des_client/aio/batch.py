@@ -1,6 +1,7 @@
 """Many files at a time: put, get, stat, delete, wait until stored."""
 
 import random
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from des_proto.v1 import file_service_pb2
@@ -63,6 +64,7 @@ class AsyncBatch(AsyncMany):
             ids=request_ids(),
             retry=self._retry,
             random=random.random,
+            patience_s=timeout_s,
         )
         async for outcomes in self._write_many(plan, items, timeout_s, prefix, on_progress):
             for outcome in outcomes:
@@ -106,6 +108,7 @@ class AsyncBatch(AsyncMany):
             with_info=with_info,
             retry=self._retry,
             random=random.random,
+            patience_s=timeout_s,
         )
         async for outcomes in self._read_many(plan, items, timeout_s, on_progress):
             for outcome in outcomes:
@@ -126,7 +129,7 @@ class AsyncBatch(AsyncMany):
                 file_service_pb2.BatchStatFilesRequest(names=asked, view=calls.FULL),
                 plan.timeout_s,
             )
-            await self._sleep(plan.accept(answer.results))
+            await self._sleep(plan.accept(answer.results, time.monotonic()))
             for outcome in plan.drain():
                 yield outcome
 
@@ -141,7 +144,7 @@ class AsyncBatch(AsyncMany):
                 file_service_pb2.BatchDeleteFilesRequest(names=asked, allow_missing=allow_missing),
                 plan.timeout_s,
             )
-            await self._sleep(plan.accept(answer.results))
+            await self._sleep(plan.accept(answer.results, time.monotonic()))
             for outcome in plan.drain():
                 yield outcome
 
@@ -166,7 +169,7 @@ class AsyncBatch(AsyncMany):
                 file_service_pb2.WaitStoredRequest(names=asked),
                 plan.timeout_s,
             )
-            await self._sleep(plan.accept(answer.results))
+            await self._sleep(plan.accept(answer.results, time.monotonic()))
             outcomes += plan.drain()
         return outcomes
 

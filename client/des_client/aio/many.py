@@ -48,6 +48,7 @@ class AsyncMany(AsyncFiles):
         )
         now = heard_at = time.monotonic()
         begin_at = 0.0
+        """After a lost stream: when the next may be begun. 0 once a message has come."""
         try:
             while not (puller.over and plan.idle):
                 while plan.wants and not plan.full and not plan.lingers(now):
@@ -69,7 +70,8 @@ class AsyncMany(AsyncFiles):
                     message = plan.take(number, now, flush=flush)
                     if message is None:
                         break
-                    if not plan.owed:
+                    if not plan.owed and not begin_at:
+                        # Nobody was silent while nothing was asked.
                         heard_at = now
                     await streams.send(number, message)
                     now = time.monotonic()
@@ -84,13 +86,13 @@ class AsyncMany(AsyncFiles):
                 event = await streams.next(None, wait_s)
                 now = time.monotonic()
                 while event is not None:
-                    heard_at = now
                     if event.message is not None:
+                        heard_at, begin_at = now, 0.0
                         attempts.progressed()
                         plan.accept(event.stream, event.message, now)
                     elif plan.broke(event.stream) or event.error is not None:
                         error = event.error or silent("put_many", plan.progress.done_bytes)
-                        begin_at = now + self._wait_s(attempts, error, timeout_s)
+                        begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
                     event = await streams.next(None, 0)
                 if ready := plan.drain():
                     if on_progress is not None:
@@ -138,6 +140,7 @@ class AsyncMany(AsyncFiles):
         streams_max = READ_STREAMS * max(1, len(self._channels))
         now = heard_at = time.monotonic()
         begin_at = 0.0
+        """After a lost stream: when the next may be begun. 0 once a message has come."""
         try:
             while not (puller.over and plan.idle):
                 while len(streams) < streams_max and not plan.full and not plan.lingers(now):
@@ -154,7 +157,7 @@ class AsyncMany(AsyncFiles):
                     request = plan.request(streams.next_number(), now)
                     if request is None:
                         break
-                    if not streams:
+                    if not streams and not begin_at:
                         heard_at = now
                     streams.read(self._channel().files.BatchReadFiles, request, self._metadata)
                 if (head := plan.head()) is not None:
@@ -172,15 +175,15 @@ class AsyncMany(AsyncFiles):
                 event = await streams.next(plan.next_streams(), wait_s)
                 now = time.monotonic()
                 if event is not None:
-                    heard_at = now
                     if event.message is not None:
+                        heard_at, begin_at = now, 0.0
                         plan.accept(event.stream, event.message, now)
                     elif (error := plan.ended(event.stream, event.error)) is None:
                         attempts.progressed()
                     else:
                         if plan.broke(event.stream, now):
                             attempts.progressed()
-                        begin_at = now + self._wait_s(attempts, error, timeout_s)
+                        begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
                 if ready := plan.drain():
                     if on_progress is not None:
                         on_progress(plan.progress)
@@ -202,12 +205,12 @@ class AsyncMany(AsyncFiles):
             error = failed
         plan.fetched(data, error)
 
-    def _wait_s(self, attempts: Attempts, error: DesClientError, timeout_s: float) -> float:
+    def _wait_s(self, attempts: Attempts, error: DesClientError, left_s: float) -> float:
         """Return how long to wait before a lost stream is begun again.
 
-        Raises `error` when it is final.
+        Raises `error` when it is final, or would outlast a full timeout without any answer.
         """
-        wait_s = attempts.wait_s(error, timeout_s)
+        wait_s = attempts.wait_s(error, left_s)
         if wait_s is None:
             error.attempts = attempts.made
             raise error

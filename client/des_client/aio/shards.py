@@ -1,6 +1,7 @@
 """The shards, and the server itself."""
 
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
@@ -52,6 +53,7 @@ class AsyncShards(AsyncListing):
         """
         silence_s = calls.timeout(timeout_s, calls.WATCH_SILENCE_S)
         attempts = Attempts(self._retry, random.random)
+        heard_at = time.monotonic()
         revision = start_revision
         while True:
             streams = self._streams(calls.WATCH_AHEAD)
@@ -63,6 +65,7 @@ class AsyncShards(AsyncListing):
                     if event is None or event.message is None:
                         break
                     attempts.progressed()
+                    heard_at = time.monotonic()
                     update = convert.shard_update(event.message)
                     revision = update.revision or revision
                     if update.shards or update.snapshot:
@@ -80,7 +83,8 @@ class AsyncShards(AsyncListing):
                     # From the beginning: a snapshot brings what was missed.
                     revision = 0
                     error = calls.compacted_watch(error)
-            await self._wait_or_raise(attempts, error, silence_s)
+            # Time for one silence and as much again to find the server.
+            await self._wait_or_raise(attempts, error, heard_at + 2 * silence_s - time.monotonic())
 
     async def seal_shard(
         self, shard_id: int, *, request_id: str | None = None, timeout_s: float | None = None

@@ -2,6 +2,7 @@
 """Many files at a time: put, get, stat, delete, wait until stored."""
 
 import random
+import time
 from collections.abc import Iterable, Iterator
 
 from des_proto.v1 import file_service_pb2
@@ -64,6 +65,7 @@ class Batch(Many):
             ids=request_ids(),
             retry=self._retry,
             random=random.random,
+            patience_s=timeout_s,
         )
         for outcomes in self._write_many(plan, items, timeout_s, prefix, on_progress):
             yield from outcomes
@@ -106,6 +108,7 @@ class Batch(Many):
             with_info=with_info,
             retry=self._retry,
             random=random.random,
+            patience_s=timeout_s,
         )
         for outcomes in self._read_many(plan, items, timeout_s, on_progress):
             yield from outcomes
@@ -123,7 +126,7 @@ class Batch(Many):
                 file_service_pb2.BatchStatFilesRequest(names=asked, view=calls.FULL),
                 plan.timeout_s,
             )
-            self._sleep(plan.accept(answer.results))
+            self._sleep(plan.accept(answer.results, time.monotonic()))
             yield from plan.drain()
 
     def delete_many(
@@ -137,7 +140,7 @@ class Batch(Many):
                 file_service_pb2.BatchDeleteFilesRequest(names=asked, allow_missing=allow_missing),
                 plan.timeout_s,
             )
-            self._sleep(plan.accept(answer.results))
+            self._sleep(plan.accept(answer.results, time.monotonic()))
             yield from plan.drain()
 
     def wait_stored(self, names: str | Iterable[str], *, timeout_s: float | None = None) -> list[FileOutcome]:
@@ -159,7 +162,7 @@ class Batch(Many):
                 file_service_pb2.WaitStoredRequest(names=asked),
                 plan.timeout_s,
             )
-            self._sleep(plan.accept(answer.results))
+            self._sleep(plan.accept(answer.results, time.monotonic()))
             outcomes += plan.drain()
         return outcomes
 

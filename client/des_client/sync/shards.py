@@ -2,6 +2,7 @@
 """The shards, and the server itself."""
 
 import random
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -53,6 +54,7 @@ class Shards(Listing):
         """
         silence_s = calls.timeout(timeout_s, calls.WATCH_SILENCE_S)
         attempts = Attempts(self._retry, random.random)
+        heard_at = time.monotonic()
         revision = start_revision
         while True:
             streams = self._streams(calls.WATCH_AHEAD)
@@ -64,6 +66,7 @@ class Shards(Listing):
                     if event is None or event.message is None:
                         break
                     attempts.progressed()
+                    heard_at = time.monotonic()
                     update = convert.shard_update(event.message)
                     revision = update.revision or revision
                     if update.shards or update.snapshot:
@@ -81,7 +84,8 @@ class Shards(Listing):
                     # From the beginning: a snapshot brings what was missed.
                     revision = 0
                     error = calls.compacted_watch(error)
-            self._wait_or_raise(attempts, error, silence_s)
+            # Time for one silence and as much again to find the server.
+            self._wait_or_raise(attempts, error, heard_at + 2 * silence_s - time.monotonic())
 
     def seal_shard(
         self, shard_id: int, *, request_id: str | None = None, timeout_s: float | None = None
