@@ -31,10 +31,12 @@ environment() { # environment NAME REQUIREMENT...: empty but for these
 environment oldest des-client[test] "${oldest[@]}"
 environment newest des-client[test] grpcio protobuf
 for name in oldest newest; do
-    "$work/$name/bin/python" -W error -c 'import des_client, importlib.util as u; assert u.find_spec("des") is None and u.find_spec("des_server") is None'
     # From a folder without sources, so that the wheels are what is tested.
     cp -r client/pytest.ini "$work/$name/"
     rm -rf "$work/$name/client" && mkdir -p "$work/$name/client" && cp -r client/tests client/README.md "$work/$name/client/"
+    (cd "$work/$name" && bin/python -W error -c 'import des_client
+from importlib.util import find_spec
+assert find_spec("des") is None and find_spec("des_server") is None')
     (cd "$work/$name" && bin/python -m pytest -c pytest.ini -q -p no:cacheprovider $tests)
 done
 

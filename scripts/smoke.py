@@ -9,6 +9,8 @@ from pathlib import Path
 
 from des_client import DesClient
 
+LISTEN = ("--listen", "127.0.0.1:0", "--http-listen", "")
+
 
 def main() -> None:
     """Serve, put, get, pack, unpack; any surprise is an exception."""
@@ -16,7 +18,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         server = subprocess.Popen(
-            [commands / "des", "serve", "--data-dir", data / "store", "--listen", "127.0.0.1:0", "--http-listen", ""],
+            [commands / "des", "serve", "--data-dir", data / "store", *LISTEN],
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,

@@ -268,7 +268,8 @@ def test_many_attempts_do_not_outlast_the_timeout(make_client, double):
     des = make_client(retry=RetryConfig(attempts=10**6, backoff_initial_s=0.01, backoff_max_s=0.02))
     (name,) = add(double, 1)
     double.fail("BatchReadFiles", code="UNAVAILABLE", times=10_000)
-    with pytest.raises(Unavailable):
+    # The last error, or silence: whichever the clock meets first.
+    with pytest.raises((Unavailable, DeadlineExceeded)):
         list(des.get_many([name], timeout_s=0.4))
     double._faults.clear()
     double.refuse_items[name] = [status("UNAVAILABLE", "SERVER_BUSY", "busy") for _ in range(10_000)]
