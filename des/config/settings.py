@@ -119,6 +119,8 @@ class LimitSettings(_Group):
     concurrent_calls: PositiveInt = 2000
     stall_s: Seconds = 60
     """A sender silent for this long loses its stream."""
+    watch_heartbeat_s: Annotated[float, Field(ge=1)] = 10
+    """Who watches shards hears something at least this often."""
     admission_wait_s: Seconds = 10
     """How long a write waits for room before it is told that the server is busy."""
 

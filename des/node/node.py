@@ -20,6 +20,7 @@ from des.ingest.directory import StoreDirectory
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
+from des.node.shard_watch import ShardNews, ShardWatch
 from des.node.write_path import Upload
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import ListPage, ListPosition, ListQuestion
@@ -94,6 +95,12 @@ class Node:
         self._tasks = [asyncio.ensure_future(part.run()) for part in background]
         if every_s := parts.settings.gc.every_s:
             self._tasks.append(asyncio.ensure_future(parts.collector.run(every_s)))
+        self._watch = ShardWatch(
+            lambda: self.shard_status(None),
+            boot_epoch=parts.directory.boot_epoch,
+            clock=parts.doors.clock,
+            heartbeat_s=parts.settings.limits.watch_heartbeat_s,
+        )
         self._closed = False
 
     @classmethod
@@ -302,10 +309,17 @@ class Node:
             writable=failure is None, readable=not self._closed, cause=str(failure) if failure else ""
         )
 
-    @property
-    def revision(self) -> int:
-        """Grows with every record of the log; a point in time for shard status."""
-        return self._log.next_seq
+    async def shard_revision(self) -> int:
+        """Return a point in time that `watch_shards` can go on from; see `ShardWatch.look`."""
+        return await self._watch.look()
+
+    def watch_shards(
+        self, shards: frozenset[int], *, start_revision: int, min_interval_s: float
+    ) -> AsyncGenerator[ShardNews | None, None]:
+        """Yield what happens to shards; see `ShardWatch.watch`."""
+        for shard in shards:
+            self._check_shard(shard)
+        return self._watch.watch(shards, start_revision=start_revision, min_interval_s=min_interval_s)
 
     def _check_shard(self, shard: int) -> None:
         if not 0 <= shard < 1 << self.settings.shard_bits:

@@ -102,7 +102,7 @@ class DesServer:
         self._servicers: dict[str, object] = {
             "des.v1.NamingService": NamingServicer(node),
             "des.v1.FileService": FileServicer(node, self.lending, self.metrics),
-            "des.v1.ShardService": ShardServicer(node),
+            "des.v1.ShardService": ShardServicer(node, lambda: self.inflight.is_closed),
             "des.v1.SystemService": SystemServicer(node),
         }
         self._grpc = grpc.aio.server(

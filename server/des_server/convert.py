@@ -26,7 +26,7 @@ MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""
 PREFIX_LENGTH_MAX: Final = 32
 
-FEATURES: Final = ("batch", "delete", "list")
+FEATURES: Final = ("batch", "delete", "list", "watch")
 """What of the protos' optional parts is served."""
 
 _DURABILITY_TO_WIRE: Final = {

@@ -48,6 +48,11 @@ class InFlight:
         if not self.count:
             self._empty.set()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether new calls are refused: streams without an end of their own are to end now."""
+        return self._closed
+
     def close(self) -> None:
         """Refuse calls from now on."""
         self._closed = True

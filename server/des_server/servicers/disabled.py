@@ -11,7 +11,6 @@ FEATURES: Final[dict[str, str]] = {
     "StartUpload": "resumable_uploads",
     "GetUploadStatus": "resumable_uploads",
     "CancelUpload": "resumable_uploads",
-    "WatchShardStatus": "watch",
 }
 """The feature each method belongs to; it appears in `GetServerInfoResponse.features` where it is served."""
 

@@ -1,5 +1,7 @@
 """`des.v1.ShardService`."""
 
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from des_proto.v1.shard_service_pb2 import (
@@ -7,6 +9,8 @@ from des_proto.v1.shard_service_pb2 import (
     SealShardResponse,
     ShardStatusRequest,
     ShardStatusResponse,
+    WatchShardStatusRequest,
+    WatchShardStatusResponse,
 )
 from grpc.aio import ServicerContext
 
@@ -14,37 +18,74 @@ from des.errors import InvalidInputError
 from des.node import Node
 from des.node.node import ShardNotFoundError
 from des_server import convert
-from des_server.errors import PageTokenError
+from des_server.errors import PageTokenError, ShuttingDownError
+from des_server.servicers.list_files import page_size
 
 _TOKEN_MARK: Final = "s1."  # noqa: S105  a page token is no secret
 """First characters of a page token: what kind of token, in which version."""
 
 
+MIN_INTERVAL_S_MAX: Final = 3600
+
+
 class ShardServicer:
     """Shows and seals shards."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, is_leaving: Callable[[], bool]) -> None:
         self._node = node
+        self._is_leaving = is_leaving
 
     async def ShardStatus(  # noqa: N802  the method's name on the wire
         self, request: ShardStatusRequest, _context: ServicerContext[ShardStatusRequest, ShardStatusResponse]
     ) -> ShardStatusResponse:
         """Return one page of shards, by number."""
         count = 1 << self._node.settings.shard_bits
-        page_size = self._page_size(request.page_size)
+        limit = page_size(request.page_size, self._node.settings.limits)
         for shard in request.shard_ids:
             self._check(shard)
         wanted = sorted(set(request.shard_ids)) or range(count)
         start = _shard_of_token(request.page_token, count)
         rest = [shard for shard in wanted if shard >= start]
-        page, following = rest[:page_size], rest[page_size:]
+        page, following = rest[:limit], rest[limit:]
+        revision = await self._node.shard_revision()
         statuses = await self._node.shard_status(page) if page else []
         return ShardStatusResponse(
             shards=[convert.shard_to_wire(status) for status in sorted(statuses, key=lambda s: s.shard)],
             next_page_token=f"{_TOKEN_MARK}{following[0]}" if following else "",
-            revision=self._node.revision,
+            revision=revision,
             shard_bits=self._node.settings.shard_bits,
         )
+
+    async def WatchShardStatus(  # noqa: N802  the method's name on the wire
+        self,
+        request: WatchShardStatusRequest,
+        _context: ServicerContext[WatchShardStatusRequest, WatchShardStatusResponse],
+    ) -> AsyncIterator[WatchShardStatusResponse]:
+        """Send a snapshot, then changes, until the client goes or the server leaves."""
+        for shard in request.shard_ids:
+            self._check(shard)
+        if request.start_revision < 0:
+            raise InvalidInputError(
+                f"start_revision is {request.start_revision}, expected 0 or more", field="start_revision"
+            )
+        wait_s = request.min_interval.seconds + request.min_interval.nanos / 1e9
+        if not 0 <= wait_s <= MIN_INTERVAL_S_MAX:
+            raise InvalidInputError(
+                f"min_interval is {wait_s:g} s, expected 0 to {MIN_INTERVAL_S_MAX}", field="min_interval"
+            )
+        news = self._node.watch_shards(
+            frozenset(request.shard_ids), start_revision=request.start_revision, min_interval_s=wait_s
+        )
+        async with contextlib.aclosing(news) as stream:
+            async for each in stream:
+                if self._is_leaving():
+                    raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
+                if each is not None:
+                    yield WatchShardStatusResponse(
+                        shards=[convert.shard_to_wire(status) for status in each.shards],
+                        revision=each.revision,
+                        snapshot=each.snapshot,
+                    )
 
     async def SealShard(  # noqa: N802  the method's name on the wire
         self, request: SealShardRequest, _context: ServicerContext[SealShardRequest, SealShardResponse]
@@ -63,12 +104,6 @@ class ShardServicer:
             raise ShardNotFoundError(
                 f"there is no shard {shard}, the store has {count}", shard_id=shard, shard_count=count
             )
-
-    def _page_size(self, asked: int) -> int:
-        limit = self._node.settings.limits.page_size
-        if asked < 0:
-            raise InvalidInputError(f"page_size is {asked}, expected 0 or more", field="page_size")
-        return min(asked or limit, limit)
 
 
 def _shard_of_token(token: str, count: int) -> int:

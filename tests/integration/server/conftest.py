@@ -9,6 +9,7 @@ import google_crc32c
 import grpc
 import pytest
 from des_server.app import DesServer, build_server
+from des_server.errors import ShuttingDownError
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
@@ -18,6 +19,7 @@ from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, Shar
 from des.errors import DesError, NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
 from des.node import NodeHealth, PutResult, ShardStatus
+from des.node.shard_watch import ShardNews
 from des.retrieval import Part, ReadCost
 from des.retrieval.listing import ListPage
 from des.storage.object_store import Capabilities
@@ -83,7 +85,6 @@ class DoubleNode:
         self.node_uuid = "0" * 32
         self.store_id = "store-1"
         self.started_ms = DAY_MS
-        self.revision = 7
         self.files: dict[str, tuple[FileInfo, bytes]] = {}
         self.specs: list[FileSpec] = []
         self.uploads: list[DoubleUpload] = []
@@ -159,6 +160,14 @@ class DoubleNode:
     async def delete_many(self, names, *, allow_missing):
         await self.pause()
         return [self.files.pop(name)[0] for name in names]
+
+    async def shard_revision(self):
+        return 7
+
+    async def watch_shards(self, shards, *, start_revision, min_interval_s):
+        await self.pause()
+        yield ShardNews(await self.shard_status(None), 7, snapshot=True)
+        raise ShuttingDownError("over")
 
     async def list_files(self, question, *, after, limit, names_only, cost):
         await self.pause()

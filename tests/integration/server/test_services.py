@@ -29,6 +29,7 @@ SERVED = {
     "des.v1.FileService.StatFile",
     "des.v1.FileService.WaitStored",
     "des.v1.ShardService.ShardStatus",
+    "des.v1.ShardService.WatchShardStatus",
     "des.v1.ShardService.SealShard",
     "des.v1.SystemService.GetServerInfo",
 }
