@@ -119,6 +119,10 @@ class LimitSettings(_Group):
     concurrent_calls: PositiveInt = 2000
     stall_s: Seconds = 60
     """A sender silent for this long loses its stream."""
+    uploads: PositiveInt = 1000
+    """Resumable uploads that may be unfinished at once."""
+    upload_ttl_s: Annotated[float, Field(ge=60)] = 86_400
+    """How long an upload may take from its start to its end."""
     watch_heartbeat_s: Annotated[float, Field(ge=1)] = 10
     """Who watches shards hears something at least this often."""
     admission_wait_s: Seconds = 10

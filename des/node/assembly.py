@@ -23,8 +23,10 @@ from des.ingest.values import OpenFile
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator, parse_name
 from des.node.deletions import Deletions
+from des.node.resumable import ResumableUploads
 from des.node.shard_lease import ShardLease
 from des.node.stored_acks import StoredAcks
+from des.node.upload_folder import UploadFolder
 from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
@@ -82,6 +84,7 @@ class Parts:
     shipper: LogShipper
     shipped_log: ShippedLog
     acks: StoredAcks
+    uploads: ResumableUploads
     store_id: str
     executor: ThreadPoolExecutor | None
 
@@ -255,6 +258,16 @@ async def assemble(
     await deletions.replay(recovered.deleted)
     replay = await shipped_log.take_over(range(1 << settings.shard_bits))
     retriever.damaged |= bool(replay.damaged)
+    uploads = ResumableUploads(
+        settings=settings,
+        folder=UploadFolder(doors.disk),
+        writes=writes,
+        stat=retriever.stat,
+        clock=doors.clock,
+        random_bytes=doors.random_bytes,
+        executor=executor,
+    )
+    await uploads.load()
     _remember_requests(writes, recovered.files)
     collector = GarbageCollector(
         catalog=doors.catalog,
@@ -293,6 +306,7 @@ async def assemble(
         shipper=shipper,
         shipped_log=shipped_log,
         acks=acks,
+        uploads=uploads,
         store_id=store_id,
         executor=executor,
     )

@@ -91,10 +91,19 @@ class Node:
         self._retriever = parts.retriever
         self._deletions = parts.deletions
         self._listing = parts.listing
-        background = (parts.deletions, parts.packer, parts.lease, parts.shipper, parts.shipped_log)
+        background = (
+            parts.deletions,
+            parts.uploads,
+            parts.packer,
+            parts.lease,
+            parts.shipper,
+            parts.shipped_log,
+        )
         self._tasks = [asyncio.ensure_future(part.run()) for part in background]
         if every_s := parts.settings.gc.every_s:
             self._tasks.append(asyncio.ensure_future(parts.collector.run(every_s)))
+        self.uploads = parts.uploads
+        """Uploads that go on where they stopped."""
         self._watch = ShardWatch(
             lambda: self.shard_status(None),
             boot_epoch=parts.directory.boot_epoch,

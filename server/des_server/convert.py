@@ -26,7 +26,7 @@ MESSAGE_HEADROOM: Final = 64 << 10
 """What a message may be longer than its data: names, metadata, checksums, framing."""
 PREFIX_LENGTH_MAX: Final = 32
 
-FEATURES: Final = ("batch", "delete", "list", "watch")
+FEATURES: Final = ("batch", "delete", "list", "watch", "resumable_uploads")
 """What of the protos' optional parts is served."""
 
 _DURABILITY_TO_WIRE: Final = {
@@ -172,6 +172,18 @@ def put_result_to_wire(result: PutResult) -> file_service_pb2.PutFileResponse:
     return message
 
 
+def started_upload(upload_id: str, expires_ms: int) -> file_service_pb2.StartUploadResponse:
+    """Write the answer to a begun upload."""
+    return file_service_pb2.StartUploadResponse(upload_id=upload_id, expire_time=_timestamp(expires_ms))
+
+
+def upload_status(status: int | FileInfo) -> file_service_pb2.GetUploadStatusResponse:
+    """Write how far an upload is."""
+    if isinstance(status, int):
+        return file_service_pb2.GetUploadStatusResponse(persisted_size=status)
+    return file_service_pb2.GetUploadStatusResponse(file=file_to_wire(status, full=True))
+
+
 def write_result(message: file_service_pb2.WriteResult, result: PutResult) -> None:
     """Write the answer to one file of a batch into `message`."""
     write_file(message.file, result.file, full=False)
@@ -286,6 +298,7 @@ def limits_to_wire(settings: Settings) -> types_pb2.Limits:
         max_metadata_entries=limits.metadata_entries,
         max_prefix_length=PREFIX_LENGTH_MAX,
         # The node remembers a request for as long as the log keeps its record.
+        upload_ttl=_duration(limits.upload_ttl_s),
         request_id_ttl=_duration(settings.log.reclaim_delay_s),
     )
 

@@ -1,23 +1,16 @@
-"""The methods of the protos that this server does not serve, refused in one place."""
+"""Methods of a proto that this server does not serve (`Health.List`), refused in one place."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
 
 from des.errors import DisabledError
 
-FEATURES: Final[dict[str, str]] = {
-    "StartUpload": "resumable_uploads",
-    "GetUploadStatus": "resumable_uploads",
-    "CancelUpload": "resumable_uploads",
-}
-"""The feature each method belongs to; it appears in `GetServerInfoResponse.features` where it is served."""
-
 
 def disabled(method: MethodDescriptor) -> Callable[[Any, Any], Any]:
     """Return a handler of the method's arity that refuses every call."""
-    feature = FEATURES.get(method.name, method.name)
+    feature = method.name
 
     def refusal() -> DisabledError:
         return DisabledError(

@@ -9,14 +9,20 @@ from des_proto.v1.file_service_pb2 import (
     BatchStatFilesResponse,
     BatchWriteFilesRequest,
     BatchWriteFilesResponse,
+    CancelUploadRequest,
+    CancelUploadResponse,
     DeleteFileRequest,
     DeleteFileResponse,
     GetFileRequest,
     GetFileResponse,
+    GetUploadStatusRequest,
+    GetUploadStatusResponse,
     ListFilesRequest,
     ListFilesResponse,
     PutFileRequest,
     PutFileResponse,
+    StartUploadRequest,
+    StartUploadResponse,
     StatFileRequest,
     StatFileResponse,
     WaitStoredRequest,
@@ -24,7 +30,7 @@ from des_proto.v1.file_service_pb2 import (
 )
 from grpc.aio import ServicerContext
 
-from des.errors import DesError
+from des.errors import DesError, InvalidInputError
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des.retrieval import ReadCost
@@ -56,7 +62,36 @@ class FileServicer:
         self, requests: Incoming[PutFileRequest], _context: ServicerContext[PutFileRequest, PutFileResponse]
     ) -> PutFileResponse:
         """Store one file."""
-        return convert.put_result_to_wire(await self._put.run(requests))
+        result = await self._put.run(requests)
+        if isinstance(result, int):
+            return PutFileResponse(persisted_size=result)
+        return convert.put_result_to_wire(result)
+
+    async def StartUpload(  # noqa: N802  the method's name on the wire
+        self, request: StartUploadRequest, _context: ServicerContext[StartUploadRequest, StartUploadResponse]
+    ) -> StartUploadResponse:
+        """Begin a file that may arrive in several streams."""
+        if not request.HasField("spec"):
+            raise InvalidInputError("the request has no spec", field="spec")
+        spec = convert.spec_from_wire(request.spec)
+        return convert.started_upload(*await self._node.uploads.start(spec))
+
+    async def GetUploadStatus(  # noqa: N802  the method's name on the wire
+        self,
+        request: GetUploadStatusRequest,
+        _context: ServicerContext[GetUploadStatusRequest, GetUploadStatusResponse],
+    ) -> GetUploadStatusResponse:
+        """Return how much of an upload is kept, or its file."""
+        return convert.upload_status(await self._node.uploads.status(request.upload_id))
+
+    async def CancelUpload(  # noqa: N802  the method's name on the wire
+        self,
+        request: CancelUploadRequest,
+        _context: ServicerContext[CancelUploadRequest, CancelUploadResponse],
+    ) -> CancelUploadResponse:
+        """Give an upload up."""
+        await self._node.uploads.cancel(request.upload_id)
+        return CancelUploadResponse()
 
     @ends_with_status
     async def GetFile(  # noqa: N802  the method's name on the wire

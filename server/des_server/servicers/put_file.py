@@ -8,8 +8,8 @@ from typing import Final
 from des_proto.v1.file_service_pb2 import PutFileRequest
 
 from des.config import LimitSettings
-from des.errors import DesError, DisabledError, InvalidInputError
-from des.files import FileSpec
+from des.errors import DesError, InvalidInputError
+from des.files import Durability, FileSpec
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node, PutResult
 from des.node.write_rules import FileTooLargeError, UploadSizeMismatchError
@@ -33,11 +33,16 @@ class PutFile:
         self._metrics = metrics
         self._watch = StallWatch(limits.stall_s)
 
-    async def run(self, requests: Incoming[PutFileRequest]) -> PutResult:
-        """Receive one file and return when it is as durable as the answer says."""
+    async def run(self, requests: Incoming[PutFileRequest]) -> PutResult | int:
+        """Receive one file and return when it is as durable as the answer says.
+
+        For a resumable upload that is not finished yet: return how many bytes of it are kept.
+        """
         first = await self._watch.read(requests)
         if first is None:
             raise StreamIncompleteError("the stream held no message", position=0)
+        if first.WhichOneof("target") == "upload_id":
+            return await self._resumed(first, requests)
         spec = self._spec(first)
         if first.finish:
             result = await self._whole(spec, first, requests)
@@ -104,6 +109,34 @@ class PutFile:
             finally:
                 loan.give_back()
 
+    async def _resumed(self, message: PutFileRequest, requests: Incoming[PutFileRequest]) -> PutResult | int:
+        """Go on with an upload; every message is kept before the next is read."""
+        writer = await self._node.uploads.resume(message.upload_id)
+        loan = Loan(self._lending)
+        claims = Claims()
+        try:
+            if writer.finished is not None:
+                return PutResult(writer.finished, already_existed=True, durability=Durability.LOCAL)
+            writer.check_offset(message.write_offset)
+            while True:
+                claims.add(message.checksums)
+                data, _ = check_chunk(message.chunk, self._limits.chunk_bytes)
+                await loan.grow_to(len(data))
+                await writer.write(message.write_offset, data)
+                if message.finish:
+                    await self._expect_end(requests)
+                    result = await writer.finish(claims.crc32c, claims.sha256)
+                    self._metrics.put(size=result.file.size, already_existed=result.already_existed)
+                    return result
+                following = await self._watch.read(requests)
+                if following is None:
+                    return writer.size
+                message = following
+                self._check_later(message)
+        finally:
+            writer.close()
+            loan.give_back()
+
     async def _expect_end(self, requests: Incoming[PutFileRequest]) -> None:
         """Nothing is stored before the stream has ended as `finish` said it would."""
         if await self._watch.read(requests) is not None:
@@ -113,9 +146,6 @@ class PutFile:
         match message.WhichOneof("target"):
             case "spec":
                 return convert.spec_from_wire(message.spec)
-            case "upload_id":
-                feature = "resumable_uploads"
-                raise DisabledError(f"feature {feature!r} is off: upload_id has no meaning", feature=feature)
             case _:
                 raise StreamIncompleteError("the first message has no spec", position=0)
 

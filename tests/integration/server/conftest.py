@@ -74,6 +74,18 @@ class DoubleOpened:
         return self.data
 
 
+@dataclass
+class DoubleResumable:
+    node: "DoubleNode"
+
+    async def status(self, upload_id):
+        await self.node.pause()
+        return 7
+
+    async def cancel(self, upload_id):
+        await self.node.pause()
+
+
 class DoubleNode:
     """Keeps files in memory. `error` is raised, `gate` waited for, before anything is done."""
 
@@ -87,7 +99,8 @@ class DoubleNode:
         self.started_ms = DAY_MS
         self.files: dict[str, tuple[FileInfo, bytes]] = {}
         self.specs: list[FileSpec] = []
-        self.uploads: list[DoubleUpload] = []
+        self.begun: list[DoubleUpload] = []
+        self.uploads = DoubleResumable(self)
         self.opened: list[DoubleOpened] = []
         self.error: BaseException | None = None
         self.gate: asyncio.Event | None = None
@@ -133,8 +146,8 @@ class DoubleNode:
         return PutResult(info, already_existed=existed, durability=Durability.LOCAL)
 
     async def begin_put(self, spec: FileSpec) -> DoubleUpload:
-        self.uploads.append(DoubleUpload(self, spec))
-        return self.uploads[-1]
+        self.begun.append(DoubleUpload(self, spec))
+        return self.begun[-1]
 
     async def open_file(self, name: str) -> DoubleOpened:
         await self.pause()

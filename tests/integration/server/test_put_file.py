@@ -68,7 +68,7 @@ async def test_a_file_of_one_message_is_stored_with_all_that_was_said_about_it(f
     assert stored.request_id == "r"
     assert stored.prefix == "P"
     assert stored.durability is Durability.LOCAL
-    assert not double.uploads
+    assert not double.begun
 
 
 async def test_a_repeated_write_says_so(files):
@@ -130,9 +130,6 @@ SPEC = FileSpec(name="A", size_bytes=4)
         bad(more(b"x", 0, finish=True), reason="STREAM_INCOMPLETE", position="0"),
         bad(first(b"abc"), reason="STREAM_INCOMPLETE", position="3"),
         bad(first(b"abc"), more(b"d", 3), reason="STREAM_INCOMPLETE", position="4"),
-        bad(
-            PutFileRequest(upload_id="u", finish=True), reason="FEATURE_DISABLED", feature="resumable_uploads"
-        ),
         bad(
             first(b"abc", write_offset=1, finish=True),
             reason="OFFSET_MISMATCH",
@@ -276,7 +273,7 @@ async def test_a_broken_stream_is_refused_and_leaves_nothing(
     assert refused().facts == facts
     assert ("BadRequest" in refused().kinds) == (reason == "INVALID_FIELD")
     assert not double.files
-    assert all(upload.state == "aborted" for upload in double.uploads)
+    assert all(upload.state == "aborted" for upload in double.begun)
     assert server.lending.lent == 0
     await until(lambda: server.inflight.count == 0)
 
@@ -330,11 +327,11 @@ async def test_a_slow_sender_that_is_not_silent_may_go_on(files, double):
 async def test_a_cancelled_upload_is_aborted_and_frees_its_bytes(files, double, server):
     call = files.PutFile()
     await call.write(first(bytes(CHUNK)))
-    await until(lambda: double.uploads and double.uploads[0].received == CHUNK)
+    await until(lambda: double.begun and double.begun[0].received == CHUNK)
     assert server.lending.lent == CHUNK
     call.cancel()
     await until(lambda: server.inflight.count == 0)
-    assert double.uploads[0].state == "aborted"
+    assert double.begun[0].state == "aborted"
     assert server.lending.lent == 0
     assert handled(server, "PutFile", "Canceled") == 1
 

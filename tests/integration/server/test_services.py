@@ -1,4 +1,4 @@
-"""Naming, shards, system, and the methods that are not served."""
+"""Naming, shards, system, and that every method is served."""
 
 import grpc
 import pytest
@@ -10,32 +10,15 @@ from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
 from des_proto.v1.system_service_pb2 import GetServerInfoRequest
 from des_proto.v1.system_service_pb2_grpc import SystemServiceStub
 from des_server.app import SERVICES
-from des_server.servicers.disabled import FEATURES
 from google.protobuf import message_factory
 
 from des.config import LimitSettings
 from des.errors import DesError
 
-SERVED = {
-    "des.v1.NamingService.AssignName",
-    "des.v1.FileService.PutFile",
-    "des.v1.FileService.GetFile",
-    "des.v1.FileService.BatchWriteFiles",
-    "des.v1.FileService.BatchReadFiles",
-    "des.v1.FileService.BatchStatFiles",
-    "des.v1.FileService.DeleteFile",
-    "des.v1.FileService.ListFiles",
-    "des.v1.FileService.BatchDeleteFiles",
-    "des.v1.FileService.StatFile",
-    "des.v1.FileService.WaitStored",
-    "des.v1.ShardService.ShardStatus",
-    "des.v1.ShardService.WatchShardStatus",
-    "des.v1.ShardService.SealShard",
-    "des.v1.SystemService.GetServerInfo",
-}
 QUIET = {
     "des.v1.FileService.PutFile",
     "des.v1.FileService.BatchWriteFiles",
+    "des.v1.FileService.StartUpload",
     "des.v1.SystemService.GetServerInfo",
 }
 """Methods that an empty request does not bring as far as the node."""
@@ -71,27 +54,16 @@ async def call_anything(channel, method):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
-async def test_every_method_of_the_protos_is_served_or_refused_by_name(channel, refusal, method):
-    if method.full_name in SERVED:
-        try:
-            await call_anything(channel, method)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is not grpc.StatusCode.UNIMPLEMENTED
-        return
-    async with refusal() as refused:
+async def test_every_method_of_the_protos_is_served(channel, method):
+    try:
         await call_anything(channel, method)
-    assert refused().code is grpc.StatusCode.UNIMPLEMENTED
-    assert refused().reason == "FEATURE_DISABLED"
-    assert refused().facts == {"feature": FEATURES[method.name]}
-
-
-def test_the_table_of_features_names_exactly_what_is_not_served():
-    assert {method.name for method in METHODS if method.full_name not in SERVED} == set(FEATURES)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is not grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 async def test_a_defect_tells_its_request_id_and_nothing_else(channel, double, refusal, method):
-    if method.full_name not in SERVED - QUIET:
+    if method.full_name in QUIET:
         return
     double.error = ZeroDivisionError("secret")
     if method.name == "ShardStatus":
