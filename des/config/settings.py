@@ -95,6 +95,9 @@ class StoredSettings(_Group):
     """An object takes up to this many bytes of what waits; a longer file goes alone."""
     uploads: PositiveInt = 2
     """Objects under way at once. More answer sooner and make more, smaller objects."""
+    segments_max: PositiveInt = 2000
+    """The oldest files are sealed when three quarters of so many objects hold files that are in no container:
+    whoever takes over a lost node reads them all."""
     wait_s: Seconds = 30
     """How long a put waits before it is told that its file is on this node's disk only."""
     retry_s: Seconds = 1

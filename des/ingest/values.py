@@ -55,7 +55,7 @@ class OpenFile:
     """Of its data in that segment; 0 when the record holds no data."""
     blocks: tuple[Extent, ...] = ()
     shipment: int = 0
-    """Which shipped segment of those that this process knows holds it; 0 for none."""
+    """Which shipped segment of those that this process knows holds it; 0 for none, negative once sealed."""
 
     @property
     def extents(self) -> tuple[Extent, ...]:

@@ -181,6 +181,7 @@ async def assemble(
         on_reclaimed=forget,
         on_sealed=shipper.sealed,
         on_settled=shipper.settled,
+        pressure=shipper.pressure,
     )
     recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
     summary = await recovery.settle(recovered)

@@ -143,8 +143,14 @@ class LogShipper:
 
     def sealed(self, files: Iterable[OpenFile]) -> None:
         """Say that a stored container holds these files: nobody need wait for a segment any more."""
+        files = list(files)
+        self.shipments.seal(files)
         for file in files:
             self._resolve(file, None)
+
+    def pressure(self) -> float:
+        """Return how much of the room for segments with unsealed files is taken: 1 is all of it."""
+        return self.shipments.unsealed_count() / self._settings.stored.segments_max
 
     def settled(self, files: Iterable[OpenFile]) -> None:
         """Say that the log has let go of these files: no segment is needed for them any more."""

@@ -77,6 +77,7 @@ class MultiShardPacker:
         on_reclaimed: Callable[[], None] = lambda: None,
         on_sealed: Callable[[list[OpenFile]], None] = lambda _: None,
         on_settled: Callable[[list[OpenFile]], None] = lambda _: None,
+        pressure: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Connect the parts.
 
@@ -94,10 +95,13 @@ class MultiShardPacker:
             on_reclaimed: called when the log has given up segments.
             on_sealed: hears of the files of a container that was recorded.
             on_settled: hears of the files that the log lets go of.
+            pressure: how much of another room that open files take is full, as a share of it: near 1 the
+                oldest are sealed, as when the log is.
         """
         self._settings = settings
         self._on_sealed = on_sealed
         self._on_settled = on_settled
+        self._pressure = pressure
         self._on_reclaimed = on_reclaimed
         self._log = log
         self._open_index = open_index
@@ -194,13 +198,14 @@ class MultiShardPacker:
     def _due(self) -> list[SealPlan]:
         if self._log.failure is not None:
             return []
+        budget = int(self._settings.log.budget_bytes)
         return plan_seals(
             self._open_index.buckets(),
             now_ms=self._clock.now_ms(),
             shard_bits=self._settings.shard_bits,
             settings=self._settings.seal,
-            log_bytes=self._log.bytes_used,
-            log_budget=int(self._settings.log.budget_bytes),
+            log_bytes=max(self._log.bytes_used, int(self._pressure() * budget)),
+            log_budget=budget,
         )
 
     async def _seal(self, plan: SealPlan) -> list[ContainerRow]:

@@ -16,6 +16,8 @@ class _Shipment:
     row: LogSegmentRow
     waiting: dict[int, int]
     """Shard to how many of its files the log has not let go."""
+    unsealed: int = 0
+    """How many of its files are in no stored container."""
 
 
 class Shipments:
@@ -41,16 +43,29 @@ class Shipments:
         if number is None:
             number = self._last = self._numbers[row.id] = self._last + 1
             self._known[number] = _Shipment(row, {})
-        waiting = self._known[number].waiting
+        shipment = self._known[number]
         for file in files:
             self._let_go(file)
             file.shipment = number
-            waiting[file.shard] = waiting.get(file.shard, 0) + 1
+            shipment.waiting[file.shard] = shipment.waiting.get(file.shard, 0) + 1
+            shipment.unsealed += 1
         self._changed = True
 
     def hold(self, file: OpenFile) -> bool:
         """Whether a recorded segment holds the file."""
-        return file.shipment in self._known
+        return abs(file.shipment) in self._known
+
+    def unsealed_count(self) -> int:
+        """Return how many segments have files that are in no stored container."""
+        return sum(shipment.unsealed > 0 for shipment in self._known.values())
+
+    def seal(self, files: Iterable[OpenFile]) -> None:
+        """Say that a stored container holds these files. Twice is once."""
+        for file in files:
+            shipment = self._known.get(file.shipment)
+            if shipment is not None:
+                shipment.unsealed -= 1
+                file.shipment = -file.shipment
 
     def settle(self, files: Iterable[OpenFile]) -> None:
         """Say that the log has let go of these files. Twice is once."""
@@ -77,7 +92,8 @@ class Shipments:
                 del self._known[number]
 
     def _let_go(self, file: OpenFile) -> None:
-        shipment = self._known.get(file.shipment)
+        self.seal([file])
+        shipment = self._known.get(-file.shipment)
         if shipment is not None:
             shipment.waiting[file.shard] -= 1
             self._changed = True

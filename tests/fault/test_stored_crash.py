@@ -53,6 +53,7 @@ class Trap:
         self.failure = failure
         self.calls = 0
         self.armed = True
+        self.landing: Callable[[], Awaitable[Any]] | None = None
 
     @property
     def sprung(self) -> bool:
@@ -70,8 +71,15 @@ class Trap:
                 async def call(*args: Any, **kwargs: Any) -> Any:
                     trap.calls += trap.armed
                     hit = trap.armed and trap.calls == trap.number
+                    if hit and trap.when == "late" and name == "create":
+                        # The caller hears of a timeout; the object lands behind whatever is done next.
+                        trap.landing = lambda: method(*args, **kwargs)
+                        raise trap.failure(door)
                     if hit and trap.when == "before":
                         raise trap.failure(door)
+                    if trap.landing is not None and name == "create":
+                        landing, trap.landing = trap.landing, None
+                        await landing()
                     result = await method(*args, **kwargs)
                     if hit:
                         raise trap.failure(door)
@@ -234,7 +242,7 @@ async def test_a_crash_at_any_call_of_shipping_loses_nothing_acknowledged(
     pytest.fail(f"still hurt at call {CALLS_MAX}")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "late"])
 async def test_a_call_that_is_not_answered_only_delays(tmp_path: Path, when: str) -> None:
     for number in range(1, CALLS_MAX):
         world = World(tmp_path, object_bytes=64 << 10)
@@ -454,6 +462,20 @@ async def test_segments_go_after_their_files_are_in_containers_and_not_sooner(tm
     assert await world.objects("_log/") == []
     await read_back(node, files)
     await node.close()
+
+
+async def test_segments_that_wait_for_a_seal_are_bounded(tmp_path: Path) -> None:
+    world = World(tmp_path, segments_max=8)
+    node = await world.start()
+    files: dict[str, bytes] = {}
+    for number in range(40):
+        data = b"x" * number
+        files[(await put(node, data)).name] = data
+        await node._packer.step()
+        assert node._parts.shipper.shipments.unsealed_count() <= 7
+    assert len(await world.catalog.log_segments(state=LogSegmentState.HELD)) == 40
+    assert 4 <= len(await world.catalog.containers(state=ContainerState.STORED)) <= 20
+    await settled(world, node, files)
 
 
 async def test_released_segments_of_an_earlier_start_go_too(tmp_path: Path) -> None:

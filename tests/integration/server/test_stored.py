@@ -5,7 +5,13 @@ import asyncio
 import grpc
 import pytest
 from des_proto.v1 import types_pb2
-from des_proto.v1.file_service_pb2 import FileSpec, PutFileRequest, WaitStoredRequest
+from des_proto.v1.file_service_pb2 import (
+    BatchWriteFilesRequest,
+    FileSpec,
+    PutFileRequest,
+    WaitStoredRequest,
+    WriteItem,
+)
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 from des_proto.v1.shard_service_pb2 import SealShardRequest
 from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
@@ -74,6 +80,29 @@ async def test_a_put_says_what_it_reached(channel, files):
     assert (again.file.name, again.already_existed) == (first.file.name, True)
     after = await files.PutFile(whole(b"twice", request_id="r", durability=LOCAL))
     assert after.durability == STORED
+
+
+async def write_batch(files, durabilities):
+    items = [
+        WriteItem(index=n, spec=FileSpec(durability=durability), chunk=types_pb2.DataChunk(data=b"%d" % n))
+        for n, durability in enumerate(durabilities)
+    ]
+    results = {}
+    async for answer in files.BatchWriteFiles(iter([BatchWriteFilesRequest(items=items)])):
+        results.update((result.index, result) for result in answer.results)
+    return [results[n] for n in range(len(items))]
+
+
+async def test_the_files_of_a_batch_reach_what_each_asks_for(files):
+    results = await write_batch(files, [LOCAL, STORED, types_pb2.DURABILITY_UNSPECIFIED, LOCAL])
+    assert [result.durability for result in results] == [LOCAL, STORED, STORED, LOCAL]
+
+
+@pytest.mark.parametrize("stored", [StoredSettings()])
+async def test_a_batch_is_refused_only_where_it_asks_for_what_is_not_served(files, stored):
+    results = await write_batch(files, [LOCAL, STORED, LOCAL])
+    assert [result.status.code for result in results] == [0, grpc.StatusCode.UNIMPLEMENTED.value[0], 0]
+    assert [result.durability for result in results] == [LOCAL, 0, LOCAL]
 
 
 async def test_waiting_answers_for_each_file(channel, files, refusal):
