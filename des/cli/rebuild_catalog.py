@@ -48,6 +48,7 @@ def command(
         say(f"{text.escape(key)}: not recorded: {why}")
     say(
         f"{len(found.recorded):,} containers recorded, {found.known:,} were known, "
+        f"{len(found.segments):,} shipped log segments held, "
         f"{len(found.superseded):,} hold only files of newer ones, {len(found.refused):,} refused"
     )
     if found.refused:

@@ -20,6 +20,12 @@ from des.ingest.values import Extent, OpenFile
 
 FOLDER: Final = "_log"
 """First part of every shipped segment's key, behind the store's own prefix."""
+SHIPPED_SHA256: Final = "des-sha256"
+"""Metadata of the object: its own SHA-256."""
+SHIPPED_SEQS: Final = "des-seqs"
+"""... numbers of its first and its last file in the log of its node, with "-" between."""
+SHIPPED_SHARD_BITS: Final = "des-shard-bits"
+"""... what its records' shards count in."""
 
 
 class ShippedSegmentError(CorruptError):

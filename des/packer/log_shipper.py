@@ -22,7 +22,14 @@ from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState
 from des.errors import DesError, DisabledError, UnavailableError
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
 from des.ingest.log import IngestLog
-from des.ingest.shipped import encode_shipped, shipped_key, shipped_size
+from des.ingest.shipped import (
+    SHIPPED_SEQS,
+    SHIPPED_SHA256,
+    SHIPPED_SHARD_BITS,
+    encode_shipped,
+    shipped_key,
+    shipped_size,
+)
 from des.ingest.values import OpenFile
 from des.packer.settled_create import ForeignObjectError, settled_create
 from des.packer.shipments import Shipments
@@ -59,6 +66,8 @@ class _Segment:
     body: bytes
     sha256: str
     files: list[OpenFile]
+    seqs: str
+    """Numbers of its first and last file in the log, as its metadata say them."""
     stored: ObjectInfo | None = None
 
     def size(self) -> int:
@@ -254,13 +263,18 @@ class LogShipper:
         if not segment.files:
             return  # all in containers meanwhile: an object that nobody recorded is nobody's
         if segment.stored is None:
-            identity = {"des-sha256": segment.sha256}
+            identity = {SHIPPED_SHA256: segment.sha256}
             try:
                 segment.stored = await settled_create(
                     self._store,
                     segment.key,
                     segment,
-                    metadata={"des-kind": "log", **identity},
+                    metadata={
+                        "des-kind": "log",
+                        SHIPPED_SEQS: segment.seqs,
+                        SHIPPED_SHARD_BITS: str(self._settings.shard_bits),
+                        **identity,
+                    },
                     identity=identity,
                 )
             except ForeignObjectError as error:
@@ -327,6 +341,7 @@ class LogShipper:
             body,
             sha256,
             [file for file, _ in taken],
+            f"{taken[0][0].seq}-{taken[-1][0].seq}",
         )
 
     async def _read(self, file: OpenFile) -> list[bytes] | None:

@@ -1,6 +1,6 @@
-"""Makes the rows of the containers anew from the bucket alone: the catalog is not the only copy."""
+"""Makes the rows of containers and shipped log segments anew from the bucket alone: it is the other copy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from des.db.catalog import (
     ShardLock,
     ShardRun,
 )
+from des.db.rows import LogSegmentRow
 from des.errors import CorruptError, DesError, PreconditionError
 from des.format.byte_range import ByteRange
 from des.format.ext import ExtGeometry, OpenedContainer, open_end
@@ -26,6 +27,7 @@ from des.packer.object_metadata import decode_metadata
 from des.storage.identity import WrongStoreError, read_identity
 from des.storage.object_store import ObjectInfo, ObjectStore
 from des.upkeep.object_keys import ObjectKind, parse_key
+from des.upkeep.rebuild_segments import segment_row
 
 LOCK_TTL_S: Final = 600.0
 """Long enough for the rows to be written; the lock is given back at the end."""
@@ -45,6 +47,8 @@ class RebuildReport:
     """Rows that were made."""
     known: int = 0
     """Containers whose row was there already, and right."""
+    segments: list[LogSegmentRow] = field(default_factory=list)
+    """Shipped log segments that are held now."""
     superseded: list[str] = field(default_factory=list)
     """Keys of containers all of whose files are in newer ones: left to the collection of garbage."""
     refused: dict[str, str] = field(default_factory=dict)
@@ -89,17 +93,22 @@ async def rebuild_catalog(
         hashes[row.container_id] = names
         on_container(row.key)
     live = _newest(rows, hashes, report)
-    claims = await _take_shards(catalog, rows, holder)
+    segments = await _segments(store, infos, prefix, report)
+    shipped = {shard for row in segments for shard in row.shards}
+    claims = await _take_shards(catalog, rows, shipped, holder)
     try:
+        for segment in segments:
+            report.segments.append(await catalog.record_log_segment(segment, claims(segment.shards)))
         for row in live:
             found = await catalog.container(row.container_id)
             if found is not None and found.state is not ContainerState.UPLOADING:
                 report.known += 1
                 continue
             try:
-                await catalog.announce_container(_announcement(row), claims(row.run))
+                claim = claims(_shards_of(row.run))
+                await catalog.announce_container(_announcement(row), claim)
                 report.recorded.append(
-                    await catalog.commit_container(row.container_id, etag=row.etag, claim=claims(row.run))
+                    await catalog.commit_container(row.container_id, etag=row.etag, claim=claim)
                 )
             except DesError as error:
                 if error.retryable:
@@ -108,6 +117,24 @@ async def rebuild_catalog(
     finally:
         await catalog.release_shards(claims(None))
     return report
+
+
+async def _segments(
+    store: ObjectStore, infos: list[ObjectInfo], prefix: str, report: RebuildReport
+) -> list[LogSegmentRow]:
+    """Return the rows of the shipped log segments; those that are none are refused."""
+    rows: list[LogSegmentRow] = []
+    for info in infos:
+        if parse_key(info.key, prefix=prefix).kind is ObjectKind.LOG_SEGMENT:
+            try:
+                rows.append(await segment_row(store, await store.head(info.key), prefix=prefix))
+            except CorruptError as error:
+                report.refused[info.key] = str(error)
+    return rows
+
+
+def _shards_of(run: ShardRun) -> range:
+    return range(run.first, run.first + run.span)
 
 
 async def _row_of(
@@ -192,13 +219,13 @@ def _newest(
 
 
 async def _take_shards(
-    catalog: Catalog, rows: list[ContainerRow], holder: str
-) -> Callable[[ShardRun | None], ShardClaim]:
+    catalog: Catalog, rows: list[ContainerRow], shipped: set[int], holder: str
+) -> Callable[[Iterable[int] | None], ShardClaim]:
     """Take the lock of every shard, with epochs above those that the containers were made with."""
-    shards = {shard for row in rows for shard in range(row.run.first, row.run.first + row.run.span)}
+    shards = shipped | {shard for row in rows for shard in _shards_of(row.run)}
     highest: dict[int, int] = dict.fromkeys(shards, 0)
     for row in rows:
-        for shard in range(row.run.first, row.run.first + row.run.span):
+        for shard in _shards_of(row.run):
             highest[shard] = max(highest[shard], row.epoch)
     locks: dict[int, ShardLock] = {}
     wanted = sorted(shards)
@@ -218,8 +245,8 @@ async def _take_shards(
         # A lock is free again after its release only: the epoch rises by one at each taking.
         await catalog.release_shards(ShardClaim(holder, [(shard, locks[shard].epoch) for shard in wanted]))
 
-    def claim(run: ShardRun | None) -> ShardClaim:
-        of = sorted(locks) if run is None else range(run.first, run.first + run.span)
+    def claim(shards: Iterable[int] | None) -> ShardClaim:
+        of = sorted(locks) if shards is None else shards
         return ShardClaim(holder, [(shard, locks[shard].epoch) for shard in of])
 
     return claim

@@ -32,6 +32,7 @@ from des.storage.object_store import ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
 from des.testing.simulated_clock import SimulatedClock
 from des.testing.simulated_disk import SimulatedDisk
+from des.upkeep import rebuild_catalog
 
 CALLS_MAX = 60
 STORE_CALLS = {"create", "head", "get_range", "delete"}
@@ -296,7 +297,9 @@ async def test_a_store_that_is_down_means_the_truth_and_no_loss(tmp_path: Path) 
             return getattr(store, name)
 
     store, world.store = world.store, Down()  # type: ignore[assignment]
+    down.armed = False
     node = await world.start()
+    down.armed = True
     with pytest.raises(NotStoredYetError, match="on this node's disk") as caught:
         await put(node, b"waiting")
     assert caught.value.details["durability"] == "local"
@@ -502,6 +505,24 @@ async def test_a_log_that_was_lost_under_its_node_is_replayed_from_what_it_shipp
         world.disk.remove(f"log/{name}")
     world.disk.sync_directory("log")
     await settled(world, await world.start(), files)
+
+
+async def test_a_lost_catalog_and_a_lost_disk_lose_nothing_that_was_stored(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    node = await world.start()
+    files, _ = await put_all(node)
+    await drain(node)
+    later = await put(node, b"after the seal")
+    rows = await world.catalog.log_segments()
+    await world.power_cut(node, disk_lost=True)
+    world.catalog = MemoryCatalog(world.clock)
+    report = await rebuild_catalog(world.catalog, world.store, holder="tool")
+    assert report.refused == {}
+    assert rows == report.segments == await world.catalog.log_segments()
+    node = await world.start()
+    assert await (await node.open_file(later.name)).read_whole() == b"after the seal"
+    await node.seal_shard(later.shard)
+    await settled(world, node, files)
 
 
 async def test_a_deleted_file_does_not_come_back(tmp_path: Path) -> None:
