@@ -14,11 +14,15 @@ import des_client.aio.batch
 import des_client.aio.client
 import des_client.aio.files
 import des_client.aio.listing
+import des_client.filesystem
 import des_client.sync.batch
 import des_client.sync.client
 import des_client.sync.files
 import des_client.sync.listing
+import fsspec
 import pytest
+
+fsspec.register_implementation("des", des_client.filesystem.DesFileSystem, clobber=True)
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -57,6 +61,7 @@ def test_the_table_of_errors_tells_the_truth():
 
 MODULES = [
     des_client,
+    des_client.filesystem,
     *(
         getattr(getattr(des_client, kind), topic)
         for kind in ("sync", "aio")
