@@ -1,0 +1,5 @@
+"""The marker: gives eligible rows of source databases their names, each once."""
+
+from des.marker.worker import FileMarkerWorker, SourceMarker
+
+__all__ = ["FileMarkerWorker", "SourceMarker"]

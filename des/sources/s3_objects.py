@@ -1,0 +1,160 @@
+"""Objects of a source in S3, through boto3: any key that S3 takes, read exactly as it is spelt."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from des.sources.config import ObjectsConfig
+from des.sources.errors import DriverMissingError
+from des.sources.objects import (
+    CHUNK,
+    ObjectDiffersError,
+    ObjectForbiddenError,
+    ObjectMissingError,
+    ObjectsUnavailableError,
+    ObjectTooLargeError,
+)
+
+ATTEMPTS: Final = 3
+"""Tries of one request by the SDK, with its own pauses."""
+_MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+_DIFFERS: Final = frozenset({"412", "PreconditionFailed"})
+_FORBIDDEN: Final = frozenset({"403", "AccessDenied", "AllAccessDisabled", "InvalidObjectState", "Forbidden"})
+_BAD_KEY: Final = frozenset({"KeyTooLongError", "InvalidURI", "400", "InvalidArgument"})
+
+
+class S3SourceObjects:
+    """Reads objects of the buckets that one source lists; redirects to other hosts are not followed."""
+
+    def __init__(self, config: ObjectsConfig, *, connections: int) -> None:
+        """Connect nothing yet.
+
+        Raises:
+            DriverMissingError: boto3 is not installed.
+        """
+        try:
+            import boto3  # noqa: PLC0415  optional dependency
+            from botocore.config import Config  # noqa: PLC0415
+            from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415
+        except ImportError:
+            raise DriverMissingError(
+                "S3 objects need the Python package boto3: pip install 'des-store[s3]'"
+            ) from None
+        self._client_error: type[Exception] = ClientError
+        self._failures: tuple[type[Exception], ...] = (BotoCoreError, HTTPClientError, OSError)
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="des-objects")
+        session = boto3.session.Session(
+            aws_access_key_id=config.access_key.get_secret_value() or None,
+            aws_secret_access_key=config.secret_key.get_secret_value() or None,
+            aws_session_token=config.session_token.get_secret_value() or None,
+        )
+        self._client: Any = session.client(
+            "s3",
+            endpoint_url=config.endpoint or None,
+            region_name=config.region,
+            config=Config(
+                max_pool_connections=connections,
+                connect_timeout=config.timeout_s,
+                read_timeout=config.timeout_s,
+                retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+                s3={"addressing_style": config.addressing},
+            ),
+        )
+
+    async def open(self, bucket: str, key: str, *, etag: str | None, size_max: int) -> "S3Object":
+        """Ask for an object; see `SourceObjects.open`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._open, bucket, key, etag, size_max
+        )
+
+    async def close(self) -> None:
+        """Give connections back, once reads under way are done."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        self._client.close()
+
+    def _open(self, bucket: str, key: str, etag: str | None, size_max: int) -> "S3Object":
+        asked = {"Bucket": bucket, "Key": key}
+        if etag:
+            asked["IfMatch"] = '"' + etag.strip('"') + '"'
+        try:
+            answer = self._client.get_object(**asked)
+        except self._client_error as error:
+            raise self._translate(error, bucket, key, etag) from error
+        except self._failures as error:
+            raise ObjectsUnavailableError(f"{bucket}/{key}: {_words(error)}") from error
+        body = answer["Body"]
+        size, found_etag = int(answer["ContentLength"]), answer.get("ETag", "").strip('"')
+        found = S3Object(self, body, size=size, etag=found_etag)
+        if found.size > size_max:
+            found.hang_up()
+            raise ObjectTooLargeError(found.size, size_max)
+        if etag and found.etag and found.etag != etag.strip('"'):
+            # A service that ignores If-Match.
+            found.hang_up()
+            raise ObjectDiffersError(f"{bucket}/{key}: etag is {found.etag}, expected {etag}")
+        if found.size <= CHUNK:
+            found.first = self.read(body, found.size)
+            body.close()
+            if len(found.first) != found.size:
+                raise ObjectsUnavailableError(
+                    f"{bucket}/{key}: {len(found.first)} of {found.size} bytes came"
+                )
+        return found
+
+    def read(self, body: Any, size: int) -> bytes:
+        """Read from an answer's body; for `S3Object`."""
+        try:
+            data: bytes = body.read(size) if size else b""
+        except self._failures as error:
+            raise ObjectsUnavailableError(f"the rest of an object did not come: {_words(error)}") from error
+        return data
+
+    async def read_in_thread(self, body: Any, size: int) -> bytes:
+        """Read from an answer's body without blocking; for `S3Object`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read, body, size)
+
+    def _translate(self, error: Any, bucket: str, key: str, etag: str | None) -> Exception:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        where = f"{bucket}/{key}"
+        if code in _MISSING:
+            return ObjectMissingError(f"{where}: {code}")
+        if code in _DIFFERS:
+            return ObjectDiffersError(f"{where}: its etag is not {etag}")
+        if code in _FORBIDDEN or code in _BAD_KEY:
+            return ObjectForbiddenError(f"{where}: {code}")
+        return ObjectsUnavailableError(f"{where}: {code or status}: {_words(error)}")
+
+
+class S3Object:
+    """An answer of `S3SourceObjects`."""
+
+    def __init__(self, objects: S3SourceObjects, body: Any, *, size: int, etag: str) -> None:
+        self._objects = objects
+        self._body = body
+        self._left = size
+        self.size = size
+        self.etag = etag
+        self.first = b""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; see `OpenObject.read`."""
+        if not self._left or self.size <= CHUNK:
+            return b""
+        data = await self._objects.read_in_thread(self._body, min(CHUNK, self._left))
+        if not data:
+            raise ObjectsUnavailableError(f"{self._left} of {self.size} bytes did not come")
+        self._left -= len(data)
+        return data
+
+    async def close(self) -> None:
+        """Give the connection back; one with bytes still to come is cut, not drained."""
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._body.close()
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
