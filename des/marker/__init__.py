@@ -1,5 +1,6 @@
 """The marker: gives eligible rows of source databases their names, each once."""
 
+from des.marker.names import NameMark
 from des.marker.worker import FileMarkerWorker, SourceMarker
 
-__all__ = ["FileMarkerWorker", "SourceMarker"]
+__all__ = ["FileMarkerWorker", "NameMark", "SourceMarker"]

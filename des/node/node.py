@@ -17,7 +17,9 @@ from des.db.catalog import Catalog, ContainerRow, ShardTotals
 from des.errors import CorruptError, DesError, NotFoundError
 from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
+from des.ingest.values import OpenFile
 from des.node.assembly import Parts, assemble, doors_of
+from des.node.companion import Companion, Companions
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
 from des.node.shard_watch import ShardNews, ShardWatch
@@ -111,6 +113,7 @@ class Node:
             heartbeat_s=parts.settings.limits.watch_heartbeat_s,
         )
         self._closed = False
+        self._companions = Companions()
 
     @classmethod
     async def open(
@@ -160,6 +163,7 @@ class Node:
         if self._closed:
             return
         self._closed = True
+        await self._companions.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,6 +184,29 @@ class Node:
             await self._log.append_floor(self._parts.generator.shutdown_mark())
         except DesError as error:
             _log.warning("clock floor not written, names start at the reserved one", error=str(error))
+
+    def run_beside(self, companion: Companion) -> None:
+        """Run work that goes with this node; it is stopped before the node closes."""
+        self._companions.add(companion)
+
+    def tenures(self) -> dict[int, int]:
+        """Return the shards that this node serves now, each with the epoch of its lock."""
+        return {shard: lock.epoch for shard, lock in self._lease.locks.items()}
+
+    def is_open(self, name: str) -> bool:
+        """Return whether the file is in this node's log and not yet readable from a container."""
+        return self._open_index.get(name) is not None
+
+    def open_counts(self) -> dict[int, int]:
+        """Return how many files each shard has open that no seal has taken yet."""
+        counts: dict[int, int] = {}
+        for bucket in self._open_index.buckets():
+            counts[bucket.shard] = counts.get(bucket.shard, 0) + bucket.files
+        return counts
+
+    def on_files_stored(self, listener: Callable[[ContainerRow, Sequence[OpenFile]], None]) -> None:
+        """Have `listener` told of every container that this node commits, and of the files in it."""
+        self._packer.listeners.append(listener)
 
     async def assign_names(self, count: int, prefix: str, request_id: str) -> list[AssignedName]:
         """Return new names; see `NameAssigner.assign`."""

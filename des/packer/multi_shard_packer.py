@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,6 +118,8 @@ class MultiShardPacker:
         self._maintenance_error = ""
         self._given_up = 0
         """Containers given up since the last one stored."""
+        self.listeners: list[Callable[[ContainerRow, Sequence[OpenFile]], None]] = []
+        """Told of every container that is committed, with the files that left the open index for it."""
         self.last_seal_ms: dict[int, int] = {}
         """Shard to the time of its last seal by this process, UTC milliseconds since 1970."""
 
@@ -272,6 +274,8 @@ class MultiShardPacker:
         self._open_index.remove(pending.files)
         self._on_sealed(pending.files)
         self._pending.remove(pending)
+        for listener in self.listeners:
+            listener(row, pending.files)
         self.adopt_stored(sealing, pending.files)
         for shard in {file.shard for file in pending.files}:
             self.last_seal_ms[shard] = self._clock.now_ms()

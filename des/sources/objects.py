@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from des.errors import DesError, NotFoundError, PreconditionError, UnavailableError
+from des.errors import InvalidInputError, NotFoundError, PreconditionError, UnavailableError
 
 CHUNK: int = 1 << 20
 """Bytes of a long object that are read at a time; a shorter one is read whole."""
@@ -24,13 +24,10 @@ class ObjectsUnavailableError(UnavailableError):
     """No answer, or none now; also credentials that are refused as such: no single row's fault."""
 
 
-class ObjectTooLargeError(DesError):
+class ObjectTooLargeError(InvalidInputError):
     """The object is longer than asked for; nothing of it was read."""
 
-    def __init__(self, size: int, size_max: int) -> None:
-        """Name both sizes, in bytes."""
-        super().__init__(f"the object has {size} bytes, at most {size_max} are allowed")
-        self.size = size
+    reason = "FILE_TOO_LARGE"
 
 
 class OpenObject(Protocol):

@@ -41,10 +41,17 @@ LONG_BYTES: Final = 2 * CHUNK
 class RowFailedError(DesError):
     """A row that cannot be packed now, or ever, for a cause of its own."""
 
-    def __init__(self, reason: FailReason, text: str) -> None:
-        """Name the reason and what was found."""
-        super().__init__(text)
-        self.fail_reason = reason
+    def __init__(
+        self,
+        message: str,
+        *,
+        why: FailReason = FailReason.REFUSED,
+        retry_after_s: float | None = None,
+        **details: object,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **details)
+        self.why = why
+        """As the row's error column says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +225,17 @@ class MultiSourceFileProvider:
                     bucket, key, etag=row.etag, size_max=int(objects.size_bytes_max)
                 )
             except ObjectMissingError as error:
-                raise RowFailedError(FailReason.MISSING, str(error)) from error
+                raise RowFailedError(str(error), why=FailReason.MISSING) from error
             except ObjectForbiddenError as error:
-                raise RowFailedError(FailReason.FORBIDDEN, str(error)) from error
+                raise RowFailedError(str(error), why=FailReason.FORBIDDEN) from error
             except ObjectDiffersError as error:
-                raise RowFailedError(FailReason.CHANGED, str(error)) from error
+                raise RowFailedError(str(error), why=FailReason.CHANGED) from error
             except ObjectTooLargeError as error:
-                raise RowFailedError(FailReason.TOO_LARGE, str(error)) from error
+                raise RowFailedError(str(error), why=FailReason.TOO_LARGE) from error
             try:
                 if row.size is not None and found.size != row.size:
                     raise RowFailedError(
-                        FailReason.CHANGED, f"the object has {found.size} bytes, the row says {row.size}"
+                        f"the object has {found.size} bytes, the row says {row.size}", why=FailReason.CHANGED
                     )
                 yield found
             finally:
@@ -242,12 +249,12 @@ class MultiSourceFileProvider:
         """
         fault = key_fault(row.key)
         if fault:
-            raise RowFailedError(FailReason.BAD_KEY, fault)
+            raise RowFailedError(fault, why=FailReason.BAD_KEY)
         objects = self._sources[row.source].connector.config.objects
         if row.bucket not in objects.buckets:
             raise RowFailedError(
-                FailReason.BAD_BUCKET,
                 f"bucket {str(row.bucket)[:80]!r} is not on the list {', '.join(objects.buckets)}",
+                why=FailReason.BAD_BUCKET,
             )
         assert row.key is not None
         return str(row.bucket), row.key

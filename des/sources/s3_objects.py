@@ -87,7 +87,11 @@ class S3SourceObjects:
         found = S3Object(self, body, size=size, etag=found_etag)
         if found.size > size_max:
             found.hang_up()
-            raise ObjectTooLargeError(found.size, size_max)
+            raise ObjectTooLargeError(
+                f"{bucket}/{key}: the object has {found.size} bytes, at most {size_max} are allowed",
+                size=found.size,
+                max_size=size_max,
+            )
         if etag and found.etag and found.etag != etag.strip('"'):
             # A service that ignores If-Match.
             found.hang_up()

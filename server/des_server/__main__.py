@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydantic
 import yaml
+from prometheus_client import CollectorRegistry
 from pydantic_settings import SettingsError
 
 from des import __version__
@@ -20,14 +21,23 @@ from des.node import Node
 from des_server.lifecycle import EXIT_UNEXPECTED, EXIT_USAGE, OpenNode, say, serve
 
 
-def run(settings: Settings, *, allow_exposed: bool = False, open_node: OpenNode | None = None) -> int:
+def run(
+    settings: Settings,
+    *,
+    allow_exposed: bool = False,
+    open_node: OpenNode | None = None,
+    registry: CollectorRegistry | None = None,
+) -> int:
     """Serve a node of `settings` in this process until a signal; return the exit code.
 
-    `allow_exposed` is the flag --insecure-allow-plaintext-non-loopback.
+    `allow_exposed` is the flag --insecure-allow-plaintext-non-loopback. `registry` may have metrics of the
+    caller's own, which are served with the node's.
     """
     configure_logging(level=settings.log_level, style=settings.log_format)
     try:
-        return asyncio.run(serve(settings, open_node or _open_node, allow_exposed=allow_exposed))
+        return asyncio.run(
+            serve(settings, open_node or _open_node, allow_exposed=allow_exposed, registry=registry)
+        )
     except KeyboardInterrupt:
         return EXIT_UNEXPECTED
 

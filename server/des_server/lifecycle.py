@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TextIO
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from des.config import Settings
 from des.errors import DesError
@@ -36,7 +37,13 @@ def say(message: str, *, stream: TextIO | None = None) -> None:
     print(f"des: {message}", file=stream or sys.stderr, flush=True)
 
 
-async def serve(settings: Settings, open_node: OpenNode, *, allow_exposed: bool) -> int:
+async def serve(
+    settings: Settings,
+    open_node: OpenNode,
+    *,
+    allow_exposed: bool,
+    registry: CollectorRegistry | None = None,
+) -> int:
     """Serve a node until a signal, and return the process's exit code.
 
     The first SIGTERM or SIGINT drains; the second one ends the process at once, which loses nothing
@@ -54,7 +61,7 @@ async def serve(settings: Settings, open_node: OpenNode, *, allow_exposed: bool)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await _serve(settings, open_node, stopping, allow_exposed=allow_exposed)
+        return await _serve(settings, open_node, stopping, allow_exposed=allow_exposed, registry=registry)
     except (AddressInvalidError, AddressRefusedError) as error:
         say(str(error))
         return EXIT_USAGE
@@ -67,14 +74,19 @@ async def serve(settings: Settings, open_node: OpenNode, *, allow_exposed: bool)
 
 
 async def _serve(
-    settings: Settings, open_node: OpenNode, stopping: asyncio.Event, *, allow_exposed: bool
+    settings: Settings,
+    open_node: OpenNode,
+    stopping: asyncio.Event,
+    *,
+    allow_exposed: bool,
+    registry: CollectorRegistry | None,
 ) -> int:
     addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
     if not allow_exposed:
         refuse_exposed(addresses)
     node = await open_node(settings)
     try:
-        server = build_server(node, settings)
+        server = build_server(node, settings, registry=registry)
         await server.start()
         # What is loaded now stays: full collections need not walk it again while calls are served.
         gc.collect()

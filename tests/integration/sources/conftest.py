@@ -1,6 +1,10 @@
 """Three real source databases; a server lives as long as the tests of this folder."""
 
+import warnings
+
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from des.sources import ClaimOwner, SourceDatabaseConnector
 from des.testing.source_databases import KINDS, temporary_source
@@ -41,3 +45,24 @@ async def connect(database):
 @pytest.fixture
 def owners():
     return OWNER, OTHER, STRANGER
+
+
+@pytest.fixture(scope="session")
+def s3():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # moto's own
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="AK",
+            aws_secret_access_key="SK",
+        )
+        for bucket in ("docs", "secret"):
+            client.create_bucket(Bucket=bucket)
+        yield client, f"http://{host}:{port}"
+        client.close()
+        server.stop()

@@ -2,12 +2,9 @@
 
 import asyncio
 import threading
-import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from des.clock import SystemClock
 from des.naming import consistent_hash
@@ -20,27 +17,6 @@ from des.sources.s3_objects import S3SourceObjects
 from des.testing.source_databases import temporary_source
 
 KEYS = {"access_key": "AK", "secret_key": "SK", "addressing": "path"}
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # moto's own
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://{host}:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="AK",
-            aws_secret_access_key="SK",
-        )
-        for bucket in ("docs", "secret"):
-            client.create_bucket(Bucket=bucket)
-        yield client, f"http://{host}:{port}"
-        client.close()
-        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +83,7 @@ async def whole(provider, one):
 async def reason_of(provider, one):
     with pytest.raises(RowFailedError) as caught:
         await whole(provider, one)
-    return caught.value.fail_reason.value
+    return caught.value.why.value
 
 
 @pytest.mark.parametrize("size", [0, 1, 10_000, CHUNK, CHUNK + 1, 3 * CHUNK + 17])
