@@ -15,7 +15,7 @@ import google_crc32c
 import structlog
 
 from des.clock import Clock
-from des.db.catalog import ContainerRow
+from des.db.catalog import ContainerRow, ContainerState
 from des.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -29,7 +29,8 @@ from des.files import FileInfo, FileSpec, FileState
 from des.ingest.values import OpenFile
 from des.monitoring.ingest_metrics import IngestMetrics
 from des.naming import InvalidNameError
-from des.node.write_path import PutResult, Upload
+from des.node.put_result import PutResult
+from des.node.write_path import Upload
 from des.node.write_rules import FileTooLargeError
 from des.retrieval import OpenedFile
 from des.sources import ClaimedRow, FailReason, PackedRow
@@ -124,6 +125,8 @@ class SourceIngest:
         """Rows being fetched and appended, with the epoch of their shard, by name."""
         self._outbox: dict[str, deque[PackedRow]] = {}
         """Rows to be marked packed, by source."""
+        self._moved: list[_Held] = []
+        """Rows whose files are in a container that was replaced since."""
         self._adopted: dict[int, int] = {}
         """Shards whose predecessors' claims were taken over, with the epoch in which they were."""
         self._expired_check_at = clock.monotonic() + config.expired_check_s
@@ -202,6 +205,7 @@ class SourceIngest:
     async def settle(self) -> None:
         """Mark rows whose containers are committed, and renew the claims of the others."""
         async with self._settling:
+            await self._look_again()
             await self._mark()
         now = self._clock.monotonic()
         due = [held for held in self._held.values() if held.renew_at <= now]
@@ -214,7 +218,8 @@ class SourceIngest:
     @property
     def waiting(self) -> int:
         """Rows that are claimed and not marked."""
-        return len(self._held) + len(self._working) + sum(map(len, self._outbox.values()))
+        waiting = sum(map(len, self._outbox.values()))
+        return len(self._held) + len(self._working) + len(self._moved) + waiting
 
     # --- claims -----------------------------------------------------------------------------
 
@@ -378,8 +383,21 @@ class SourceIngest:
     def _on_stored(self, container: ContainerRow, files: Sequence[OpenFile]) -> None:
         for file in files:
             held = self._held.pop(file.name, None)
-            if held is not None:
+            if held is None:
+                continue
+            if container.state is ContainerState.STORED:
                 self._settle_later(held.row, container.container_id, held.sha256)
+            else:
+                self._moved.append(held)
+
+    async def _look_again(self) -> None:
+        """Ask where files are whose container was replaced by another before this process heard of it."""
+        while self._moved:
+            held = self._moved[-1]
+            info = await self._node.stat(held.row.name)
+            self._moved.pop()
+            if info.placement is not None:
+                self._settle_later(held.row, info.placement.container_id, held.sha256)
 
     def _settle_later(self, row: ClaimedRow, container_id: str, sha256: str) -> None:
         waiting = self._outbox.setdefault(row.source, deque())
