@@ -327,7 +327,9 @@ class Node:
             oldest_open_age_s=age,
             last_seal_ms=self._packer.last_seal_ms.get(shard, totals.last_stored_ms if totals else None),
             last_heartbeat_ms=lock.heartbeat_ms,
-            last_error=str(self._log.failure or "") or self._packer.last_error(shard),
+            last_error=str(self._log.failure or "")
+            or self._packer.last_error(shard)
+            or self._parts.shipper.last_error,
         )
 
     async def capabilities(self) -> Capabilities:
@@ -337,6 +339,7 @@ class Node:
     def show_metrics(self, registry: CollectorRegistry) -> None:
         """Show in `registry` what the node counts by itself; once."""
         self._doors.store_metrics.register(registry)
+        self._parts.shipper.show_metrics(registry)
 
     def health(self) -> NodeHealth:
         """Return whether puts and gets are served."""

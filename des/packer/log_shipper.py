@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from des.clock import Clock
 from des.config import Settings
@@ -31,6 +32,7 @@ from des.ingest.shipped import (
     shipped_size,
 )
 from des.ingest.values import OpenFile
+from des.monitoring.shipping_metrics import ShippingMetrics
 from des.packer.settled_create import ForeignObjectError, settled_create
 from des.packer.shipments import Shipments
 from des.storage.object_store import ObjectInfo, ObjectStore
@@ -104,6 +106,7 @@ class LogShipper:
         self._claim = claim
         self._random_bytes = random_bytes
         self.shipments = Shipments(holds)
+        self._metrics = ShippingMetrics()
         self._queue: deque[OpenFile] = deque()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         """Sequence number of each file on its way, to who waits for it."""
@@ -160,6 +163,12 @@ class LogShipper:
     def pressure(self) -> float:
         """Return how much of the room for segments with unsealed files is taken: 1 is all of it."""
         return self.shipments.unsealed_count() / self._settings.stored.segments_max
+
+    def show_metrics(self, registry: CollectorRegistry) -> None:
+        """Show in `registry` what is shipped; once."""
+        self._metrics.register(
+            registry, waiting=lambda: len(self._waiting), unsealed=self.shipments.unsealed_count
+        )
 
     def settled(self, files: Iterable[OpenFile]) -> None:
         """Say that the log has let go of these files: no segment is needed for them any more."""
@@ -252,6 +261,7 @@ class LogShipper:
             await self._ship(segment)
         except BaseException as error:
             self.last_error = str(error)
+            self._metrics.failed()
             self._unfinished.append(segment)
             self._work.set()
             raise
@@ -311,6 +321,7 @@ class LogShipper:
                 continue
             # In one step with the acknowledgement: a file sealed meanwhile is let go by `settled`.
             self.shipments.add(row, (file for file in segment.files if file.seq in self._waiting))
+            self._metrics.shipped(files=len(segment.files), size=len(segment.body))
             for file in segment.files:
                 self._resolve(file, None)
             return

@@ -7,7 +7,7 @@ from des.db import DesDbConnector, SqlCatalog
 from des.db.schema import metadata
 from des.testing.catalog_suite import CatalogSuite
 from des.testing.memory_catalog import MemoryCatalog
-from des.testing.postgresql import temporary_postgresql
+from des.testing.postgresql import system_postgresql, temporary_postgresql
 from des.testing.simulated_clock import SimulatedClock
 
 
@@ -53,3 +53,14 @@ class TestPostgresqlCatalog(CatalogSuite):
         await connector.write(lambda connection: connection.execute(text(f"TRUNCATE {tables}")))
         yield catalog
         await catalog.close()
+
+
+@pytest.mark.slow
+class TestSystemPostgresqlCatalog(TestPostgresqlCatalog):
+    """An older server than the wheel's, where the system has one."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def postgresql_url(cls):
+        with system_postgresql() as server:
+            yield server.url

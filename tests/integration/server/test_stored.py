@@ -18,6 +18,7 @@ from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
 from des_proto.v1.system_service_pb2 import GetServerInfoRequest
 from des_proto.v1.system_service_pb2_grpc import SystemServiceStub
 from des_server.app import build_server
+from prometheus_client import CollectorRegistry
 
 from des.config import LimitSettings, LogSettings, Settings, StoredSettings
 from des.node import Node
@@ -31,7 +32,12 @@ def stored() -> StoredSettings:
 
 
 @pytest.fixture
-async def channel(tmp_path, stored):
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def channel(tmp_path, stored, registry):
     settings = Settings(
         data_dir=tmp_path,
         listen="127.0.0.1:0",
@@ -43,7 +49,7 @@ async def channel(tmp_path, stored):
         stored=stored,
     )
     node = await Node.open(settings)
-    server = build_server(node, settings)
+    server = build_server(node, settings, registry=registry)
     await server.start()
     async with grpc.aio.insecure_channel(str(server.address)) as channel:
         yield channel
@@ -123,6 +129,16 @@ async def test_waiting_answers_for_each_file(channel, files, refusal):
     async with refusal() as refused:
         await files.WaitStored(WaitStoredRequest(names=names * 2))
     assert refused().reason == "INVALID_FIELD"
+
+
+async def test_what_is_shipped_is_measured(channel, files, registry):
+    await files.PutFile(whole(b"12345", durability=STORED))
+    await files.PutFile(whole(b"local", durability=LOCAL))
+    shown = {sample.name: sample.value for metric in registry.collect() for sample in metric.samples}
+    assert (shown["des_shipped_segments_total"], shown["des_shipped_files_total"]) == (1, 1)
+    assert shown["des_shipped_bytes_total"] > 5
+    assert (shown["des_shipped_segments_unsealed"], shown["des_stored_waiting_files"]) == (1, 0)
+    assert shown["des_shipping_failures_total"] == 0
 
 
 async def test_many_at_once_are_each_answered(files):
