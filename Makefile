@@ -7,6 +7,8 @@ TOOLS ?= .tools
 FUZZ_VENV ?= .venv-fuzz
 FUZZ_FOUND ?= .tools/fuzz
 FUZZ_S ?= 60
+FUZZ_JOBS ?= 2
+FUZZ_TARGETS := container index frame metadata ext zstd
 BIN := $(VENV)/bin
 BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
@@ -26,13 +28,9 @@ test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
 test-client: $(CLIENT_VENV)/.ready ## The client's tests, where neither des nor des_server is installed.
 	$(CLIENT_VENV)/bin/pytest -c client/pytest.ini client/tests
 
-fuzz: $(FUZZ_VENV)/.ready ## Fuzz everything that reads foreign bytes, FUZZ_S seconds each.
-	mkdir -p $(FUZZ_FOUND)
-	for target in container index frame metadata ext zstd; do \
-	  mkdir -p $(FUZZ_FOUND)/$$target && $(FUZZ_VENV)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_S) \
-	    -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 -artifact_prefix=$(FUZZ_FOUND)/$$target- \
-	    $(FUZZ_FOUND)/$$target tests/fuzz/corpus/$$target || exit 1; \
-	done
+fuzz: $(FUZZ_VENV)/.ready ## Fuzz everything that reads foreign bytes, FUZZ_S seconds each, FUZZ_JOBS at once.
+	printf '%s\n' $(FUZZ_TARGETS) | \
+	  xargs -P $(FUZZ_JOBS) -I TARGET tests/fuzz/run.sh $(FUZZ_VENV)/bin/python TARGET $(FUZZ_S) $(FUZZ_FOUND)
 
 fuzz-corpus: $(VENV)/.ready ## Make the inputs that fuzzing starts from anew.
 	$(BIN)/python tests/fuzz/make_corpus.py

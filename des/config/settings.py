@@ -177,6 +177,18 @@ class S3Settings(_Group):
         return self
 
 
+class RedisSettings(_Group):
+    """The Redis in which nodes share pages of indexes, where `index_cache` is redis."""
+
+    url: SecretStr = SecretStr("")
+    """`redis://user:password@host:6379/0`, `rediss://...` with TLS, `unix:///socket`."""
+    ttl_s: PositiveInt = 24 * 3600
+    """How long a page is kept. Pages never change; this bounds what deleted containers leave."""
+    budget_s: Annotated[float, Field(gt=0, le=5)] = 0.05
+    """Longest wait for one answer. Five failures in a row, and Redis is left alone for five seconds."""
+    connections: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
 class Settings(BaseSettings):
     """All settings of a node.
 
@@ -221,6 +233,8 @@ class Settings(BaseSettings):
     """What a put that does not say waits for: this node's disk, or the object store and the catalog."""
     index_cache_bytes: Bytes = ByteSize(256 * MIB)
     """Memory for the indexes of sealed containers."""
+    index_cache: Literal["memory", "redis"] = "memory"
+    """Where pages of indexes are kept: here only, or in Redis too, which nodes share."""
     drain_s: Seconds = 30
     """How long calls in flight may take after SIGTERM."""
     drain_notice_s: Seconds = 0
@@ -234,6 +248,13 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     limits: LimitSettings = LimitSettings()
     s3: S3Settings = S3Settings()
+    redis: RedisSettings = RedisSettings()
+
+    @model_validator(mode="after")
+    def _redis_has_a_place(self) -> Self:
+        if self.index_cache == "redis" and not self.redis.url.get_secret_value():
+            raise ValueError("index_cache is redis, expected a Redis in redis.url")
+        return self
 
     @classmethod
     def settings_customise_sources(

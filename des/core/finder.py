@@ -104,9 +104,10 @@ class Finder:
             return sorted_names(await self._container.index(), prefix, start_after, limit)
         names = self._memory.names
         if names is None:
-            names = self._memory.names = await run_async(read_directory(section), self._container.read)
-        plan = list_names(names, prefix=prefix, start_after=start_after, limit=limit)
-        return await run_async(plan, self._container.read)
+            plan = read_directory(section, self._container.known_footer())
+            names = self._memory.names = await run_async(plan, self._container.read)
+        listing = list_names(names, prefix=prefix, start_after=start_after, limit=limit)
+        return await run_async(listing, self._container.read)
 
     async def load_filter(self) -> None:
         """Keep FILTER, where the container has one."""

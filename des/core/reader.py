@@ -150,7 +150,7 @@ class DesReader:
         if section is None:
             return sorted_names(self.index, prefix, start_after, limit)
         if self._names is None:
-            self._names = run(read_directory(section), self._read)
+            self._names = run(read_directory(section, self.footer), self._read)
         plan = list_names(self._names, prefix=prefix, start_after=start_after, limit=limit)
         return run(plan, self._read)
 

@@ -4,11 +4,12 @@ Redis can only make reads cheaper: slow, broken, full or lying, it costs at most
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable
 from typing import Final, Self
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from des.clock import Clock, SystemClock
@@ -23,6 +24,10 @@ FAILURES_MAX: Final = 5
 """Failures in a row after which Redis is left alone."""
 PAUSE_S: Final = 5.0
 """For how long; then one call tries again."""
+CONNECTIONS: Final = 16
+"""Connections to Redis at most."""
+CLOSE_S: Final = 2.0
+"""Longest wait for connections to be given back."""
 WRITES_MAX: Final = 64
 """Writes under way at once; pages beyond are not offered to Redis."""
 
@@ -66,9 +71,24 @@ class RedisIndexCache:
         self._writes: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def from_url(cls, url: str, *, memory: InMemoryIndexCache | None = None) -> Self:
-        """Return a cache over the Redis at `url` (`redis://`, `rediss://` or `unix://`)."""
-        return cls(Redis.from_url(url, decode_responses=False), memory=memory)
+    def from_url(
+        cls,
+        url: str,
+        *,
+        memory: InMemoryIndexCache | None = None,
+        ttl_s: int = TTL_S,
+        budget_s: float = BUDGET_S,
+        connections: int = CONNECTIONS,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Return a cache over the Redis at `url` (`redis://`, `rediss://` or `unix://`).
+
+        Args as of the class; who finds all `connections` in use waits for one within the budget.
+        """
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=connections, timeout=budget_s, decode_responses=False
+        )
+        return cls(Redis.from_pool(pool), memory=memory, ttl_s=ttl_s, budget_s=budget_s, clock=clock)
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +106,9 @@ class RedisIndexCache:
         await asyncio.gather(*self._writes, return_exceptions=True)
         if self._memory is not None:
             await self._memory.close()
-        await self._redis.aclose()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._redis.aclose()
 
     async def _fetch(self, key: PageKey, load: LoadPages, valid: ValidPage) -> Pages:
         found = await self._within_budget(self._redis.get(self._name(key))) if self.is_open else None

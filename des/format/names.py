@@ -14,7 +14,8 @@ import zstandard
 
 from des.format.byte_range import ByteRange
 from des.format.errors import ChecksumMismatchError, UnsupportedContainerError
-from des.format.index import NAME_LENGTH_MAX
+from des.format.footer import Footer
+from des.format.index import ENTRY_SIZE_MIN, NAME_LENGTH_MAX
 from des.format.plan import Reads
 from des.format.section_table import BadSectionError, Section
 
@@ -45,6 +46,8 @@ class NamesDirectory:
     """Checksum of each block's bytes."""
     count: int
     """Names in all blocks."""
+    names_bytes_max: int
+    """Bytes that the names of one block can have, since INDEX has them too."""
 
     def decode(self, block: int, data: bytes) -> list[str]:
         """Prove one block's bytes and read them.
@@ -56,7 +59,8 @@ class NamesDirectory:
         if google_crc32c.value(data) != self.crc32c[block]:
             raise ChecksumMismatchError(f"block {block} of NAMES does not have the checksum recorded for it")
         expected = min(BLOCK_NAMES, self.count - block * BLOCK_NAMES)
-        return _decode_names(_decompress(data, BLOCK_SIZE_MAX), expected)
+        size_max = min(BLOCK_SIZE_MAX, 4 * expected + self.names_bytes_max)
+        return _decode_names(_decompress(data, size_max), expected, self.names_bytes_max)
 
 
 def encode_names(names: Sequence[str]) -> Iterator[bytes]:
@@ -80,20 +84,26 @@ def encode_names(names: Sequence[str]) -> Iterator[bytes]:
         yield directory + _U32.pack(google_crc32c.value(directory))
 
 
-def read_directory(section: Section) -> Reads[NamesDirectory]:
+def read_directory(section: Section, footer: Footer) -> Reads[NamesDirectory]:
     """Plan the one read of the directory.
+
+    What it and the blocks unpack to is bounded by INDEX, which has the same names at full length: few bytes
+    of NAMES cannot be made to stand for many.
 
     Raises:
         ChecksumMismatchError: it is damaged.
         BadSectionError: it contradicts itself or the section.
     """
+    if section.count != footer.file_count:
+        raise BadSectionError(f"NAMES is of {section.count} files, the footer says {footer.file_count}")
+    names_bytes_max = footer.index_length - ENTRY_SIZE_MIN * footer.file_count
     if not section.count:
-        return NamesDirectory([], [], [], 0)
+        return NamesDirectory([], [], [], 0, names_bytes_max)
     data = yield section.range(section.length - section.param, section.length)
     if google_crc32c.value(data[: -_U32.size]) != _U32.unpack_from(data, len(data) - _U32.size)[0]:
         raise ChecksumMismatchError("directory of NAMES does not have the checksum it carries")
-    raw = _decompress(data[: -_U32.size], DIRECTORY_SIZE_MAX)
     count = -(-section.count // BLOCK_NAMES)
+    raw = _decompress(data[: -_U32.size], min(DIRECTORY_SIZE_MAX, 12 * count + names_bytes_max))
     if len(raw) < 8 * count:
         raise BadSectionError(f"directory of NAMES has {len(raw)} bytes for {count} blocks")
     lengths, crc32c = np.frombuffer(raw, "<u4", 2 * count).reshape(2, count).astype(np.int64)
@@ -102,10 +112,11 @@ def read_directory(section: Section) -> Reads[NamesDirectory]:
         raise BadSectionError(f"blocks of NAMES have {int(stops[-1])} bytes, the section {section.length}")
     places = [section.start, *(stops + section.start).tolist()]
     return NamesDirectory(
-        _decode_names(raw[8 * count :], count),
+        _decode_names(raw[8 * count :], count, names_bytes_max),
         [ByteRange(low, high) for low, high in pairwise(places)],
         crc32c.tolist(),
         section.count,
+        names_bytes_max,
     )
 
 
@@ -120,6 +131,7 @@ def list_names(
         CorruptContainerError: a block is damaged.
     """
     found: list[str] = []
+    passed = 0
     after = max(start_after, prefix)
     block = max(0, bisect_right(directory.firsts, after) - 1)
     while block < len(directory.firsts) and (limit is None or len(found) < limit):
@@ -134,6 +146,11 @@ def list_names(
         for number in range(block, stop):
             part = directory.ranges[number]
             names = directory.decode(number, data[part.start - span.start : part.stop - span.start])
+            passed += sum(map(len, names))
+            if passed > directory.names_bytes_max:
+                raise BadSectionError(
+                    f"names in NAMES have more than the {directory.names_bytes_max} bytes of all in INDEX"
+                )
             found += [name for name in names if name.startswith(prefix) and name > start_after]
         block = stop
     return found[:limit]
@@ -177,13 +194,15 @@ def _encode_long_names(names: list[bytes]) -> bytes:
     )
 
 
-def _decode_names(data: bytes, count: int) -> list[str]:
+def _decode_names(data: bytes, count: int, bytes_max: int) -> list[str]:
     if len(data) < 4 * count:
         raise BadSectionError(f"{count} names cannot be in {len(data)} bytes")
     shared: npt.NDArray[np.uint16] = np.frombuffer(data, "<u2", count)
     lengths: npt.NDArray[np.uint16] = np.frombuffer(data, "<u2", count, 2 * count)
     if int(lengths.sum(dtype=np.int64)) != len(data) - 4 * count:
         raise BadSectionError(f"rests of {count} names do not fill {len(data) - 4 * count} bytes")
+    if int(shared.sum(dtype=np.int64) + lengths.sum(dtype=np.int64)) > bytes_max:
+        raise BadSectionError(f"{count} names in NAMES have more than the {bytes_max} bytes of all in INDEX")
     names: list[str] = []
     name = b""
     start = 4 * count

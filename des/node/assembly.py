@@ -12,6 +12,7 @@ import structlog
 from des.assignment import NameAssigner
 from des.clock import Clock, SystemClock
 from des.config import Settings
+from des.core import IndexCache
 from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerState
 from des.files import Durability
@@ -34,6 +35,7 @@ from des.packer.log_shipper import LogShipper
 from des.packer.shipped_log import ShippedLog
 from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
+from des.retrieval.page_cache import open_page_cache
 from des.retrieval.tombstones import Tombstones
 from des.storage import open_store
 from des.storage.disk import Disk
@@ -85,6 +87,7 @@ class Parts:
     shipped_log: ShippedLog
     acks: StoredAcks
     uploads: ResumableUploads
+    pages: IndexCache
     store_id: str
     executor: ThreadPoolExecutor | None
 
@@ -146,8 +149,9 @@ async def assemble(
     )
     builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
     builder.clear_staging()
+    pages = open_page_cache(settings, clock=doors.clock)
     containers = StoredContainers(
-        catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes)
+        catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes), cache=pages
     )
     tombstones = Tombstones(doors.catalog)
 
@@ -308,6 +312,7 @@ async def assemble(
         shipped_log=shipped_log,
         acks=acks,
         uploads=uploads,
+        pages=pages,
         store_id=store_id,
         executor=executor,
     )

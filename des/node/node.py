@@ -175,6 +175,7 @@ class Node:
             await self._lease.release()
             await self._doors.catalog.close()
             await self._doors.store.close()
+            await self._parts.pages.close()
             if self._parts.executor is not None:
                 self._parts.executor.shutdown()
             self._parts.directory.close()

@@ -127,7 +127,8 @@ def ext(data: bytes) -> None:
             if section.kind == SectionKind.STATS:
                 Stats.decode(content)
             if section.kind == SectionKind.NAMES:
-                names = run(list_names(run(read_directory(section), cut), limit=50), cut)
+                index = Footer(16, 0, 16, 0, 16, 40 * section.count + 4096, section.count)
+                names = run(list_names(run(read_directory(section, index), cut), limit=50), cut)
                 assert names == sorted(names)
 
         _tolerant(read)

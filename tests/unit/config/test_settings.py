@@ -15,7 +15,7 @@ def test_the_example_names_every_setting_with_its_default(tmp_path: Path) -> Non
     assert load_settings(EXAMPLE).model_dump() == load_settings().model_dump()
     written = yaml.safe_load(EXAMPLE.read_text())
     assert set(written) == set(Settings.model_fields)
-    for group in ("log", "seal", "stored", "catalog", "limits"):
+    for group in ("log", "seal", "stored", "catalog", "limits", "s3", "redis"):
         assert set(written[group]) == set(type(getattr(load_settings(), group)).model_fields)
 
 
@@ -51,6 +51,14 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, field: str) ->
 def test_half_of_the_credentials_are_a_mistake() -> None:
     with pytest.raises(ValidationError, match="together, found one"):
         load_settings(s3={"access_key_id": "key"})
+
+
+def test_a_redis_needs_a_place_and_its_password_is_not_shown() -> None:
+    with pytest.raises(ValidationError, match=r"expected a Redis in redis\.url"):
+        load_settings(index_cache="redis")
+    settings = load_settings(index_cache="redis", redis={"url": "redis://:secret@cache.example/0"})
+    assert ":secret@" not in repr(settings)
+    assert settings.redis.url.get_secret_value().endswith("@cache.example/0")
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from des.format import names as names_module
 from des.format.block_crc import FLAG_ROOT, BlockCrc, scrub
 from des.format.errors import ChecksumMismatchError, UnsupportedContainerError
+from des.format.footer import Footer
 from des.format.fuse_filter import FuseFilter, build_filter
 from des.format.hash_pages import (
     LENGTH_CHECK_INDEX,
@@ -23,6 +24,7 @@ from des.format.hash_pages import (
     plan_pages,
     scale,
 )
+from des.format.index import ENTRY_SIZE_MIN
 from des.format.index_directory import decode_directory, encode_directory, group_range, group_starts
 from des.format.locate import look_up
 from des.format.name_key import hash_of, key_of, name_digest
@@ -156,6 +158,12 @@ def names_section(names):
     return section_of(data, count=len(names), param=len(parts[-1]) if parts else 0), data
 
 
+def footer_with(names):
+    """The footer of a container with these names."""
+    length = sum(ENTRY_SIZE_MIN + len(name.encode()) for name in names)
+    return Footer(16, 0, 16, 0, 16, length, len(names))
+
+
 @settings(max_examples=60, deadline=None)
 @given(names=st.sets(texts, max_size=80), prefix=st.text(max_size=2), after=st.text(max_size=3))
 def test_names_are_listed_as_a_sorted_list_would(names, prefix, after):
@@ -163,7 +171,7 @@ def test_names_are_listed_as_a_sorted_list_would(names, prefix, after):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(names_module, "BLOCK_NAMES", 7)
         section, data = names_section(names)
-        directory = run(read_directory(section), sliced(data))
+        directory = run(read_directory(section, footer_with(names)), sliced(data))
         for limit in (None, 0, 1, 5):
             plan = list_names(directory, prefix=prefix, start_after=after, limit=limit)
             assert run(plan, sliced(data)) == expected[:limit]
@@ -172,7 +180,7 @@ def test_names_are_listed_as_a_sorted_list_would(names, prefix, after):
 def test_a_page_of_names_reads_its_blocks_alone():
     names = [f"n{i:06d}" for i in range(100_000)]
     section, data = names_section(names)
-    directory = run(read_directory(section), sliced(data))
+    directory = run(read_directory(section, footer_with(names)), sliced(data))
     reads = []
 
     def read(wanted):
@@ -191,7 +199,9 @@ def test_a_page_of_names_reads_its_blocks_alone():
 def test_long_names_are_kept(width):
     names = sorted({"x" * width, "x" * (width - 1) + "y", "ż" * (width // 2) + "z"})
     section, data = names_section(names)
-    assert run(list_names(run(read_directory(section), sliced(data))), sliced(data)) == names
+    assert (
+        run(list_names(run(read_directory(section, footer_with(names)), sliced(data))), sliced(data)) == names
+    )
     assert names_module._encode_long_names([n.encode() for n in names]) == names_module._encode_names(
         [n.encode() for n in names]
     )
@@ -205,17 +215,20 @@ def test_damaged_names_are_refused():
         damaged[place] ^= 1
         damaged = bytes(damaged)
         with pytest.raises((ChecksumMismatchError, BadSectionError)):
-            run(list_names(run(read_directory(section), sliced(damaged))), sliced(damaged))
+            run(
+                list_names(run(read_directory(section, footer_with(names)), sliced(damaged))), sliced(damaged)
+            )
     for count, param in ((1, section.param), (1 << 40, section.param), (len(names), 0), (len(names), 5)):
         with pytest.raises((ChecksumMismatchError, BadSectionError)):
-            run(read_directory(section_of(data, count=count, param=param)), sliced(data))
+            run(read_directory(section_of(data, count=count, param=param), footer_with(names)), sliced(data))
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
-    section, data = names_section([f"n{i}" for i in range(1000)])
+    names = [f"n{i}" for i in range(1000)]
+    section, data = names_section(names)
     monkeypatch.setattr(names_module, "DIRECTORY_SIZE_MAX", 10)
     with pytest.raises(UnsupportedContainerError):
-        run(read_directory(section), sliced(data))
+        run(read_directory(section, footer_with(names)), sliced(data))
 
 
 # --- INDEXDIR, BLOCKCRC, STATS ----------------------------------------------------------------------
