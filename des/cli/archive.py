@@ -3,16 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote
 
 import typer
 
+from des.cli.archive_place import opened_source
 from des.cli.exits import Exit, Failure
 from des.cli.folder import parts
 from des.core import DesReader
-from des.core.local_file import LocalFile
+from des.core.byte_source import ByteSource
 from des.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -33,11 +33,22 @@ EXITS: Final[tuple[tuple[type[DesError], Exit], ...]] = (
 
 NAME_MAX: Final = 255
 """Bytes of one name in a folder (Linux)."""
-_REMOTE: Final = "s3://"
-
-Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="A container: a local file.")]
+Archive = Annotated[
+    str, typer.Argument(metavar="ARCHIVE", help="A container: a local file, or s3://BUCKET/KEY.")
+]
 NewArchive = Annotated[
-    str, typer.Option("--output", "-o", metavar="FILE", help="The new archive; it must not exist.")
+    str,
+    typer.Option(
+        "--output", "-o", metavar="ARCHIVE", help="The new archive, local or s3://; it must not exist."
+    ),
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="Where s3:// is, if not at AWS; also AWS_ENDPOINT_URL_S3. Credentials as for AWS's own tools.",
+    ),
 ]
 MapNames = Annotated[
     bool, typer.Option("--map", help="Write names that are no safe path under an escaped one.")
@@ -66,32 +77,17 @@ def translated() -> Iterator[None]:
 
 
 @contextmanager
-def opened(archive: str) -> Iterator[DesReader]:
+def opened(archive: str, endpoint_url: str | None) -> Iterator[DesReader]:
     """Open a sound container to read its files."""
-    with translated(), DesReader(local(archive)) as reader:
+    with opened_raw(archive, endpoint_url) as source, DesReader(source) as reader:
         yield reader
 
 
 @contextmanager
-def opened_raw(archive: str) -> Iterator[LocalFile]:
-    """Open a file that may be a damaged container."""
-    with translated(), LocalFile(local(archive)) as file:
-        yield file
-
-
-def local(archive: str) -> Path:
-    """Return the path of a local archive.
-
-    Raises:
-        Failure: it is in an object store.
-    """
-    if archive.startswith(_REMOTE):
-        raise Failure(
-            f"{archive}: archives in an object store are not supported yet, fetch the object first",
-            code=Exit.USAGE,
-            reason="FEATURE_DISABLED",
-        )
-    return Path(archive)
+def opened_raw(archive: str, endpoint_url: str | None) -> Iterator[ByteSource]:
+    """Open what may be a damaged container."""
+    with translated(), opened_source(archive, endpoint_url) as source:
+        yield source
 
 
 class SafeNames:

@@ -50,6 +50,7 @@ def export(
     ] = STDOUT,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only names that start with it.")] = "",
     mapped: archives.MapNames = False,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the files of an archive as a tar (POSIX) or zip file, in the order they were packed.
@@ -60,7 +61,11 @@ def export(
     if output == STDOUT and as_json:
         raise typer.BadParameter("- takes no --json", param_hint="--output")
     report = Report(as_json=as_json, lines=False)
-    with archives.opened(archive) as reader, metered("Exporting") as meter, _target(output) as file:
+    with (
+        archives.opened(archive, endpoint_url) as reader,
+        metered("Exporting") as meter,
+        _target(output) as file,
+    ):
         names = archives.SafeNames(reader, mapped=mapped)
         meter.expect(len(reader), None)
         with _tar(file) if to is Kind.TAR else _zip(file) as add:

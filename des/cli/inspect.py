@@ -7,8 +7,8 @@ import typer
 from des.cli import archive as archives
 from des.cli import options, text
 from des.cli.report import print_json, print_line
+from des.core.byte_source import ByteSource
 from des.core.checkup import section_name
-from des.core.local_file import LocalFile
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
 from des.format.ext import OpenedContainer, open_end, read_section
@@ -24,13 +24,14 @@ app = typer.Typer(rich_markup_mode=None)
 def inspect(
     archive: archives.Archive,
     *,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Show layout, sections, dictionaries and counts of an archive, without reading its files.
 
     Costs a few small reads, however many files there are.
     """
-    with archives.opened_raw(archive) as file:
+    with archives.opened_raw(archive, endpoint_url) as file:
         record = describe(file)
     if as_json:
         print_json(record)
@@ -49,7 +50,7 @@ def inspect(
             print_line(f"{key:<14} {_shown(value)}")
 
 
-def describe(file: LocalFile) -> dict[str, Any]:
+def describe(file: ByteSource) -> dict[str, Any]:
     """Return what the end of a container, and its dictionaries' directory, say."""
     opened = file.drive(open_end(file.size))
     check_header(file.read(ByteRange(0, HEADER_SIZE)))
@@ -58,7 +59,7 @@ def describe(file: LocalFile) -> dict[str, Any]:
     if footer.data_start > HEADER_SIZE:
         lengths = file.drive(Dictionaries(footer.data_start).read_directory()).lengths
     return {
-        "archive": str(file.path),
+        "archive": file.name,
         "size": file.size,
         "layout": footer.layout.value,
         "files": footer.file_count,
@@ -98,7 +99,7 @@ def _sections(opened: OpenedContainer) -> list[dict[str, Any]]:
     return found
 
 
-def _stats(file: LocalFile, opened: OpenedContainer) -> Stats | None:
+def _stats(file: ByteSource, opened: OpenedContainer) -> Stats | None:
     section = None if opened.ext is None else opened.ext.section(SectionKind.STATS)
     if section is None:
         return None

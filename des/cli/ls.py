@@ -17,13 +17,14 @@ def ls(
     *,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only names that start with it.")] = "",
     long: Annotated[bool, typer.Option("--long", "-l", help="Length, stored length and type too.")] = False,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """List names, sorted; with --long, `LENGTH  STORED  NAME  TYPE`.
 
     Names are escaped: one line each, whatever is in them.
     """
-    with archives.opened(archive) as reader:
+    with archives.opened(archive, endpoint_url) as reader:
         for name in reader.list_files(prefix):
             if not (long or as_json):
                 print_line(text.escape(name))

@@ -14,6 +14,7 @@ import typer
 
 from des.cli import archive as archives
 from des.cli import options, sources, text
+from des.cli.archive_place import new_archive
 from des.cli.exits import Failure
 from des.cli.progress import Meter, metered
 from des.cli.report import Report, say
@@ -44,6 +45,7 @@ def pack(
     compression: Annotated[
         Compression, typer.Option(help="auto: where it pays, in the layout framed.")
     ] = Compression.AUTO,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Pack every regular file below a folder into one archive, named by its path below the folder.
@@ -52,12 +54,15 @@ def pack(
     gives the same archive. The archive appears whole or not at all. A file that cannot be packed is
     reported, and the rest is packed; links are not followed.
     """
-    target = archives.local(output)
     if not os.path.isdir(folder):  # noqa: PTH112  paths stay text: pathlib would normalise them
         raise Failure(f"{folder} is no folder", reason="NotADirectoryError")
     report = Report(as_json=as_json, lines=False)
     began = time.monotonic()
-    with metered("Packing") as meter, archives.translated():
+    with (
+        metered("Packing") as meter,
+        archives.translated(),
+        new_archive(output, endpoint_url) as target,
+    ):
         found = sorted(_find(folder, report), key=lambda source: source.key)
         meter.expect(len(found), sum(source.size for source in found))
         compressor = None

@@ -4,6 +4,7 @@ import typer
 
 from des.cli import archive as archives
 from des.cli import options
+from des.cli.archive_place import new_archive
 from des.cli.exits import Exit
 from des.cli.progress import metered
 from des.cli.report import Report, print_json, say
@@ -13,7 +14,13 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-def repair(archive: archives.Archive, *, output: archives.NewArchive, as_json: options.Json = False) -> None:
+def repair(
+    archive: archives.Archive,
+    *,
+    output: archives.NewArchive,
+    endpoint_url: archives.EndpointUrl = None,
+    as_json: options.Json = False,
+) -> None:
     """Write a new archive of every file that is whole in a damaged one, which is only read.
 
     Where the index is readable, its files are checked one by one. Where it is lost, files are found by
@@ -22,9 +29,13 @@ def repair(archive: archives.Archive, *, output: archives.NewArchive, as_json: o
     Exit code 1 when files were lost, 6 when nothing could be saved.
     """
     report = Report(as_json=as_json)
-    with archives.opened_raw(archive) as file, metered("Repairing") as meter:
+    with (
+        archives.opened_raw(archive, endpoint_url) as file,
+        new_archive(output, endpoint_url) as target,
+        metered("Repairing") as meter,
+    ):
         meter.expect(0, file.size)
-        rebuilt = rebuild(file, archives.local(output), on_bytes=lambda size: meter.add(size=size))
+        rebuilt = rebuild(file, target, on_bytes=lambda size: meter.add(size=size))
     for problem in rebuilt.lost:
         report.failed({"name": problem.where}, archives.failure(problem.error))
     if as_json:

@@ -28,6 +28,7 @@ def unpack(
     ] = ".",
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only names that start with it.")] = "",
     mapped: archives.MapNames = False,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the files of an archive below a folder, and never outside it.
@@ -39,7 +40,7 @@ def unpack(
     report = Report(as_json=as_json, lines=False)
     began = time.monotonic()
     with (
-        archives.opened(archive) as reader,
+        archives.opened(archive, endpoint_url) as reader,
         closing(Folder.open(folder)) as target,
         metered("Unpacking") as meter,
     ):

@@ -23,6 +23,7 @@ def verify(
     v1: Annotated[
         bool, typer.Option("--v1", help="Say whether the origin's readers would read it right too.")
     ] = False,
+    endpoint_url: archives.EndpointUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Check header, footer, index, dictionaries and every section; with --deep every file as well.
@@ -31,7 +32,7 @@ def verify(
     not for the origin's readers.
     """
     report = Report(as_json=as_json)
-    with archives.opened_raw(archive) as file, metered("Verifying") as meter:
+    with archives.opened_raw(archive, endpoint_url) as file, metered("Verifying") as meter:
         opened, index, problems = check_structure(file)
         for problem in problems:
             _bad(report, problem)
@@ -41,7 +42,7 @@ def verify(
             for problem in check_blocks(file, opened):
                 _bad(report, problem)
             meter.expect(len(index), opened.footer.data_length)
-            with DesReader(file.path) as reader:
+            with DesReader(file) as reader:
                 for entry, wrong in check_files(reader):
                     if wrong is not None:
                         _bad(report, wrong)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import google_crc32c
 
+from des.core.byte_source import ByteSource
 from des.core.container_index import ContainerIndex
 from des.core.file_view import ExternalFileOutOfReachError
-from des.core.local_file import LocalFile
 from des.core.reader import DesReader
 from des.errors import DesError
 from des.format.block_crc import BlockCrc, scrub
@@ -30,7 +30,7 @@ class Problem:
     error: DesError
 
 
-def check_structure(file: LocalFile) -> tuple[OpenedContainer, ContainerIndex, list[Problem]]:
+def check_structure(file: ByteSource) -> tuple[OpenedContainer, ContainerIndex, list[Problem]]:
     """Prove all of a container but its files: header, footer, INDEX, EXT, dictionaries.
 
     Raises:
@@ -46,7 +46,7 @@ def check_structure(file: LocalFile) -> tuple[OpenedContainer, ContainerIndex, l
     return opened, index, problems
 
 
-def check_blocks(file: LocalFile, opened: OpenedContainer) -> list[Problem]:
+def check_blocks(file: ByteSource, opened: OpenedContainer) -> list[Problem]:
     """Prove every block before EXT against BLOCKCRC; nothing where the container has none."""
     section = None if opened.ext is None else opened.ext.section(SectionKind.BLOCKCRC)
     if section is None:
@@ -93,7 +93,7 @@ def check_for_origin(index: ContainerIndex) -> Problem | None:
     )
 
 
-def _check_sections(file: LocalFile, ext: Ext) -> Iterator[Problem]:
+def _check_sections(file: ByteSource, ext: Ext) -> Iterator[Problem]:
     for section in ext.sections:
         crc32c = 0
         for piece in file.pieces(section.start, section.stop):
@@ -105,7 +105,7 @@ def _check_sections(file: LocalFile, ext: Ext) -> Iterator[Problem]:
             )
 
 
-def _check_dictionaries(file: LocalFile, data_start: int, index: ContainerIndex) -> Iterator[Problem]:
+def _check_dictionaries(file: ByteSource, data_start: int, index: ContainerIndex) -> Iterator[Problem]:
     if data_start == HEADER_SIZE or not any(entry.is_compressed for entry in index):
         return
     dictionaries = Dictionaries(data_start)

@@ -86,7 +86,7 @@ class ExtBuilder:
         *,
         index: bytes,
         meta: bytes,
-        checksums: tuple[tuple[int, ...], bytes | None],
+        checksums: tuple[tuple[int, ...], bytes | None] | None,
         container_id: UUID | None,
     ) -> Iterator[bytes]:
         """Return EXT's bytes in parts; the last two are the section table and the trailer.
@@ -96,10 +96,10 @@ class ExtBuilder:
             names: every name, sorted.
             index: INDEX.
             meta: META; empty when framed.
-            checksums: of the bytes before EXT.
+            checksums: of the bytes before EXT; None where nobody read them, and there is no BLOCKCRC.
             container_id: the container's id; None to derive one from the bytes before EXT.
         """
-        block_crc = BlockCrc(*checksums)
+        block_crc = BlockCrc((), None) if checksums is None else BlockCrc(*checksums)
         uuid = _content_uuid(footer, index, block_crc) if container_id is None else container_id.bytes
         meta_stops = [*self._meta_starts, len(meta)][1:]
         directory = encode_directory(
@@ -127,14 +127,16 @@ class ExtBuilder:
                 param=len(names_parts[-1]) if names_parts else 0,
             ),
             NewSection(SectionKind.INDEXDIR, [directory], count=group_count(self._count), param=GROUP_SIZE),
-            NewSection(
+            NewSection(SectionKind.STATS, [stats.encode()]),
+        ]
+        if checksums is not None:
+            blocks = NewSection(
                 SectionKind.BLOCKCRC,
                 [block_crc.encode()],
                 count=len(block_crc.crc32c),
                 flags=0 if block_crc.root is None else FLAG_ROOT,
-            ),
-            NewSection(SectionKind.STATS, [stats.encode()]),
-        ]
+            )
+            sections.insert(2, blocks)
         pages_last = True
         pages = plan_pages(self._records)
         if pages is not None:

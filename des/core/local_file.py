@@ -6,14 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from des.core.byte_source import PIECE_SIZE
 from des.format.byte_range import ByteRange
 from des.format.errors import CorruptContainerError
 from des.format.reads import Reads, run
 
 T = TypeVar("T")
-
-PIECE_SIZE: Final = 1 << 20
-"""Bytes read at once where a long run is passed over."""
 
 
 class LocalFile:
@@ -27,8 +25,7 @@ class LocalFile:
         """
         self.path: Final = Path(path)
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size: Final = os.fstat(self._descriptor).st_size
-        """Bytes, as it was opened."""
+        self._size: Final = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -37,6 +34,16 @@ class LocalFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as it was opened."""
+        return self._size
 
     def close(self) -> None:
         """Give the file back. Twice is once."""
@@ -50,11 +57,16 @@ class LocalFile:
         Raises:
             CorruptContainerError: the file ends before.
         """
-        if wanted.stop > self.size:
+        if wanted.stop > self._size:
             raise CorruptContainerError(
-                f"{str(self.path)!r} ends at {self.size}, expected at least {wanted.stop} bytes"
+                f"{str(self.path)!r} ends at {self._size}, expected at least {wanted.stop} bytes"
             )
         return read_exactly(self._descriptor, wanted, self.path)
+
+    def read_up_to(self, size: int, offset: int) -> bytes:
+        """Return up to `size` bytes at `offset`; fewer only at the end."""
+        stop = min(offset + size, self._size)
+        return self.read(ByteRange(offset, stop)) if offset < stop else b""
 
     def drive(self, plan: Reads[T]) -> T:
         """Run a plan over the file."""

@@ -1,11 +1,11 @@
 """Reads a container in a local file, each byte verified on that read."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from des.core.byte_source import ByteSource
 from des.core.container_index import ContainerIndex
 from des.core.file_view import (
     ExternalFileOutOfReachError,
@@ -15,7 +15,7 @@ from des.core.file_view import (
     missing,
     sorted_names,
 )
-from des.core.local_file import read_exactly
+from des.core.local_file import LocalFile
 from des.core.located import Located
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
@@ -55,11 +55,13 @@ class DesReader:
     Where the container has EXT, opening it and finding a file cost the same for any number of files.
     """
 
-    def __init__(self, path: str | Path, *, external: Callable[[str], bytes] | None = None) -> None:
+    def __init__(
+        self, source: str | Path | ByteSource, *, external: Callable[[str], bytes] | None = None
+    ) -> None:
         """Open a container; without EXT, check its index, whole.
 
         Args:
-            path: the container.
+            source: the container's path, or its bytes, which stay the caller's to close.
             external: returns the bytes of an external file by its key; without it such a file's
                 metadata can be read, and its bytes cannot.
 
@@ -67,13 +69,14 @@ class DesReader:
             CorruptContainerError: the file is no container, or a damaged one.
             FileNotFoundError: there is no such file.
         """
-        self.path: Final = Path(path)
+        self._owns = isinstance(source, str | Path)
+        self._source: Final[ByteSource] = LocalFile(source) if isinstance(source, str | Path) else source
+        self._read: Final = self._source.read
         self._external = external
         self._index: ContainerIndex | None = None
         self._names: NamesDirectory | None = None
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            opened = run(open_end(os.fstat(self._descriptor).st_size), self._read)
+            opened = run(open_end(self._source.size), self._read)
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
             self.footer: Final[Footer] = opened.footer
             self._dictionaries: Final = Dictionaries(opened.footer.data_start)
@@ -140,9 +143,8 @@ class DesReader:
 
     def close(self) -> None:
         """Give the file back. Twice is once; reads under way must have ended."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._owns:
+            self._source.close()
 
     def list_files(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> list[str]:
         """Return names that start with `prefix` and sort after `start_after`, sorted, at most `limit`."""
@@ -246,7 +248,7 @@ class DesReader:
         found.entry.check_readable(self.footer.layout)
         described = self._describe(found)
         extent = extent_of(described.entry, described.metadata)
-        if found.record is not None:
+        if found.record is not None and found.record.is_proven:
             extent = bound_extent(extent, found.digest, found.record.proof)
         if extent.needs_blocks:
             extent = run(learn_blocks(extent), self._read)
@@ -257,7 +259,7 @@ class DesReader:
         key = metadata.external_key or ""
         if self._external is None:
             raise ExternalFileOutOfReachError(
-                f"{entry.name!r} lies outside {str(self.path)!r}, in object {key!r}",
+                f"{entry.name!r} lies outside {self._source.name!r}, in object {key!r}",
                 name=entry.name,
                 external_key=key,
             )
@@ -293,7 +295,7 @@ class DesReader:
     def _demand(self, name: str) -> Located:
         found = self._locate(name)
         if found is None:
-            raise missing(name, str(self.path))
+            raise missing(name, self._source.name)
         return found
 
     def _locate(self, name: str) -> Located | None:
@@ -355,7 +357,7 @@ class DesReader:
         """Return INDEXDIR, which a record refers to."""
         section = self._section(SectionKind.INDEXDIR)
         if section is None:
-            raise BadSectionError(f"{str(self.path)!r} has HASHPAGES that refer to INDEXDIR, and has none")
+            raise BadSectionError(f"{self._source.name!r} has HASHPAGES that refer to INDEXDIR, and has none")
         return section
 
     def _load_index(self) -> ContainerIndex:
@@ -366,6 +368,3 @@ class DesReader:
             index.check(decode_directory(directory, self.footer.index_length, self.footer.file_count))
         self._index = index
         return index
-
-    def _read(self, wanted: ByteRange) -> bytes:
-        return read_exactly(self._descriptor, wanted, self.path)

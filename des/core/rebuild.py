@@ -9,10 +9,10 @@ from pathlib import Path
 
 import google_crc32c
 
+from des.core.byte_source import ByteSource
 from des.core.checkup import Problem, check_files
 from des.core.container_index import ContainerIndex
 from des.core.ext_builder import NO_FEATURES, ExtBuilder, write_ext
-from des.core.local_file import LocalFile
 from des.core.reader import DesReader
 from des.core.sink import FileSink
 from des.core.writer import DesWriter
@@ -52,7 +52,7 @@ class Rebuilt:
     """Where the walk ended before the end of DATA; None where it did not."""
 
 
-def upgrade(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> Footer:
+def upgrade(source: ByteSource, target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> Footer:
     """Write a copy of a container without EXT, with EXT; every v1 file is read for its checksum.
 
     Raises:
@@ -62,7 +62,7 @@ def upgrade(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] 
     """
     opened = source.drive(open_end(source.size))
     if opened.ext is not None:
-        raise ExtThereError(f"{str(source.path)!r} has EXT already")
+        raise ExtThereError(f"{source.name!r} has EXT already")
     check_header(source.read(ByteRange(0, HEADER_SIZE)))
     footer = opened.footer
     index = source.drive(read_index(footer))
@@ -71,7 +71,7 @@ def upgrade(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] 
     return footer
 
 
-def rebuild(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> Rebuilt:
+def rebuild(source: ByteSource, target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> Rebuilt:
     """Write a new container of all files that are whole in `source`.
 
     Where INDEX can be read, those files that it names and that verify. Otherwise, in `framed`, those that
@@ -82,7 +82,7 @@ def rebuild(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] 
         NothingToRebuildError: no file can be found.
     """
     try:
-        reader = DesReader(source.path)
+        reader = DesReader(source)
     except DesError:
         return _from_frames(source, target, on_bytes)
     with reader:
@@ -109,12 +109,12 @@ def rebuild(source: LocalFile, target: Path, *, on_bytes: Callable[[int], None] 
         return rebuilt
 
 
-def _from_frames(source: LocalFile, target: Path, on_bytes: Callable[[int], None]) -> Rebuilt:
+def _from_frames(source: ByteSource, target: Path, on_bytes: Callable[[int], None]) -> Rebuilt:
     walk = source.drive(walk_frames(source.size))
     entries = list({entry.name: entry for entry in walk.entries}.values())
     if not entries:
         raise NothingToRebuildError(
-            f"{str(source.path)!r} has no readable INDEX, and no whole frame at {walk.start}"
+            f"{source.name!r} has no readable INDEX, and no whole frame at {walk.start}"
         )
     index = _encode_index(entries)
     _seal(
@@ -183,7 +183,7 @@ def _framed_footer(data_start: int, data_stop: int, entries: list[IndexEntry], i
 
 
 def _seal(
-    source: LocalFile,
+    source: ByteSource,
     target: Path,
     footer: Footer,
     entries: list[IndexEntry],
@@ -218,7 +218,7 @@ def _seal(
 
 
 def _gather(
-    source: LocalFile, footer: Footer, entries: Iterable[IndexEntry], features: Feature
+    source: ByteSource, footer: Footer, entries: Iterable[IndexEntry], features: Feature
 ) -> tuple[ExtBuilder, bytes]:
     """Return what EXT says of the files, and for v1 their metadata, one after the other."""
     builder = ExtBuilder(features)
@@ -258,7 +258,7 @@ def _gather(
     return builder, bytes(meta)
 
 
-def _proof(source: LocalFile, entry: IndexEntry, seed: int) -> int:
+def _proof(source: ByteSource, entry: IndexEntry, seed: int) -> int:
     """Return the checksum that binds a v1 file's bytes to its name."""
     if not entry.is_external:
         for piece in source.pieces(entry.data_offset, entry.data_offset + entry.data_length):

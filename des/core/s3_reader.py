@@ -466,7 +466,7 @@ class S3DesReader:
         extent = extent_of(entry, metadata)
         if self._proves_v1 and not entry.is_external:
             found = await self._finder.demand(entry.name)
-            if found.record is not None:
+            if found.record is not None and found.record.is_proven:
                 extent = bound_extent(extent, found.digest, found.record.proof)
         return await self._long.learn(extent, metadata.external_key)
 

@@ -1,13 +1,12 @@
 """The same reader of containers in an object store, for code without an event loop."""
 
-import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from des.core.container_index import ContainerIndex
 from des.core.file_view import StoredFile
+from des.core.loop_thread import LoopThread
 from des.core.s3_reader import S3DesReader
 from des.format.index import IndexEntry
 from des.format.metadata import Metadata
@@ -29,9 +28,7 @@ class SyncS3DesReader:
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._reader: Final = S3DesReader(*arguments, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="des-reader", daemon=True)
-        self._thread.start()
+        self._loop: Final = LoopThread()
 
     def __enter__(self) -> Self:
         return self
@@ -55,10 +52,7 @@ class SyncS3DesReader:
 
     def close(self) -> None:
         """End the thread. Twice is once."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        self._loop.close()
 
     def get_index(self) -> ContainerIndex:
         """Return INDEX, whole and proven. As `S3DesReader.get_index`."""
@@ -108,11 +102,11 @@ class SyncS3DesReader:
                 taken, done = self._wait(_take(source, weigh))
                 yield from taken
         finally:
-            if not done and not self._loop.is_closed():
+            if not done and not self._loop.is_closed:
                 self._wait(_close(source))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._loop.wait(work)
 
 
 async def _take(source: AsyncIterator[T], weigh: Callable[[T], int]) -> tuple[list[T], bool]:

@@ -33,6 +33,8 @@ FLAGS_MASK: Final = 0x0F
 SLOT_SHIFT: Final = 4
 SLOT_RAW: Final = 0
 """Codec slot of a file whose stored bytes are its bytes."""
+SLOT_UNPROVEN: Final = 15
+"""In v1: nobody recorded a checksum of the file's bytes, and `proof` says nothing."""
 OFFSET_MAX: Final = (1 << 48) - 1
 LENGTH_CHECK_INDEX: Final = (1 << 40) - 1
 """A length that says: the name, or what fits no record, is to be looked up in INDEX."""
@@ -77,6 +79,11 @@ class Record:
     """`framed`: bytes of metadata. v1: CRC32C of digest bytes 8 to 23 and the stored bytes."""
     ordinal: int
     """Position of the file in INDEX, from 0."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether `proof` of a v1 file says what its bytes are."""
+        return self.slot != SLOT_UNPROVEN
 
     @property
     def check_index(self) -> bool:

@@ -53,13 +53,16 @@ def check_record(record: Record, name: str, footer: Footer) -> IndexEntry:
         record.offset if outside else not footer.data_start <= start <= stop <= footer.data_stop
     ):
         raise BadPageError(f"record of {name!r} is file {record.ordinal} at [{start}, {stop}), outside DATA")
-    if entry.is_compressed != (record.slot != SLOT_RAW):
+    raw = record.slot == SLOT_RAW or (footer.layout is Layout.V1 and not record.is_proven)
+    if entry.is_compressed is raw:
         raise BadPageError(f"record of {name!r} has codec slot {record.slot}, which its flags contradict")
     return entry
 
 
 def read_bare(record: Record, name: str, digest: bytes) -> Reads[bytes]:
     """Plan the one read of a file of a v1 container, proven by its record. None for a file of no bytes.
+
+    Where nobody ever recorded a checksum of the file, its record proves its place and length only.
 
     Raises:
         ChecksumMismatchError: the bytes are not this file's.
@@ -77,7 +80,7 @@ def check_bare(record: Record, name: str, crc32c: int) -> None:
     Raises:
         ChecksumMismatchError: they do not.
     """
-    if crc32c != record.proof:
+    if record.is_proven and crc32c != record.proof:
         raise ChecksumMismatchError(
             f"name and bytes of {name!r} have CRC32C {crc32c:08x}, expected {record.proof:08x}", name=name
         )

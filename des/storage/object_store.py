@@ -6,7 +6,7 @@ doubtful case means. Keys use "/" and never start with it.
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from des.errors import (
     AlreadyExistsError,
@@ -140,6 +140,7 @@ class ObjectUpload(Protocol):
         ...
 
 
+@runtime_checkable
 class CopyingUpload(ObjectUpload, Protocol):
     """An upload that can also take bytes from objects of the same store, without moving them here.
 

@@ -9,7 +9,7 @@ log="$found/$target.log"
 if "$python" "$here/fuzz.py" "$target" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 \
     -print_final_stats=1 -artifact_prefix="$found/$target-" "$found/$target" "$here/corpus/$target" >"$log" 2>&1
 then
-    echo "fuzz $target: $(grep -E '^(stat::number_of_executed_units|stat::peak_rss_mb)' "$log" | tr -s ' \n' ' ')"
+    echo "fuzz $target: $(grep -aE '^(stat::number_of_executed_units|stat::peak_rss_mb)' "$log" | tr -s ' \n' ' ')"
 else
     echo "fuzz $target: FAILED, see $log" >&2
     tail -60 "$log" >&2

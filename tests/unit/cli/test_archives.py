@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_packed_is_reported_and_the_rest_is_packed(des, tr
 
 @pytest.mark.parametrize("verb", ["inspect", "ls", "verify"])
 @pytest.mark.parametrize(
-    ("name", "code"), [("none.des", Exit.NOT_FOUND), ("s3://bucket/key", Exit.USAGE), ("text", Exit.CORRUPT)]
+    ("name", "code"), [("none.des", Exit.NOT_FOUND), ("s3://bucket", Exit.USAGE), ("text", Exit.CORRUPT)]
 )
 def test_what_is_no_archive_has_an_exit_code_and_one_line(des, verb, name, code):
     (des.folder / "text").write_text("no container " * 20)
