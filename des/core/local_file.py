@@ -23,8 +23,8 @@ class LocalFile:
         Raises:
             OSError: it cannot be opened.
         """
-        self.path: Final = Path(path)
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._path: Final = os.fspath(path)
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self._size: Final = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
@@ -38,7 +38,7 @@ class LocalFile:
     @property
     def name(self) -> str:
         """The path."""
-        return str(self.path)
+        return self._path
 
     @property
     def size(self) -> int:
@@ -59,9 +59,9 @@ class LocalFile:
         """
         if wanted.stop > self._size:
             raise CorruptContainerError(
-                f"{str(self.path)!r} ends at {self._size}, expected at least {wanted.stop} bytes"
+                f"{self._path!r} ends at {self._size}, expected at least {wanted.stop} bytes"
             )
-        return read_exactly(self._descriptor, wanted, self.path)
+        return read_exactly(self._descriptor, wanted, self._path)
 
     def read_up_to(self, size: int, offset: int) -> bytes:
         """Return up to `size` bytes at `offset`; fewer only at the end."""

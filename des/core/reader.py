@@ -45,6 +45,8 @@ from des.format.names import NamesDirectory, list_names, read_directory
 from des.format.plan import read_file, read_index, read_metadata, run
 from des.format.section_table import BadSectionError, Section, SectionKind
 
+TAIL_SIZE: Final = 1 << 10
+"""Bytes read first: FOOTER, trailer and section table. A second read costs a local file next to nothing."""
 WHOLE_FILE_MAX: Final = BLOCK_SIZE
 """Bytes of a file that is read whole for any range of it: longer ones have block checksums."""
 
@@ -76,7 +78,7 @@ class DesReader:
         self._index: ContainerIndex | None = None
         self._names: NamesDirectory | None = None
         try:
-            opened = run(open_end(self._source.size), self._read)
+            opened = run(open_end(self._source.size, tail_size=TAIL_SIZE), self._read)
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
             self.footer: Final[Footer] = opened.footer
             self._dictionaries: Final = Dictionaries(opened.footer.data_start)

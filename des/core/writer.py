@@ -4,27 +4,28 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from struct import Struct
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
 
 import google_crc32c
 
+from des.core.announced import check_blocks, check_whole, gather, verified
 from des.core.container_index import ContainerIndex
-from des.core.ext_builder import ExtBuilder, write_ext
+from des.core.contents import Contents
+from des.core.ext_builder import write_ext
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
-from des.errors import ConflictError, CorruptError
+from des.errors import ConflictError
 from des.files import BLOCK_SIZE
-from des.format.checksums import Checksums, block_checksums
+from des.format.checksums import block_checksums
 from des.format.compression import CODEC_RAW, COMPRESSED_RAW_LENGTH_MAX
 from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
 from des.format.ext import Ext
-from des.format.footer import INDEX_LENGTH_MAX, Footer
+from des.format.footer import Footer
 from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header, frame_key_of
 from des.format.header import HEADER
-from des.format.index import FIXED, FLAG_COMPRESSED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry, encode_name
+from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata
 from des.format.name_key import bound_seed, name_digest
@@ -33,9 +34,6 @@ from des.format.system_metadata import SystemMetadata
 _NO_SYSTEM: Final = SystemMetadata()
 _NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
 _DAY: Final = re.compile(r"[0-9]{8}")
-_U64: Final = Struct("<Q")
-_META_OFFSET_PLACE: Final = 16
-"""Where meta_offset stands in the fixed part of an INDEX entry."""
 
 
 class WriterFailedError(ConflictError):
@@ -52,10 +50,6 @@ class FileTooLargeError(InvalidEntryError):
     """The file does not fit a framed container; it belongs outside."""
 
     reason = "FILE_TOO_LARGE"
-
-
-class SourceMismatchError(CorruptError):
-    """The bytes given to the writer are not those announced."""
 
 
 class DesWriter:
@@ -102,13 +96,7 @@ class DesWriter:
         if compressor is not None and not self._framed:
             raise ValueError(f"layout {self.layout.value} has no frame to say how a file is compressed")
         self._compressor: Final = compressor
-        self._names: set[str] = set()
-        self._index = bytearray()
-        self._meta = bytearray()
-        """META of a v1 container, which stands behind all of DATA."""
-        self._meta_offset_places: list[int] = []
-        """Where INDEX waits for META's start to be known; v1 only."""
-        self._builder: Final = ExtBuilder() if ext else None
+        self._contents: Final = Contents(framed=self._framed, ext=ext)
         self._container_id: Final = UUID(container_id) if isinstance(container_id, str) else container_id
         self._ext: Ext | None = None
         self._sealed_index: ContainerIndex | None = None
@@ -133,10 +121,10 @@ class DesWriter:
             self.finish()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._contents.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._contents.names
 
     @property
     def size(self) -> int:
@@ -222,7 +210,7 @@ class DesWriter:
         if isinstance(data, bytearray | memoryview):
             return self._add_bytes(name, encoded, bytes(data), size, user, system, crc32c, kind)
         if self._compressor is not None and size is not None and size <= COMPRESSED_RAW_LENGTH_MAX:
-            gathered = _gather(name, data, size)
+            gathered = gather(name, data, size)
             return self._add_bytes(name, encoded, gathered, size, user, system, crc32c, kind)
         return self._add_stream(name, encoded, data, size, user, system, crc32c)
 
@@ -245,13 +233,13 @@ class DesWriter:
         if size < 0 or not external_key:
             raise InvalidEntryError(f"external file {name!r} has size {size} and key {external_key!r}")
         system = system or _NO_SYSTEM
-        _check_blocks(name, system, size)
+        check_blocks(name, system, size)
         document = Metadata(size, metadata or _NO_METADATA, external_key, system).encode()
         self._check_room(len(encoded))
         digest = name_digest(encoded)
         if not self._framed:
-            entry = IndexEntry(name, 0, size, len(self._meta), len(document), FLAG_EXTERNAL)
-            return self._record(encoded, digest, entry, document, bound_seed(digest))
+            entry = IndexEntry(name, 0, size, self._contents.meta_length, len(document), FLAG_EXTERNAL)
+            return self._contents.add(encoded, digest, entry, document, bound_seed(digest))
         header = encode_frame_header(
             encoded,
             document,
@@ -263,7 +251,7 @@ class DesWriter:
         meta_offset = self._sink.size + FRAME_HEADER_SIZE + len(encoded)
         self._write(header, encoded, document)
         entry = IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL)
-        return self._record(encoded, digest, entry)
+        return self._contents.add(encoded, digest, entry)
 
     def finish(self) -> Footer:
         """Write META, INDEX, EXT and FOOTER and hand everything over; a path appears here, durable.
@@ -275,25 +263,14 @@ class DesWriter:
             WriterFailedError: an earlier call failed, or the writer is finished.
         """
         self._demand_open()
-        meta_start = self._sink.size
-        for place in self._meta_offset_places:
-            _U64.pack_into(self._index, place, meta_start + _U64.unpack_from(self._index, place)[0])
-        footer = Footer(
-            data_start=self._data_start,
-            data_length=meta_start - self._data_start,
-            meta_start=meta_start,
-            meta_length=len(self._meta),
-            index_start=meta_start + len(self._meta),
-            index_length=len(self._index),
-            file_count=len(self._names),
-        )
+        footer, meta, index = self._contents.seal(data_start=self._data_start, meta_start=self._sink.size)
         encoded = footer.encode()
-        index = bytes(self._index)
         try:
             sealed_index = ContainerIndex.parse(index, Footer.decode(encoded))
-            self._sink.write(bytes(self._meta), index)
-            if self._builder is not None:
-                self._ext = self._write_ext(self._builder, footer, index)
+            self._sink.write(meta, index)
+            parts = self._contents.ext(footer, meta, index, self._sink.checksums, self._container_id)
+            if parts is not None:
+                self._ext = write_ext(self._sink, parts, footer)
             self._sink.write(encoded)
             self._sink.commit()
         except BaseException:
@@ -301,17 +278,6 @@ class DesWriter:
             raise
         self._sealed_index = sealed_index
         return footer
-
-    def _write_ext(self, builder: ExtBuilder, footer: Footer, index: bytes) -> Ext:
-        parts = builder.finish(
-            footer,
-            sorted(self._names),
-            index=index,
-            meta=bytes(self._meta),
-            checksums=self._sink.checksums(),
-            container_id=self._container_id,
-        )
-        return write_ext(self._sink, parts, footer)
 
     def abort(self) -> None:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
@@ -322,7 +288,7 @@ class DesWriter:
     def _admit(self, name: str) -> bytes:
         """Return the name as it will be stored, or refuse it."""
         self._demand_open()
-        if name in self._names:
+        if name in self._contents.names:
             raise DuplicateNameError(f"the container has a file {name!r} already", name=name)
         if self._day_mark not in name:
             raise InvalidEntryError(
@@ -342,27 +308,17 @@ class DesWriter:
         kind: str,
     ) -> IndexEntry:
         length = len(data)
-        if size is not None and size != length:
-            raise SourceMismatchError(f"{name!r} has {length} bytes, announced were {size}", name=name)
-        found = google_crc32c.value(data)
-        if crc32c is not None and crc32c != found:
-            raise SourceMismatchError(
-                f"{name!r} has CRC32C {found:08x}, announced was {crc32c:08x}", name=name
-            )
-        _check_blocks(name, system, length)
-        if system.block_size is not None:
-            if block_checksums(data, system.block_size) != system.block_crc32c:
-                raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
-        elif length > BLOCK_SIZE and (self._framed or crc32c is not None):
+        found = check_whole(name, data, size=size, system=system, crc32c=crc32c)
+        if system.block_size is None and length > BLOCK_SIZE and (self._framed or crc32c is not None):
             system = replace(system, block_size=BLOCK_SIZE, block_crc32c=block_checksums(data))
         document = self._document(length, user, system, crc32c)
         self._check_room(len(encoded), length)
         digest = name_digest(encoded)
         if not self._framed:
-            entry = IndexEntry(name, self._sink.size, length, len(self._meta), len(document), 0)
+            entry = IndexEntry(name, self._sink.size, length, self._contents.meta_length, len(document), 0)
             self._write(data)
             proof = google_crc32c.extend(bound_seed(digest), data)
-            return self._record(encoded, digest, entry, document, proof)
+            return self._contents.add(encoded, digest, entry, document, proof)
         codec, stored = CODEC_RAW, data
         if self._compressor is not None:
             codec, stored = self._compressor.compress(data, kind or system.content_type)
@@ -381,7 +337,7 @@ class DesWriter:
         self._write(header, stored, encoded, document)
         meta_offset = data_offset + len(stored) + len(encoded)
         entry = IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
-        return self._record(encoded, digest, entry, codec=codec, raw_length=length)
+        return self._contents.add(encoded, digest, entry, codec=codec, raw_length=length)
 
     def _add_stream(
         self,
@@ -397,7 +353,7 @@ class DesWriter:
             raise InvalidEntryError(f"stream of {name!r} comes with size {size}", field="size")
         if self._framed and crc32c is None:
             raise InvalidEntryError(f"stream of {name!r} comes without its checksum", field="crc32c")
-        _check_blocks(name, system, size)
+        check_blocks(name, system, size)
         document = self._document(size, user, system, crc32c)
         self._check_room(len(encoded), size)
         digest = name_digest(encoded)
@@ -414,7 +370,10 @@ class DesWriter:
                     )
                 )
             data_offset = self._sink.size
-            proof = self._pour(name, chunks, size, system, crc32c, bound_seed(digest))
+            proof = bound_seed(digest)
+            for data in verified(name, chunks, size=size, system=system, crc32c=crc32c):
+                proof = google_crc32c.extend(proof, data)
+                self._sink.write(data)
             if self._framed:
                 self._sink.write(encoded, document)
         except BaseException:
@@ -422,42 +381,11 @@ class DesWriter:
             self.abort()
             raise
         if not self._framed:
-            entry = IndexEntry(name, data_offset, size, len(self._meta), len(document), 0)
-            return self._record(encoded, digest, entry, document, proof)
+            entry = IndexEntry(name, data_offset, size, self._contents.meta_length, len(document), 0)
+            return self._contents.add(encoded, digest, entry, document, proof)
         meta_offset = data_offset + size + len(encoded)
         entry = IndexEntry(name, data_offset, size, meta_offset, len(document), 0)
-        return self._record(encoded, digest, entry)
-
-    def _pour(
-        self,
-        name: str,
-        chunks: Iterable[bytes],
-        size: int,
-        system: SystemMetadata,
-        crc32c: int | None,
-        proof: int,
-    ) -> int:
-        """Write a stream and demand that it was what was announced; return `proof` with its bytes added."""
-        checksums = Checksums(system.block_size or BLOCK_SIZE)
-        for chunk in chunks:
-            # Not bytes(chunk) alone: of a number that would be so many zeros.
-            data = chunk if isinstance(chunk, bytes) else bytes(memoryview(chunk))
-            if checksums.size + len(data) > size:
-                raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
-            checksums.update(data)
-            proof = google_crc32c.extend(proof, data)
-            self._sink.write(data)
-        if checksums.size != size:
-            raise SourceMismatchError(
-                f"{name!r} has {checksums.size} bytes, announced were {size}", name=name
-            )
-        if crc32c is not None and checksums.crc32c != crc32c:
-            raise SourceMismatchError(
-                f"{name!r} has CRC32C {checksums.crc32c:08x}, announced was {crc32c:08x}", name=name
-            )
-        if system.block_size is not None and checksums.block_crc32c != system.block_crc32c:
-            raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
-        return proof
+        return self._contents.add(encoded, digest, entry)
 
     def _document(
         self, size: int, user: Mapping[str, Any], system: SystemMetadata, crc32c: int | None
@@ -473,45 +401,7 @@ class DesWriter:
             raise FileTooLargeError(
                 f"file has {data_length} bytes, at most {STORED_LENGTH_MAX} fit a frame", field="size"
             )
-        if len(self._index) + NAME_LENGTH.size + name_length + FIXED.size > INDEX_LENGTH_MAX:
-            raise InvalidEntryError(f"INDEX would be longer than {INDEX_LENGTH_MAX} bytes")
-
-    def _record(
-        self,
-        encoded: bytes,
-        digest: bytes,
-        entry: IndexEntry,
-        document: bytes = b"",
-        proof: int = 0,
-        *,
-        codec: int = CODEC_RAW,
-        raw_length: int | None = None,
-    ) -> IndexEntry:
-        """Note a file that stands in DATA; `document` goes to META, and `proof` to EXT, where it is v1."""
-        if self._builder is not None:
-            frame = entry.meta_offset - len(encoded) - FRAME_HEADER_SIZE
-            if self._framed and not entry.is_external:
-                frame = entry.data_offset - FRAME_HEADER_SIZE
-            self._builder.add(
-                digest,
-                offset=frame if self._framed else entry.data_offset,
-                length=entry.data_length,
-                flags=entry.flags,
-                proof=entry.meta_length if self._framed else proof,
-                index_position=len(self._index),
-                meta_position=len(self._meta),
-                slot=codec,
-                raw_length=raw_length,
-            )
-        self._index += NAME_LENGTH.pack(len(encoded)) + encoded
-        if not self._framed:
-            self._meta += document
-            self._meta_offset_places.append(len(self._index) + _META_OFFSET_PLACE)
-        self._index += FIXED.pack(
-            entry.data_offset, entry.data_length, entry.meta_offset, entry.meta_length, entry.flags
-        )
-        self._names.add(entry.name)
-        return entry
+        self._contents.check_room(name_length)
 
     def _write(self, *parts: bytes) -> None:
         try:
@@ -525,20 +415,3 @@ class DesWriter:
             raise WriterFailedError("an earlier call failed: this container takes nothing more")
         if self._sealed_index is not None:
             raise WriterFailedError("the container is finished")
-
-
-def _gather(name: str, chunks: Iterable[bytes], size: int) -> bytes:
-    """Return a stream of at most `size` bytes in one piece."""
-    gathered = bytearray()
-    for chunk in chunks:
-        gathered += memoryview(chunk)
-        if len(gathered) > size:
-            raise SourceMismatchError(f"{name!r} is longer than the {size} bytes announced", name=name)
-    return bytes(gathered)
-
-
-def _check_blocks(name: str, system: SystemMetadata, size: int) -> None:
-    try:
-        system.check_blocks(size)
-    except ValueError as error:
-        raise InvalidEntryError(f"system metadata of {name!r}: {error}", name=name) from error

@@ -41,7 +41,7 @@ class Feature(IntFlag):
 
 FEATURES_NEEDED: Final = 0xFFFF
 """The bits that a reader must know."""
-FEATURES_READABLE: Final = Feature.FRAMED | Feature.COMPRESSED
+FEATURES_READABLE: Final = int(Feature.FRAMED | Feature.COMPRESSED)
 """Those this reader knows. Where COMPRESSED is set, a frame says how its file is stored."""
 
 

@@ -29,6 +29,18 @@ class BadFooterError(CorruptContainerError):
     """The last 72 bytes are no footer, or point where they must not."""
 
 
+_PLACES: Final = (
+    "HEADER ends",
+    "DATA starts",
+    "DATA ends",
+    "META starts",
+    "META ends",
+    "INDEX starts",
+    "INDEX ends",
+    "FOOTER starts",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Footer:
     """Where the sections lie: places from the start of the container, lengths in bytes."""
@@ -104,22 +116,27 @@ class Footer:
             UnsupportedContainerError: INDEX is longer than this reader holds.
         """
         footer_start = size - FOOTER_SIZE
-        ordered = (
-            ("HEADER ends", HEADER_SIZE),
-            ("DATA starts", self.data_start),
-            ("DATA ends", self.data_stop),
-            ("META starts", self.meta_start),
-            ("META ends", self.meta_stop),
-            ("INDEX starts", self.index_start),
-            ("INDEX ends", self.index_stop),
-            ("FOOTER starts", footer_start),
+        places = (
+            HEADER_SIZE,
+            self.data_start,
+            self.data_stop,
+            self.meta_start,
+            self.meta_stop,
+            self.index_start,
+            self.index_stop,
+            footer_start,
         )
-        for (before, low), (after, high) in pairwise(ordered):
-            if low > high:
-                raise BadFooterError(f"{before} at {low}, but {after} at {high}")
+        if list(places) != sorted(places):
+            self._refuse_order(places)
         if self.file_count * INDEX_ENTRY_SIZE_MIN > self.index_length:
             raise BadFooterError(f"INDEX has {self.index_length} bytes, too few for {self.file_count} files")
         if self.index_length > INDEX_LENGTH_MAX:
             raise UnsupportedContainerError(
                 f"INDEX has {self.index_length} bytes, at most {INDEX_LENGTH_MAX} are supported"
             )
+
+    @staticmethod
+    def _refuse_order(places: tuple[int, ...]) -> None:
+        for (before, low), (after, high) in pairwise(zip(_PLACES, places, strict=True)):
+            if low > high:
+                raise BadFooterError(f"{before} at {low}, but {after} at {high}")

@@ -117,19 +117,18 @@ def decode_table(data: bytes, *, crc32c: int, ext_start: int, table_start: int) 
     found = google_crc32c.value(data)
     if found != crc32c:
         raise ChecksumMismatchError(f"section table has CRC32C {found:08x}, expected {crc32c:08x}")
-    sections = tuple(
-        Section.decode(data[start : start + SECTION_ENTRY_SIZE])
-        for start in range(0, len(data), SECTION_ENTRY_SIZE)
-    )
+    sections = tuple(Section(*fields) for fields in _LAYOUT.iter_unpack(data))
     stop = ext_start
+    seen: set[int] = set()
     for section in sections:
-        if section.start < stop or section.stop > table_start:
+        start, end = section.start, section.start + section.length
+        if start < stop or end > table_start:
             raise BadSectionError(
-                f"section {section.kind} is [{section.start}, {section.stop}), "
-                f"expected within [{stop}, {table_start})"
+                f"section {section.kind} is [{start}, {end}), expected within [{stop}, {table_start})"
             )
-        stop = section.stop
-    alone = [section.kind for section in sections if section.kind != SectionKind.ZDICT]
-    if len(set(alone)) != len(alone):
-        raise BadSectionError(f"section table has a kind twice: {alone}")
+        stop = end
+        if section.kind in seen:
+            raise BadSectionError(f"section table has kind {section.kind} twice")
+        if section.kind != SectionKind.ZDICT:
+            seen.add(section.kind)
     return sections

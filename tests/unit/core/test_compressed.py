@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from des.core import DesReader, DesWriter, S3DesReader
+from des.core.announced import SourceMismatchError
 from des.core.file_view import RangeOutsideFileError
 from des.core.local_file import LocalFile
-from des.core.writer import SourceMismatchError
 from des.format.compressor import Compressor, Samples
 from des.format.ext import open_end
 from des.format.ext_trailer import Feature

@@ -11,11 +11,11 @@ import google_crc32c
 import pytest
 
 from des.core import DesReader, DesWriter
+from des.core.announced import SourceMismatchError
 from des.core.sink import ContainerExistsError
 from des.core.writer import (
     DuplicateNameError,
     FileTooLargeError,
-    SourceMismatchError,
     WriterFailedError,
 )
 from des.files import BLOCK_SIZE
