@@ -26,6 +26,7 @@ INFOS = st.builds(
     created_ms=st.integers(0, 2**45),
     sealed_ms=st.none() | st.integers(0, 2**45),
     placement=st.none() | st.builds(Placement, TEXTS, NUMBERS, NUMBERS, st.none() | TEXTS),
+    deleted_ms=st.none(),  # what is sent was not deleted
 )
 
 
