@@ -15,6 +15,7 @@ from des.errors import DesError
 from des.format.name_key import hash_of, name_digest
 from des.storage.object_store import ObjectInfo, ObjectStore
 from des.upkeep.examine import Depth, Verdict, examine, verdict_of
+from des.upkeep.latecomers import add_latecomers
 from des.upkeep.object_keys import ObjectKind, parse_key
 
 UNSETTLED_MS: Final = 3600 * 1000
@@ -144,7 +145,9 @@ async def fsck(
         for row in rows
         if row.state is ContainerState.UPLOADING and now_ms - row.created_ms >= UNSETTLED_MS
     ]
-    for segment in await catalog.log_segments(state=LogSegmentState.HELD):
+    segments = await catalog.log_segments(state=LogSegmentState.HELD)
+    await add_latecomers(store, objects, [segment.key for segment in segments])
+    for segment in segments:
         if segment.key not in objects:
             report.findings.append(
                 Finding(Kind.MISSING, segment.key, "a shipped log segment that is still needed")

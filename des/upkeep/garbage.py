@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 
 from des.clock import Clock
-from des.db.catalog import Catalog, ContainerRow, ShardClaim, ShardRun
-from des.db.rows import LogSegmentRow, Sighting, Tombstone
+from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
+from des.db.rows import LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import DesError
 from des.storage.identity import read_identity
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
@@ -23,6 +23,7 @@ from des.upkeep.gc_plan import (
     plan_collection,
     unnamed,
 )
+from des.upkeep.latecomers import add_latecomers
 from des.upkeep.object_keys import parse_key
 from des.upkeep.superseded import SupersededProof
 
@@ -128,13 +129,18 @@ class GarbageCollector:
         objects = {
             info.key: info async for info in self._store.list(f"{self._prefix}/" if self._prefix else "")
         }
+        rows = await self._catalog.containers()
+        segments = await self._catalog.log_segments()
+        named = [row.key for row in rows if row.state is ContainerState.STORED]
+        named += [row.key for row in segments if row.state is LogSegmentState.HELD]
+        await add_latecomers(self._store, objects, named)
         return Found(
             now_ms=await self._catalog.now_ms(),
             local_ms=self._clock.now_ms(),
             objects=objects,
-            rows=await self._catalog.containers(),
+            rows=rows,
             tombstones=[one async for one in self._tombstones() if one.external_key],
-            segments=await self._catalog.log_segments(),
+            segments=segments,
             prefix=self._prefix,
         )
 

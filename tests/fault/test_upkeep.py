@@ -14,9 +14,9 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from des.config import load_settings
+from des.config import StoredSettings, load_settings
 from des.db.catalog import ContainerState, ShardClaim
-from des.files import FileSpec
+from des.files import Durability, FileSpec
 from des.node import Node
 from des.packer.object_metadata import EPOCH
 from des.storage.identity import WrongStoreError
@@ -380,6 +380,31 @@ async def test_a_store_that_is_down_for_ten_minutes_loses_nothing(world: World) 
         world.clock.advance(60)
     world.store = real
     assert {info.key async for info in world.store.list("")} == before
+
+
+async def test_what_is_made_while_the_listing_runs_is_not_missing(world: World) -> None:
+    """Else a store that is written to would never be collected."""
+    world.settings = world.settings.model_copy(update={"stored": StoredSettings(any_store=True)})
+    node = await world.node()
+    real, tool = world.store, await world.collector(claim=lambda _: None)
+
+    class Late:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+            async for info in real.list(prefix, start_after=start_after):
+                yield info
+            await world.fill(node)
+            spec = FileSpec(durability=Durability.STORED)
+            await node.put_bytes(spec, b"shipped", google_crc32c.value(b"shipped"))
+
+    tool._store = Late()  # type: ignore[assignment]
+    report = await tool.collect(apply=True)
+    assert report.deleted == []
+    checked = await fsck(world.catalog, Late())  # type: ignore[arg-type]
+    assert checked.findings == []
+    await node.close()
 
 
 # --- rebuild --------------------------------------------------------------------------------
