@@ -213,3 +213,12 @@ gc_sightings = Table(
     Column("last_at", BigInteger, nullable=False),
     CheckConstraint("size >= 0 AND first_at <= last_at", name="times"),
 )
+
+name_marks = Table(
+    "des_name_marks",
+    metadata,
+    # A row is never deleted: its mark must outlive every process that gave names with the id.
+    Column("node_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("mark_ms", BigInteger, nullable=False),
+    CheckConstraint("node_id BETWEEN 0 AND 255", name="node_id"),
+)

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import grpc
 from des_proto.v1 import file_service_pb2, naming_service_pb2, shard_service_pb2, system_service_pb2
+from fastapi import FastAPI
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 
+from des.assignment.service import assign_router
 from des.clock import Clock, SystemClock
 from des.config import LimitSettings, Settings
 from des.monitoring.metrics import NodeMetrics
@@ -23,8 +25,9 @@ from des_server.convert import MESSAGE_HEADROOM
 from des_server.credits import ByteCredits
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
+from des_server.http_files import file_router
 from des_server.inflight import InFlight
-from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, serialized
+from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, readable, serialized
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.listen import Address, AddressInUseError
 from des_server.servicers.disabled import disabled
@@ -83,6 +86,7 @@ class DesServer:
         make_request_id: Callable[[], str],
     ) -> None:
         limits = settings.limits
+        self._node = node
         self.settings = settings
         self.registry = registry
         self.metrics = NodeMetrics(registry)
@@ -123,7 +127,7 @@ class DesServer:
         wanted = Address.parse(self.settings.listen)
         http_wanted = Address.parse(self.settings.http_listen) if self.settings.http_listen else None
         if http_wanted is not None:
-            self._http = HttpServer(make_app(self.registry, self.health.ready), http_wanted.bind())
+            self._http = HttpServer(self._http_app(), http_wanted.bind())
             self.http_address = http_wanted.with_port(self._http.port)
         try:
             self.address = wanted.with_port(self._bind(wanted))
@@ -136,6 +140,16 @@ class DesServer:
         if self._http is not None:
             self._http.start()
         self._following = asyncio.create_task(self.health.run())
+
+    def _http_app(self) -> FastAPI:
+        return make_app(
+            self.registry,
+            self.health.ready,
+            [
+                assign_router(self._node.assign_names, self.registry),
+                file_router(self._node, self.inflight, self.metrics),
+            ],
+        )
 
     async def drain(self, *, notice_s: float, within_s: float) -> bool:
         """Leave politely and return whether every call could finish.
@@ -230,7 +244,7 @@ def _method_handler(
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[method.client_streaming, many_responses]
     request = message_factory.GetMessageClass(method.input_type)
-    return make(handler, request_deserializer=request.FromString, response_serializer=serialized)
+    return make(handler, request_deserializer=readable(request.FromString), response_serializer=serialized)
 
 
 def build_server(

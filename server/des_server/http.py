@@ -1,27 +1,38 @@
-"""The HTTP port: health for probes, metrics for Prometheus. It changes nothing and names no file."""
+"""The HTTP port: health for probes, metrics for Prometheus, names, files to read, and a page that says so."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from des import __version__
+from des.assignment.docs_page import serve_docs
+from des.assignment.problems import answer_with_problems
+from des.assignment.service import metrics_router
 from des.node import NodeHealth
 
 
-def make_app(registry: CollectorRegistry, ready: Callable[[], NodeHealth]) -> FastAPI:
-    """Return the application over a registry and what tells whether the node is ready."""
-    app = FastAPI(title="DES", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+def make_app(
+    registry: CollectorRegistry, ready: Callable[[], NodeHealth], routers: Sequence[APIRouter] = ()
+) -> FastAPI:
+    """Return the application over a registry, what tells whether the node is ready, and its doors."""
+    app = FastAPI(
+        title="DES",
+        description="A store for very many small files. Files are read here; they are written over gRPC.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+    )
+    answer_with_problems(app)
+    app.include_router(metrics_router(registry))
+    for router in routers:
+        app.include_router(router)
+    serve_docs(app)
 
     @app.get("/health/live")
     async def live() -> JSONResponse:

@@ -9,14 +9,14 @@ import contextlib
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar, cast
 
 import grpc
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc.aio import EOF, AbortError, ServicerContext
 
-from des.errors import DesError
+from des.errors import DesError, InvalidInputError
 from des_server.inflight import InFlight
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.status import CallStatus, internal_status, status_of
@@ -37,6 +37,36 @@ Handler: TypeAlias = Callable[[Any, _Context], Any]
 _Handler = TypeVar("_Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
+class MalformedMessageError(InvalidInputError):
+    """The bytes of a message are not one of the method's."""
+
+
+class _Malformed:
+    """Stands for a message that could not be read, until somebody can say so."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def readable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return how to read a message so that bytes which are none are refused in our own words.
+
+    gRPC would end the call as UNKNOWN, with the parser's, and call it a defect in its log.
+    """
+
+    def read(raw: bytes) -> Any:
+        try:
+            return parse(raw)
+        except DecodeError as error:
+            return _Malformed(error)
+
+    return read
+
+
+def _refuse(message: _Malformed) -> NoReturn:
+    raise MalformedMessageError(f"the message is not the method's: {message.error}", field="")
+
+
 class Incoming(Generic[_Request]):
     """The messages of a stream of requests, counted."""
 
@@ -52,6 +82,8 @@ class Incoming(Generic[_Request]):
         if message is EOF:
             return None
         self.count += 1
+        if isinstance(message, _Malformed):
+            _refuse(message)
         return message
 
     async def discard_rest(self) -> None:
@@ -63,8 +95,9 @@ class Incoming(Generic[_Request]):
         try:
             async with asyncio.timeout(DISCARD_WAIT_S):
                 for _ in range(DISCARD_MESSAGES_MAX):
-                    if await self.read() is None:
+                    if await self._read() is EOF:
                         return
+                    self.count += 1
         except TimeoutError:
             pass
 
@@ -186,6 +219,8 @@ class CallWrapper:
                 if inflight is not None:
                     inflight.enter()
                     entered = True
+                if type(request) is _Malformed:
+                    _refuse(request)
                 if not server_stream:
                     response = await handler(request, context)
                     sent = 1
