@@ -24,6 +24,8 @@ REPLACED = (
     (r"\bawait ", ""),
     (r" in an? coroutine", ""),
     (r"\bAsyncIterator\b", "Iterator"),
+    (r"\bAsyncGenerator\[((?:[^\[\]]|\[[^\]]*\])+), None\]", r"Generator[\1, None, None]"),
+    (r"\bAsyncGenerator\b", "Generator"),
     (r"\bIterable\[([^\[\]]*(?:\[[^\[\]]*\])?[^\[\]]*)\] \| AsyncIterable\[\1\]", r"Iterable[\1]"),
     (r"AsyncIterable, ", ""),
     (r"\bAwaitable\[([^\[\]]+)\]", r"\1"),

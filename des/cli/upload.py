@@ -1,6 +1,7 @@
 """Storing very many files: read ahead in threads, many calls in flight, one result at a time.
 
     paths -> find -> load batches (threads: read, SHA-256) -> bounded queue -> puts in flight -> report
+                                                                            -> small ones: put_many ----^
 
 A file that fails is reported and the rest goes on. Only a server that stays away ends the whole: every
 further file would wait for it in vain.
@@ -13,7 +14,8 @@ import mimetypes
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -24,6 +26,7 @@ from des_client import (
     DesClientError,
     Durability,
     Progress,
+    PutItem,
     PutResult,
     Unavailable,
 )
@@ -98,6 +101,8 @@ class Upload:
         self._keys: set[bytes] = set()
         """Paths of this run, kept only for a manifest, where two files of one path would be confused."""
         self._large = asyncio.Semaphore(LARGE_IN_FLIGHT)
+        self._small: asyncio.Queue[Loaded | None] | None = None
+        """Small files on their way to one stream; None where the server has no batches."""
         self._stopped = threading.Event()
         self._answered_s = 0.0
         """Loop time of the server's last answer."""
@@ -111,6 +116,8 @@ class Upload:
         found = sources.find(paths, follow=self._choice.follow)
         lock = threading.Lock()
         queue: asyncio.Queue[Item | None] = asyncio.Queue(self._choice.in_flight)
+        if "batch" in (await self._client.server_info()).features:
+            self._small = asyncio.Queue(BATCH_FILES)
 
         async def load() -> None:
             while batch := await asyncio.to_thread(self._load, found, lock):
@@ -120,6 +127,13 @@ class Upload:
         async def store() -> None:
             while (item := await queue.get()) is not None:
                 await self._store(item)
+
+        async def store_all() -> None:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self._choice.in_flight):
+                    workers.create_task(store())
+            if self._small is not None:
+                await self._small.put(None)
 
         async def feed() -> None:
             async with asyncio.TaskGroup() as loaders:
@@ -131,8 +145,9 @@ class Upload:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(feed())
-                for _ in range(self._choice.in_flight):
-                    tasks.create_task(store())
+                tasks.create_task(store_all())
+                if self._small is not None:
+                    tasks.create_task(self._store_small(self._small))
         except BaseExceptionGroup as failures:
             raise first_of(failures) from None
         finally:
@@ -177,6 +192,9 @@ class Upload:
     # --- in the loop: store ------------------------------------------------------------------
 
     async def _store(self, item: Item) -> None:
+        if isinstance(item, Loaded) and self._small is not None:
+            await self._small.put(item)
+            return
         started_s = asyncio.get_running_loop().time()
         try:
             match item:
@@ -193,10 +211,7 @@ class Upload:
         except DesClientError as error:
             self._failed(item, failure(error))
             if isinstance(error, (Unavailable, DeadlineExceeded)) and self._answered_s <= started_s:
-                raise Failure(
-                    f"stopped: {error}; what is in a manifest is stored, `--resume` goes on from there",
-                    code=Exit.UNAVAILABLE,
-                ) from None
+                raise self._stayed_away(error) from None
         except OSError as error:
             self._failed(item, Failure(error.strerror or str(error), reason="UNREADABLE"))
         except Failure as cause:
@@ -204,6 +219,47 @@ class Upload:
         else:
             self._answered_s = asyncio.get_running_loop().time()
             self._done(item, result, sha256)
+
+    async def _store_small(self, small: asyncio.Queue[Loaded | None]) -> None:
+        """Store small files, hundreds per message, until there are no more.
+
+        Raises:
+            Failure: the server stays away.
+        """
+
+        async def items() -> AsyncIterator[PutItem]:
+            while (item := await small.get()) is not None:
+                key = item.found.key if isinstance(item.found, Source) else None
+                yield PutItem(
+                    item.data,
+                    name=self._choice.name,
+                    prefix=self._choice.prefix or None,
+                    content_type=self._content_type(key),
+                    metadata=self._metadata(key),
+                    key=item,
+                )
+
+        loop = asyncio.get_running_loop()
+        outcomes = self._client.put_many(items(), durability=self._choice.durability, ordered=False)
+        try:
+            async with aclosing(outcomes):
+                async for outcome in outcomes:
+                    item = outcome.key
+                    if isinstance(outcome.error, DesClientError):
+                        self._failed(item, failure(outcome.error))
+                        continue
+                    result = outcome.unwrap()
+                    self._meter.add(size=len(item.data))
+                    self._answered_s = loop.time()
+                    self._done(item, result, item.sha256)
+        except (Unavailable, DeadlineExceeded) as error:
+            raise self._stayed_away(error) from None
+
+    def _stayed_away(self, error: DesClientError) -> Failure:
+        return Failure(
+            f"stopped: {error}; what is in a manifest is stored, `--resume` goes on from there",
+            code=Exit.UNAVAILABLE,
+        )
 
     async def _put(self, found: Source | Stream, data: Any, **more: Any) -> PutResult:
         key = found.key if isinstance(found, Source) else None

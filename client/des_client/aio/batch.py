@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 
 from des_proto.v1 import file_service_pb2
 
@@ -28,7 +28,7 @@ class AsyncBatch(AsyncMany):
         ordered: bool = True,
         timeout_s: float | None = None,
         on_progress: OnBatchProgress | None = None,
-    ) -> AsyncIterator[PutOutcome]:
+    ) -> AsyncGenerator[PutOutcome, None]:
         """Store many files, hundreds per message, and give one outcome for each.
 
         Items are taken as there is room for them, so they may be endless: what is on its way takes about
@@ -78,7 +78,7 @@ class AsyncBatch(AsyncMany):
         with_info: bool = False,
         timeout_s: float | None = None,
         on_progress: OnBatchProgress | None = None,
-    ) -> AsyncIterator[GetOutcome]:
+    ) -> AsyncGenerator[GetOutcome, None]:
         """Read many files, hundreds per message, and give one outcome for each.
 
         Each file is held in memory whole: `get_to` is for large ones. A lost connection is begun again
@@ -116,7 +116,7 @@ class AsyncBatch(AsyncMany):
 
     async def stat_many(
         self, names: Iterable[str], *, timeout_s: float | None = None
-    ) -> AsyncIterator[FileOutcome]:
+    ) -> AsyncGenerator[FileOutcome, None]:
         """Return what is known about many files, in order, one call for about a thousand.
 
         >>> [one.error is None async for one in des.stat_many([name, "DES_20260115_(000000000000_00)"])]
@@ -135,7 +135,7 @@ class AsyncBatch(AsyncMany):
 
     async def delete_many(
         self, names: Iterable[str], *, allow_missing: bool = False, timeout_s: float | None = None
-    ) -> AsyncIterator[FileOutcome]:
+    ) -> AsyncGenerator[FileOutcome, None]:
         """Delete many files, as `delete` does one; outcomes in order."""
         plan = await self._name_calls(names, timeout_s, gone_is_done=True)
         while (asked := plan.next()) is not None:

@@ -1,6 +1,6 @@
 """Which files there are."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
 
 from des_proto.v1 import file_service_pb2
@@ -28,23 +28,23 @@ class AsyncFileList:
     def __aiter__(self) -> AsyncIterator[FileInfo]:
         return self._files()
 
-    async def _files(self) -> AsyncIterator[FileInfo]:
+    async def _files(self) -> AsyncGenerator[FileInfo, None]:
         async for page in self.pages():
             for file in page.files:
                 yield file
 
-    async def pages(self, page_token: str = "") -> AsyncIterator[FilePage]:
+    async def pages(self, page_token: str = "") -> AsyncGenerator[FilePage, None]:
         """Give page after page, from the beginning or from an earlier page's `next_page_token`."""
         async for answer in self._answers(page_token):
             yield convert.file_page(answer)
 
-    async def names(self, page_token: str = "") -> AsyncIterator[str]:
+    async def names(self, page_token: str = "") -> AsyncGenerator[str, None]:
         """Give the names alone: a third of the time."""
         async for answer in self._answers(page_token):
             for file in answer.files:
                 yield file.name
 
-    async def _answers(self, page_token: str) -> AsyncIterator[file_service_pb2.ListFilesResponse]:
+    async def _answers(self, page_token: str) -> AsyncGenerator[file_service_pb2.ListFilesResponse, None]:
         while True:
             answer = await self._fetch(page_token)
             yield answer
@@ -117,7 +117,7 @@ class AsyncListing(AsyncBatch):
         prefix: str = "",
         page_size: int = 0,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Give the names of all files, or of those asked for as `list` does; faster than whole files.
 
         >>> name in [one async for one in des.iter_names(prefix="DES")]

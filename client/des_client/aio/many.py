@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import Any, Final
 
 from des_client import convert, write_many
@@ -37,7 +37,7 @@ class AsyncMany(AsyncFiles):
         timeout_s: float,
         prefix: str,
         on_progress: OnBatchProgress | None,
-    ) -> AsyncIterator[list[PutOutcome]]:
+    ) -> AsyncGenerator[list[PutOutcome], None]:
         streams = self._streams(None)
         attempts = Attempts(self._retry, random.random)
         puller = Puller(
@@ -133,7 +133,7 @@ class AsyncMany(AsyncFiles):
         items: Iterable[str | GetItem] | AsyncIterable[str | GetItem],
         timeout_s: float,
         on_progress: OnBatchProgress | None,
-    ) -> AsyncIterator[list[GetOutcome]]:
+    ) -> AsyncGenerator[list[GetOutcome], None]:
         streams = self._streams(READ_AHEAD)
         attempts = Attempts(self._retry, random.random)
         puller = Puller(items, lambda item: item, lambda _: 0, streams.wake)

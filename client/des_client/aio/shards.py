@@ -3,7 +3,7 @@
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta
 
 from des_client import calls, convert
@@ -36,7 +36,7 @@ class AsyncShards(AsyncListing):
         start_revision: int = 0,
         min_interval: timedelta | None = None,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[ShardUpdate]:
+    ) -> AsyncGenerator[ShardUpdate, None]:
         """Follow the shards for as long as the caller iterates: first a snapshot, then changes.
 
         A lost connection is begun again from the last revision seen; where the server has forgotten that,

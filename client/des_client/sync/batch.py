@@ -3,7 +3,7 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from des_proto.v1 import file_service_pb2
 
@@ -29,7 +29,7 @@ class Batch(Many):
         ordered: bool = True,
         timeout_s: float | None = None,
         on_progress: OnBatchProgress | None = None,
-    ) -> Iterator[PutOutcome]:
+    ) -> Generator[PutOutcome, None, None]:
         """Store many files, hundreds per message, and give one outcome for each.
 
         Items are taken as there is room for them, so they may be endless: what is on its way takes about
@@ -78,7 +78,7 @@ class Batch(Many):
         with_info: bool = False,
         timeout_s: float | None = None,
         on_progress: OnBatchProgress | None = None,
-    ) -> Iterator[GetOutcome]:
+    ) -> Generator[GetOutcome, None, None]:
         """Read many files, hundreds per message, and give one outcome for each.
 
         Each file is held in memory whole: `get_to` is for large ones. A lost connection is begun again
@@ -113,7 +113,9 @@ class Batch(Many):
         for outcomes in self._read_many(plan, items, timeout_s, on_progress):
             yield from outcomes
 
-    def stat_many(self, names: Iterable[str], *, timeout_s: float | None = None) -> Iterator[FileOutcome]:
+    def stat_many(
+        self, names: Iterable[str], *, timeout_s: float | None = None
+    ) -> Generator[FileOutcome, None, None]:
         """Return what is known about many files, in order, one call for about a thousand.
 
         >>> [one.error is None for one in des.stat_many([name, "DES_20260115_(000000000000_00)"])]
@@ -131,7 +133,7 @@ class Batch(Many):
 
     def delete_many(
         self, names: Iterable[str], *, allow_missing: bool = False, timeout_s: float | None = None
-    ) -> Iterator[FileOutcome]:
+    ) -> Generator[FileOutcome, None, None]:
         """Delete many files, as `delete` does one; outcomes in order."""
         plan = self._name_calls(names, timeout_s, gone_is_done=True)
         while (asked := plan.next()) is not None:

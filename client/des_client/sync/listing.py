@@ -1,7 +1,7 @@
 # Made by scripts/make_sync_client.py from des_client/aio/listing.py: change that one.
 """Which files there are."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 
 from des_proto.v1 import file_service_pb2
@@ -29,22 +29,22 @@ class FileList:
     def __iter__(self) -> Iterator[FileInfo]:
         return self._files()
 
-    def _files(self) -> Iterator[FileInfo]:
+    def _files(self) -> Generator[FileInfo, None, None]:
         for page in self.pages():
             yield from page.files
 
-    def pages(self, page_token: str = "") -> Iterator[FilePage]:
+    def pages(self, page_token: str = "") -> Generator[FilePage, None, None]:
         """Give page after page, from the beginning or from an earlier page's `next_page_token`."""
         for answer in self._answers(page_token):
             yield convert.file_page(answer)
 
-    def names(self, page_token: str = "") -> Iterator[str]:
+    def names(self, page_token: str = "") -> Generator[str, None, None]:
         """Give the names alone: a third of the time."""
         for answer in self._answers(page_token):
             for file in answer.files:
                 yield file.name
 
-    def _answers(self, page_token: str) -> Iterator[file_service_pb2.ListFilesResponse]:
+    def _answers(self, page_token: str) -> Generator[file_service_pb2.ListFilesResponse, None, None]:
         while True:
             answer = self._fetch(page_token)
             yield answer
@@ -117,7 +117,7 @@ class Listing(Batch):
         prefix: str = "",
         page_size: int = 0,
         timeout_s: float | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Give the names of all files, or of those asked for as `list` does; faster than whole files.
 
         >>> name in [one for one in des.iter_names(prefix="DES")]

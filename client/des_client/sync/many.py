@@ -3,7 +3,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 from des_client import convert, write_many
@@ -38,7 +38,7 @@ class Many(Files):
         timeout_s: float,
         prefix: str,
         on_progress: OnBatchProgress | None,
-    ) -> Iterator[list[PutOutcome]]:
+    ) -> Generator[list[PutOutcome], None, None]:
         streams = self._streams(None)
         attempts = Attempts(self._retry, random.random)
         puller = Puller(
@@ -134,7 +134,7 @@ class Many(Files):
         items: Iterable[str | GetItem],
         timeout_s: float,
         on_progress: OnBatchProgress | None,
-    ) -> Iterator[list[GetOutcome]]:
+    ) -> Generator[list[GetOutcome], None, None]:
         streams = self._streams(READ_AHEAD)
         attempts = Attempts(self._retry, random.random)
         puller = Puller(items, lambda item: item, lambda _: 0, streams.wake)

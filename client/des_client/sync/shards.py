@@ -4,7 +4,7 @@
 import random
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from datetime import timedelta
 
 from des_client import calls, convert
@@ -37,7 +37,7 @@ class Shards(Listing):
         start_revision: int = 0,
         min_interval: timedelta | None = None,
         timeout_s: float | None = None,
-    ) -> Iterator[ShardUpdate]:
+    ) -> Generator[ShardUpdate, None, None]:
         """Follow the shards for as long as the caller iterates: first a snapshot, then changes.
 
         A lost connection is begun again from the last revision seen; where the server has forgotten that,
