@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -29,6 +29,9 @@ STYLES: Final = {
     ShardState.UNOWNED: "red",
 }
 WATCH_S: Final = 2.0
+"""Between two looks where the server does not tell of changes."""
+CHANGES_S: Final = 0.5
+"""Least time between two changes shown."""
 PIPE_WIDTH: Final = 200
 """Columns of a table that goes to a file or a pipe: nothing is cut off there."""
 
@@ -58,9 +61,9 @@ def shards(
     wanted: Annotated[list[int] | None, typer.Argument(metavar="[SHARD...]", help="Only these.")] = None,
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every 2 s, or `--watch SECONDS`.")
+        bool, typer.Option("--watch", "-w", help="Show every change, or `--watch SECONDS`: look again.")
     ] = False,
-    every: Annotated[float, typer.Option("--every", min=0.1, hidden=True)] = WATCH_S,
+    every: Annotated[float | None, typer.Option("--every", min=0.1, hidden=True)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Empty shards too.")] = False,
     timeout_s: options.Timeout = options.DEFAULT_TIMEOUT_S,
     as_json: options.Json = False,
@@ -68,10 +71,16 @@ def shards(
 ) -> None:
     """Show what each shard holds: open files in the ingest log, stored files in containers.
 
-    Empty shards are left out, unless named or with --all. With --json one object per shard and look.
+    Empty shards are left out, unless named or with --all. With --json one object per shard and look; with
+    --watch alone one for each shard that has changed, when it has.
     """
     with connected(address, timeout_s=timeout_s) as client:
-        look = _looker(client, wanted, keep_empty=everything or bool(wanted))
+        keep_empty = everything or bool(wanted)
+        if watch and every is None and "watch" in client.server_info().features:
+            _follow(client, wanted, keep_empty=keep_empty, as_json=as_json)
+            return
+        every = WATCH_S if every is None else every
+        look = _looker(client, wanted, keep_empty=keep_empty)
         if as_json:
             _repeat(lambda: _print_records(look()), every if watch else None)
         elif not sys.stdout.isatty():
@@ -82,6 +91,31 @@ def shards(
                 _repeat(lambda: live.update(picture(look()), refresh=True), every)
         else:
             Console().print(picture(look()))
+
+
+def _follow(client: DesClient, wanted: list[int] | None, *, keep_empty: bool, as_json: bool) -> None:
+    """Show what the server tells of, until interrupted."""
+    known: dict[int, ShardInfo] = {}
+
+    def changed() -> Iterator[tuple[ShardInfo, ...]]:
+        for update in client.watch_shards(wanted or (), min_interval=timedelta(seconds=CHANGES_S)):
+            known.update((one.shard_id, one) for one in update.shards)
+            yield update.shards
+
+    def all_known() -> Group:
+        return picture([one for _, one in sorted(known.items()) if keep_empty or holds_something(one)])
+
+    if as_json:
+        for shards in changed():
+            _print_records(one for one in shards if keep_empty or holds_something(one))
+    elif sys.stdout.isatty():
+        with Live(all_known(), auto_refresh=False) as live:
+            for _ in changed():
+                live.update(all_known(), refresh=True)
+    else:
+        console = Console(width=PIPE_WIDTH)
+        for _ in changed():
+            console.print(all_known())
 
 
 def _looker(

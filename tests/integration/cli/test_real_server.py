@@ -128,3 +128,48 @@ def test_an_interrupted_import_is_resumed_by_hand(des, server, tmp_path):
     assert len(manifest.read_bytes().splitlines()) == 600
     assert des("get", "--manifest", "m", "-o", "out").returncode == Exit.OK
     assert tree(tmp_path / "out") == tree(tmp_path / "in")
+
+
+def test_files_are_found_and_deleted(des, tmp_path):
+    make_tree(tmp_path / "in", 50, seed=4)
+    assert des("put", "in", "--prefix", "FND").returncode == Exit.OK
+    assert des("put", "-", "--prefix", "OTH", stdin=b"x").returncode == Exit.OK
+    found = des("find", "--prefix", "FND").stdout.decode().split()
+    assert len(found) == 50
+    day = f"{found[0][4:8]}-{found[0][8:10]}-{found[0][10:12]}"
+    assert len(des("find", "--day", day).stdout.splitlines()) == 51
+    assert len(des("find", "--day", "2020-01-01").stdout.splitlines()) == 0
+    assert len(des("find", "--limit", "7", "--long").stdout.splitlines()) == 7
+    (one,) = [one for one in records(des("find", "--json")) if one["name"] == found[0]]
+    assert one["metadata"]["path"]
+    assert des("seal", "--all").returncode == Exit.OK
+    # A store on one disk promises no more than that disk.
+    waited = des("wait", "-", stdin="\n".join(found).encode())
+    assert (waited.returncode, b"is not served by this store" in waited.stderr) == (Exit.FAILED, True)
+    assert des("find", "--after", "2099-01-01").stdout == b""
+    assert des("find", "--after", "soon").returncode == Exit.USAGE
+    gone = des("rm", "-", "missing", stdin="\n".join(found).encode())
+    assert gone.returncode == Exit.FAILED
+    assert b"deleted 50 files; 1 failed" in gone.stderr
+    assert des("find", "--prefix", "FND").stdout == b""
+    assert des("rm", found[0]).returncode == Exit.NOT_FOUND
+    assert des("rm", "-f", found[0]).returncode == Exit.OK
+    assert des("get", found[0]).returncode == Exit.NOT_FOUND
+
+
+def test_a_watch_shows_changes_as_the_server_tells_of_them(des, tmp_path):
+    command = subprocess.Popen(
+        des.line("shards", "--watch", "--json", "--all"),
+        cwd=tmp_path,
+        env=des.environment,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        shards = [json.loads(command.stdout.readline()) for _ in range(256)]
+        assert sum(one["open_files"] for one in shards) == 0
+        assert des("put", "-", stdin=b"x").returncode == Exit.OK
+        # The next line comes because something changed.
+        assert json.loads(command.stdout.readline())["open_files"] == 1
+    finally:
+        command.terminate()
+        command.communicate()
