@@ -219,7 +219,10 @@ async def assemble(
         open_index=open_index,
         shipments=shipper.shipments,
         find=lambda name: retriever.find(name, parse_name(name)),
+        claim=lease.claim_of,
+        holds=lease.holds,
         shard_bits=settings.shard_bits,
+        object_prefix=settings.object_prefix,
         clock=doors.clock,
     )
     acks = StoredAcks(

@@ -5,8 +5,8 @@ shards. Replay may be repeated, whole or in part: a file that is open, in a cont
 left as it is.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
@@ -14,13 +14,14 @@ import google_crc32c
 import structlog
 
 from des.clock import Clock
-from des.db.catalog import Catalog
+from des.db.catalog import Catalog, ShardClaim
 from des.db.rows import LogSegmentRow, LogSegmentState
 from des.errors import CorruptError, DesError
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
-from des.ingest.shipped import ShippedFile, ShippedSegmentError, decode_shipped
+from des.ingest.shipped import ShippedFile, ShippedSegmentError, decode_shipped, shipped_key
 from des.ingest.values import FileDraft, OpenFile
+from des.packer.segment_row import segment_row
 from des.packer.shipments import Shipments
 from des.storage.object_store import NoSuchObjectError, ObjectChangedError, ObjectStore
 
@@ -79,13 +80,35 @@ class ShippedLog:
         open_index: OpenIndex,
         shipments: Shipments,
         find: Callable[[str], Awaitable[object | None]],
+        claim: Callable[[Iterable[int]], ShardClaim],
+        holds: Callable[[int], bool],
         shard_bits: int,
+        object_prefix: str,
         clock: Clock,
     ) -> None:
-        """Connect the parts; `find` returns None for a name that is neither open nor in a container."""
+        """Connect the parts.
+
+        Args:
+            node: UUID of this node.
+            boot_epoch: number of this start.
+            catalog: knows the segments.
+            store: has them.
+            log: takes their files.
+            open_index: says which are there.
+            shipments: answers for the segments from then on.
+            find: returns None for a name that is neither open nor in a container.
+            claim: what a write for some shards has to show.
+            holds: whether this node owns a shard.
+            shard_bits: of the store.
+            object_prefix: the setting of that name.
+            clock: for the waits between attempts.
+        """
         self._node = node
         self._boot_epoch = boot_epoch
         self._clock = clock
+        self._claim = claim
+        self._holds = holds
+        self._prefix = object_prefix
         self._catalog = catalog
         self._store = store
         self._log = log
@@ -128,14 +151,36 @@ class ShippedLog:
     async def step(self) -> Replay:
         """Read the segments of this node's earlier starts, whose records its log has: for cleaning up only.
 
+        Among them those that a start left without a row, which nobody else can record any more.
+
         Raises:
             UnavailableError, ExhaustedError: as for `take_over`.
         """
         replay = Replay()
+        await self._record_unrecorded()
         for row in await self._catalog.log_segments(node=self._node, state=LogSegmentState.HELD):
             if row.id.boot_epoch < self._boot_epoch and row.id not in self._shipments:
                 await self._try(row, row.shards, replay)
         return replay
+
+    async def _record_unrecorded(self) -> None:
+        current = shipped_key(self._prefix, node=self._node, boot_epoch=self._boot_epoch, number=0)
+        folder = current.rsplit("/", 2)[0] + "/"
+        listed = [info.key async for info in self._store.list(folder) if info.key < current]
+        if not listed:
+            return
+        recorded = {row.key for row in await self._catalog.log_segments(node=self._node)}
+        for key in listed:
+            if key in recorded:
+                continue
+            try:
+                row = await segment_row(self._store, await self._store.head(key), prefix=self._prefix)
+            except (CorruptError, NoSuchObjectError) as error:
+                _log.warning("object among shipped segments is none, and stays", key=key, error=str(error))
+                continue
+            shards = tuple(shard for shard in row.shards if self._holds(shard))
+            if shards:
+                await self._catalog.record_log_segment(replace(row, shards=shards), self._claim(shards))
 
     async def _try(self, row: LogSegmentRow, shards: Collection[int], replay: Replay) -> None:
         replay.segments += 1

@@ -24,10 +24,10 @@ from des.format.ext import ExtGeometry, OpenedContainer, open_end
 from des.format.name_key import hash_of, name_digest
 from des.format.plan import run_async
 from des.packer.object_metadata import decode_metadata
+from des.packer.segment_row import segment_row
 from des.storage.identity import WrongStoreError, read_identity
 from des.storage.object_store import ObjectInfo, ObjectStore
 from des.upkeep.object_keys import ObjectKind, parse_key
-from des.upkeep.rebuild_segments import segment_row
 
 LOCK_TTL_S: Final = 600.0
 """Long enough for the rows to be written; the lock is given back at the end."""
@@ -122,7 +122,11 @@ async def rebuild_catalog(
 async def _segments(
     store: ObjectStore, infos: list[ObjectInfo], prefix: str, report: RebuildReport
 ) -> list[LogSegmentRow]:
-    """Return the rows of the shipped log segments; those that are none are refused."""
+    """Return the rows of the shipped log segments, all as held; objects that are none are refused.
+
+    One that was never recorded, since its node died in between, counts like the others: nobody was told
+    that its files are stored, nor that they are not.
+    """
     rows: list[LogSegmentRow] = []
     for info in infos:
         if parse_key(info.key, prefix=prefix).kind is ObjectKind.LOG_SEGMENT:

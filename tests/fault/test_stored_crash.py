@@ -108,6 +108,8 @@ class World:
             stored={"any_store": True, "retry_s": 0, "wait_s": 5, **settings},
         )
         self.rng = random.Random(11)
+        self.whole_nodes: set[str] = set()
+        """Nodes that had their disks to the end: they leave no object behind."""
 
     async def start(self, trap: Trap | None = None) -> Node:
         catalog: Any = self.catalog
@@ -115,7 +117,7 @@ class World:
         if trap is not None:
             catalog = trap.guard(catalog, "catalog", CATALOG_CALLS)
             store = trap.guard(store, "store", STORE_CALLS)
-        return await Node.open(
+        node = await Node.open(
             self.settings,
             clock=self.clock,
             disk=self.disk,
@@ -124,6 +126,8 @@ class World:
             random_bytes=self.rng.randbytes,
             threads=False,
         )
+        self.whole_nodes.add(node.node_uuid)
+        return node
 
     async def power_cut(self, node: Node, *, disk_lost: bool) -> None:
         tasks = [*node._tasks, node._log._committer.task]
@@ -217,6 +221,8 @@ async def settled(world: World, node: Node, files: dict[str, bytes]) -> None:
     assert set(names.values()) <= {1}
     await let_go(world, node)
     assert await world.catalog.log_segments() == []
+    own = f"_log/{node.node_uuid}/"
+    assert [key for key in await world.objects(own) if node.node_uuid in world.whole_nodes] == []
     await read_back(node, files)
     await node.close()
 

@@ -1,9 +1,4 @@
-"""The rows of shipped log segments anew, from their objects alone.
-
-Every segment is held again: the next start finds which of its files are in containers, appends the
-others to its log, and releases what is not needed. An object that was never recorded, since its node
-died in between, counts as recorded: nobody was told that its files are stored, nor that they are not.
-"""
+"""The row of a shipped log segment from its object alone (docs/log.md, section 7)."""
 
 from typing import Final
 
