@@ -18,7 +18,7 @@ from pathlib import Path
 from des.core import DesWriter, S3DesReader
 from des.storage.local import LocalObjectStore
 
-GAPS = (0, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22)
+GAPS = (0, 1 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18, 1 << 20, 1 << 22)
 SIZE = 4096
 
 

@@ -11,7 +11,11 @@ from des.errors import CorruptError
 from des.format.byte_range import ByteRange
 
 COALESCE_GAP: Final = 1 << 16
-"""Bytes between two files of a batch that are read for nothing rather than by a second request."""
+"""Bytes between two files of a batch that are read for nothing rather than by a second request.
+
+Measured (`benchmarks/bench_coalesce.py`) at 15 ms and 85 MB/s a connection, 16 at once: of every tenth file
+3.6 times as many a second as without, 70 % of the best, which takes 256 KiB and twice the bytes.
+"""
 COALESCED_SIZE_MAX: Final = 1 << 23
 """Bytes of one joined request."""
 CONCURRENCY: Final = 16
