@@ -91,13 +91,14 @@ class Server:
 
     command: list[str]
     address: str = ""
+    shard_bits: int = SHARD_BITS
 
     def __post_init__(self) -> None:
         self.process = subprocess.Popen(
             self.command,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "DES_LOG_LEVEL": "error", "DES_SHARD_BITS": str(SHARD_BITS)},
+            env={**os.environ, "DES_LOG_LEVEL": "error", "DES_SHARD_BITS": str(self.shard_bits)},
         )
         found = SERVING.search(self.process.stdout.readline())
         assert found, "the server did not start"
