@@ -162,11 +162,16 @@ class FileServicer:
         return BatchDeleteFilesResponse(results=results)
 
     async def StatFile(  # noqa: N802  the method's name on the wire
-        self, request: StatFileRequest, _context: ServicerContext[StatFileRequest, StatFileResponse]
+        self, request: StatFileRequest, context: ServicerContext[StatFileRequest, StatFileResponse]
     ) -> StatFileResponse:
         """Return what is known about one file."""
         full = convert.is_full(request.view)
-        return StatFileResponse(file=convert.file_to_wire(await self._node.stat(request.name), full=full))
+        cost = ReadCost()
+        [found] = await self._node.stat_many([request.name], cost=cost)
+        if isinstance(found, DesError):
+            raise found
+        context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
+        return StatFileResponse(file=convert.file_to_wire(found, full=full))
 
     async def WaitStored(  # noqa: N802  the method's name on the wire
         self, request: WaitStoredRequest, _context: ServicerContext[WaitStoredRequest, WaitStoredResponse]

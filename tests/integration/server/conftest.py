@@ -168,7 +168,8 @@ class DoubleNode:
 
     async def stat_many(self, names, *, cost):
         await self.pause()
-        return [self.files[name][0] for name in names]
+        missing = NotFoundError("no file")
+        return [self.files[name][0] if name in self.files else missing for name in names]
 
     async def delete_many(self, names, *, allow_missing):
         await self.pause()

@@ -14,6 +14,7 @@ from des_proto.v1.file_service_pb2 import (
     FileSpec,
     PutFileRequest,
     ReadItem,
+    StatFileRequest,
     WriteItem,
 )
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
@@ -176,6 +177,9 @@ async def test_stats_come_in_the_order_asked(files, channel):
     basic = (await files.BatchStatFiles(BatchStatFilesRequest(names=names[:1]))).results[0].file
     assert not basic.metadata
     assert not basic.HasField("placement")
+    call = files.StatFile(StatFileRequest(name=names[0]))
+    assert (await call).file.size_bytes == 1
+    assert dict(await call.trailing_metadata())["des-object-store-requests"] == "1"
 
 
 async def test_a_reader_that_goes_away_half_way_ends_the_call(files, server, channel):
