@@ -119,9 +119,11 @@ class ResumableUploads:
 
         Raises:
             InvalidInputError: a field of `spec` breaks a rule.
+            DisabledError: a durability that this store does not serve.
             ExhaustedError: too many uploads are unfinished.
         """
         self._writes.check(spec)
+        await self._writes.admit(spec)
         if spec.request_id:
             for known in self._uploads.values():
                 if known.record.spec.request_id == spec.request_id:

@@ -91,7 +91,7 @@ class WritePath:
                 await upload.abort()
                 raise
         self.check(spec)
-        await self._acks.admit(spec)
+        await self.admit(spec)
         if spec.size is not None and spec.size != len(data):
             raise UploadSizeMismatchError(
                 f"{len(data)} bytes arrived, {spec.size} were declared", expected=spec.size, actual=len(data)
@@ -102,6 +102,10 @@ class WritePath:
             name=name, day=day, shard=shard, size=len(data), crc32c=crc32c, facts=facts.encode(), data=data
         )
         return await self.commit(spec, draft, facts)
+
+    async def admit(self, spec: FileSpec) -> None:
+        """Refuse a durability that this store does not serve; see `StoredAcks.admit`."""
+        await self._acks.admit(spec)
 
     async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
         """Write many whole files; see `PutMany.run`."""
@@ -118,7 +122,7 @@ class WritePath:
     async def begin(self, spec: FileSpec) -> "Upload":
         """Start a file that arrives in parts. Same errors as `put_bytes`."""
         self.check(spec)
-        await self._acks.admit(spec)
+        await self.admit(spec)
         name, day, shard = await self.place(spec)
         upload = Upload(self, spec, name=name, day=day, shard=shard)
         if spec.size is not None and spec.size > self._settings.big_file_bytes:

@@ -9,6 +9,7 @@ from des_proto.v1.file_service_pb2 import (
     BatchWriteFilesRequest,
     FileSpec,
     PutFileRequest,
+    StartUploadRequest,
     WaitStoredRequest,
     WriteItem,
 )
@@ -80,6 +81,15 @@ async def test_a_put_says_what_it_reached(channel, files):
     assert (await files.PutFile(whole(b"by default"))).durability == STORED
     assert (await files.PutFile(whole(b"local", durability=LOCAL))).durability == LOCAL
     assert (await files.PutFile(parts(bytes(3 << 20), durability=STORED))).durability == STORED
+    upload = await files.StartUpload(StartUploadRequest(spec=FileSpec(durability=STORED)))
+    resumed = iter(
+        [
+            PutFileRequest(upload_id=upload.upload_id),
+            PutFileRequest(chunk=types_pb2.DataChunk(data=b"in pieces")),
+            PutFileRequest(write_offset=9, finish=True),
+        ]
+    )
+    assert (await files.PutFile(resumed)).durability == STORED
     first = await files.PutFile(whole(b"twice", request_id="r", durability=LOCAL))
     again = await files.PutFile(whole(b"twice", request_id="r", durability=STORED))
     assert (first.durability, again.durability) == (LOCAL, STORED)
@@ -155,6 +165,7 @@ async def test_a_local_folder_promises_nothing(channel, files, refusal, stored):
     for call in (
         files.PutFile(whole(b"x", durability=STORED)),
         files.PutFile(parts(b"x", durability=STORED)),
+        files.StartUpload(StartUploadRequest(spec=FileSpec(durability=STORED))),
         files.WaitStored(WaitStoredRequest(names=["DES_20260228_(000000000000_00)"])),
     ):
         async with refusal() as refused:
