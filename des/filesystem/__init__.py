@@ -1,0 +1,1 @@
+"""Reading a store's objects through fsspec, without a server."""
