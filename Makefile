@@ -14,7 +14,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: s3-server run test test-slow test-client sync-client grpc-tools examples compat fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo bench format clean
+.PHONY: s3-server run test test-slow test-client sync-client grpc-tools examples compat fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo demo-ingest bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -60,6 +60,9 @@ s3-server: ## A real S3 server over a plain folder, for trying out and for tests
 
 demo: $(VENV)/.ready ## Put a real tree of small files, read it back, compare.
 	$(BIN)/python scripts/demo.py
+
+demo-ingest: $(VENV)/.ready ## Rows of three databases become files, with the workers killed at random.
+	$(BIN)/python scripts/demo_ingest.py
 
 bench: $(VENV)/.ready ## The figures: puts, gets, streams, log, recovery.
 	$(BIN)/python benchmarks/run_all.py

@@ -1,9 +1,16 @@
-"""Objects of a source in S3, through boto3: any key that S3 takes, read exactly as it is spelt."""
+"""Objects of a source in S3: any key that S3 takes, read exactly as it is spelt.
+
+Plain keys are asked for through obstore, at about a tenth of boto3's processor time. obstore would
+rewrite odd ones, and tells fewer errors apart: whatever is not a clear answer is asked again of boto3.
+"""
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from des.config import S3Settings
+from des.errors import DesError
 from des.sources.config import ObjectsConfig
 from des.sources.errors import DriverMissingError
 from des.sources.objects import (
@@ -13,10 +20,15 @@ from des.sources.objects import (
     ObjectMissingError,
     ObjectsUnavailableError,
     ObjectTooLargeError,
+    OpenObject,
 )
+from des.storage.object_store import NoSuchBucketError, NoSuchObjectError, ObjectChangedError
+from des.storage.s3 import S3StorageBackend
 
 ATTEMPTS: Final = 3
 """Tries of one request by the SDK, with its own pauses."""
+_PLAIN: Final = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9_=.-]*/)*[A-Za-z0-9_=-][A-Za-z0-9_=.-]*")
+"""Keys that no library spells otherwise."""
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _DIFFERS: Final = frozenset({"412", "PreconditionFailed"})
 _FORBIDDEN: Final = frozenset({"403", "AccessDenied", "AllAccessDisabled", "InvalidObjectState", "Forbidden"})
@@ -42,6 +54,8 @@ class S3SourceObjects:
             ) from None
         self._client_error: type[Exception] = ClientError
         self._failures: tuple[type[Exception], ...] = (BotoCoreError, HTTPClientError, OSError)
+        self._config = config
+        self._plain: dict[str, S3StorageBackend] = {}
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="des-objects")
         session = boto3.session.Session(
             aws_access_key_id=config.access_key.get_secret_value() or None,
@@ -61,14 +75,40 @@ class S3SourceObjects:
             ),
         )
 
-    async def open(self, bucket: str, key: str, *, etag: str | None, size_max: int) -> "S3Object":
+    async def open(self, bucket: str, key: str, *, etag: str | None, size_max: int) -> OpenObject:
         """Ask for an object; see `SourceObjects.open`."""
+        if _PLAIN.fullmatch(key):
+            short = await self._open_short(bucket, key, etag, size_max)
+            if short is not None:
+                return short
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._open, bucket, key, etag, size_max
         )
 
+    async def _open_short(
+        self, bucket: str, key: str, etag: str | None, size_max: int
+    ) -> "ShortObject | None":
+        """Ask for the last bytes of an object, which are all of a short one; None to ask boto3 instead."""
+        store = self._plain.get(bucket)
+        if store is None:
+            store = self._plain[bucket] = S3StorageBackend(bucket, settings=_s3_settings(self._config))
+        quoted = None if not etag else '"' + etag.strip('"') + '"'
+        try:
+            info, data = await store.get_tail(key, CHUNK, etag=quoted)
+        except (NoSuchBucketError, NoSuchObjectError) as error:
+            raise ObjectMissingError(f"{bucket}/{key}: {error}") from error
+        except ObjectChangedError as error:
+            raise ObjectDiffersError(f"{bucket}/{key}: its etag is not {etag}") from error
+        except DesError:
+            return None
+        if info.size > size_max or info.size > CHUNK:
+            return None
+        return ShortObject(data, info.etag.strip('"'))
+
     async def close(self) -> None:
         """Give connections back, once reads under way are done."""
+        for store in self._plain.values():
+            await store.close()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         self._client.close()
 
@@ -158,6 +198,38 @@ class S3Object:
     def hang_up(self) -> None:
         """Close the connection."""
         self._body.close()
+
+
+class ShortObject:
+    """An object that was read whole."""
+
+    def __init__(self, data: bytes, etag: str) -> None:
+        self.first = data
+        self.size = len(data)
+        self.etag = etag
+
+    async def read(self) -> bytes:
+        """Return nothing: all of it is in `first`."""
+        return b""
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def _s3_settings(config: ObjectsConfig) -> S3Settings:
+    return S3Settings(
+        endpoint_url=config.endpoint,
+        region=config.region,
+        access_key_id=config.access_key,
+        secret_access_key=config.secret_key,
+        session_token=config.session_token,
+        addressing=config.addressing,
+        connect_timeout_s=config.timeout_s,
+        read_timeout_s=config.timeout_s,
+        deadline_s=config.timeout_s * 2,
+        # What fails is asked again of boto3, which has its own attempts.
+        attempts=1,
+    )
 
 
 def _words(error: Exception) -> str:

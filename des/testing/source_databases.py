@@ -107,6 +107,12 @@ class SourceDatabase:
             | values
             for number in range(first, first + count)
         ]
+        self.insert(rows)
+
+    def insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, all with the same columns."""
+        if not rows:
+            return
         columns = list(rows[0])
         with self.engine.begin() as connection:
             connection.execute(
@@ -114,7 +120,7 @@ class SourceDatabase:
                     f"INSERT INTO documents ({', '.join(columns)}) "  # noqa: S608  names of this module
                     f"VALUES ({', '.join(':' + column for column in columns)})"
                 ),
-                rows,
+                list(rows),
             )
 
     def execute(self, *sql: str) -> None:
