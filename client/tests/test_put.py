@@ -4,11 +4,13 @@ import io
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from des_client import (
     ChecksumMismatch,
     DeadlineExceeded,
+    DesClient,
     DesClientError,
     Durability,
     FileState,
@@ -439,6 +441,23 @@ def test_a_server_that_stalls_in_the_middle_ends_a_put(des, double):
     double.fail("PutFile", at_byte=1, stall_s=20)
     with pytest.raises(DeadlineExceeded):
         des.put(bytes(64 * MIB), timeout_s=0.3)
+
+
+def test_a_call_that_takes_long_to_begin_is_cut_off_as_well(server, monkeypatch):
+    # On a busy machine the time can be over before there is a call to cancel: nobody cancelled it then.
+    server.double.fail("PutFile", delay_s=100)
+    with DesClient(server.target, retry=None) as des:
+        stub = des._channels[0].files
+        begin = stub.PutFile.future
+
+        def late(*args, **kwargs):
+            time.sleep(0.6)
+            return begin(*args, **kwargs)
+
+        monkeypatch.setattr(stub, "PutFile", SimpleNamespace(future=late))
+        with pytest.raises(DeadlineExceeded):
+            # Of unknown size: gRPC itself sets no deadline.
+            des.put((bytes(MIB) for _ in range(3)), timeout_s=0.2)
 
 
 def test_an_attempt_that_stalls_is_given_up_for_another(make_client, double):

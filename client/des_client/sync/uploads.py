@@ -192,7 +192,8 @@ class Uploads(Transport):
         try:
             call = self._channel().files.PutFile.future(feed, timeout=total_s, metadata=self._metadata)
             feed.cancel = call.cancel
-            if feed.failure is not None:
+            if feed.failure is not None or watched.expired:
+                # Both may have happened before there was a call to cancel.
                 call.cancel()
             try:
                 answer = call.result()
