@@ -18,7 +18,7 @@ from des_client import (
     RetryConfig,
     Unavailable,
 )
-from des_client.write_many import Sizes, request_ids
+from des_client.write_items import Sizes, request_ids
 from double_many import status
 
 MIB = 1 << 20

@@ -43,10 +43,9 @@ def test_a_removed_stream_is_left_alone():
 def test_closing_ends_the_thread():
     watchdog = Watchdog()
     watchdog.add(lambda: None, time.monotonic() + 100)
-    before = [one for one in threading.enumerate() if one.name == "des-client-watchdog"]
-    assert before
+    thread = watchdog._thread
+    assert thread.is_alive()
     watchdog.close()
-    for one in before:
-        one.join(5)
-        assert not one.is_alive()
+    thread.join(5)
+    assert not thread.is_alive()
     watchdog.add(lambda: None, 0)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import Any, Final
 
-from des_client import convert, write_many
+from des_client import convert, write_items
 from des_client.aio.files import AsyncFiles
 from des_client.aio.puller import Puller
 from des_client.aio.streams import Streams
@@ -42,7 +42,7 @@ class AsyncMany(AsyncFiles):
         attempts = Attempts(self._retry, random.random)
         puller = Puller(
             items,
-            lambda item: (item, write_many.load(item, plan.small_bytes)),
+            lambda item: (item, write_items.load(item, plan.small_bytes)),
             lambda pair: len(pair[1]) if isinstance(pair[1], bytes) else 0,
             streams.wake,
         )
@@ -115,7 +115,7 @@ class AsyncMany(AsyncFiles):
         known = item if isinstance(item, PutItem) else None
         size = source.size or 0
         try:
-            options = write_many.options(known, prefix)
+            options = write_items.options(known, prefix)
             request_id = options["request_id"] or (None if options["name"] else plan.new_id())
             options["request_id"] = request_id
             spec = convert.file_spec(durability=plan.durability, **options)

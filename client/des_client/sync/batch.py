@@ -14,7 +14,8 @@ from des_client.read_many import ReadMany
 from des_client.source import Data
 from des_client.sync.many import Many, OnBatchProgress
 from des_client.types import Durability
-from des_client.write_many import Sizes, WriteMany, request_ids
+from des_client.write_items import Sizes, request_ids
+from des_client.write_many import WriteMany
 
 
 class Batch(Many):
