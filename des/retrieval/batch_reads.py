@@ -5,41 +5,36 @@ that way (long, external, of the layout v1, or not settled by one page) is opene
 makes a task or waits for a single file, save for those.
 """
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Final, NamedTuple, TypeVar
 
 import google_crc32c
 
 from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError
-from des.files import BLOCK_SIZE, FileInfo, FileState, Placement, window_of
+from des.files import FileInfo, FileState, Placement, window_of
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
 from des.format.frame import FRAME_HEADER_SIZE, open_plain_frame
-from des.format.hash_pages import PagesGeometry, Unsettled, find_plain
-from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL, IndexEntry
 from des.format.layout import Layout
 from des.format.metadata import Metadata, decode_metadata
-from des.format.name_key import hash_of, name_digest
 from des.format.plan import WHOLE_FRAME_MAX, read_file, run_async
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
-from des.naming import created_ms_of, parse_name
+from des.naming import created_ms_of
+from des.retrieval.batch_places import BatchPlaces, Frame, Places, entry_of
 from des.retrieval.opened_file import CountedRead, OpenedFile, ReadCost
-from des.retrieval.stored_containers import StoredContainers, pages_of
-from des.retrieval.tombstones import Tombstones, file_deleted
+from des.retrieval.spans import ahead, joined
+from des.retrieval.stored_containers import StoredContainers
+from des.retrieval.tombstones import Tombstones
 from des.storage.object_store import ObjectStore
 
 T = TypeVar("T")
-_Record: TypeAlias = tuple[int, int, int, int]
-"""Offset, length, flags and proof, as a page has them."""
 
 LOG_GAP: Final = 1 << 14
 """Bytes of the log read for nothing rather than by a second call."""
@@ -82,49 +77,6 @@ class Part(NamedTuple):
     """Set in a part that is the last of its file."""
 
 
-class _Frame(NamedTuple):
-    """Where the frame of a wanted file lies."""
-
-    start: int
-    stop: int
-    at: int
-    flags: int
-    meta_length: int
-    name: bytes
-    digest: bytes
-
-
-class _Search(NamedTuple):
-    """A name that may be in one of some containers."""
-
-    at: int
-    name: bytes
-    digest: bytes
-    shard: int
-    rows: list[ContainerRow]
-    """Not asked yet, in the order to ask them."""
-
-
-@dataclass(slots=True)
-class _Plan:
-    """Where everything wanted lies."""
-
-    failed: list[Part] = field(default_factory=list)
-    empty: list[tuple[int, OpenFile]] = field(default_factory=list)
-    log: dict[int, list[tuple[int, int, OpenFile]]] = field(default_factory=dict)
-    """By segment: offset, place, file."""
-    frames: dict[str, tuple[ContainerRow, list[_Frame]]] = field(default_factory=dict)
-    """By container id."""
-    shards: dict[int, int] = field(default_factory=dict)
-    """Shards of the stored files, by place."""
-    lone: list[int] = field(default_factory=list)
-    """Places of what is opened one by one."""
-
-    def fail(self, at: int, error: DesError) -> None:
-        """Give a wanted file up."""
-        self.failed.append(Part(at, None, 0, b"", 0, last=True, error=error))
-
-
 class BatchReader:
     """Answers batches for the shards of one node."""
 
@@ -142,17 +94,20 @@ class BatchReader:
         stat_file: Callable[[str], Coroutine[object, object, FileInfo]],
         absent: Callable[[str], DesError],
     ) -> None:
-        self._bits = settings.shard_bits
         self._wrap_bits = settings.wrap_bits
         self._log = log
-        self._open_index = open_index
         self._containers = containers
         self._store = store
-        self._tombstones = tombstones
         self._describe_open = describe_open
         self._open_file = open_file
         self._stat_file = stat_file
-        self._absent = absent
+        self._places = BatchPlaces(
+            settings=settings,
+            open_index=open_index,
+            containers=containers,
+            tombstones=tombstones,
+            absent=absent,
+        )
 
     async def read(
         self, wanted: Sequence[Wanted], *, part_bytes: int, cost: ReadCost
@@ -162,9 +117,9 @@ class BatchReader:
         All parts of a file come one after the other, none longer than `part_bytes`, each verified. What
         cannot be read is a part with its error; the others go on. Memory: `SPANS_AHEAD` requests.
         """
-        plan = await self._plan(wanted, cost)
+        plan = await self._places.locate([each.name for each in wanted], cost)
         if plan.failed:
-            yield plan.failed
+            yield [_failed(at, error) for at, error in plan.failed.items()]
         if plan.empty:
             yield [self._empty(wanted, at, file) for at, file in plan.empty]
         for segment in sorted(plan.log):
@@ -172,21 +127,21 @@ class BatchReader:
                 yield parts
         for container_id in sorted(plan.frames):
             row, frames = plan.frames[container_id]
-            async for parts in self._from_container(wanted, row, frames, plan, part_bytes, cost):
+            # Closed here and now when the caller stops: requests under way are not left behind.
+            async with aclosing(self._from_container(wanted, row, frames, plan, part_bytes, cost)) as groups:
+                async for parts in groups:
+                    yield parts
+        async with aclosing(self._one_by_one(wanted, plan.lone, part_bytes, cost)) as groups:
+            async for parts in groups:
                 yield parts
-        async for parts in self._one_by_one(wanted, plan.lone, part_bytes, cost):
-            yield parts
 
     async def stat(self, names: Sequence[str], *, cost: ReadCost) -> list[FileInfo | DesError]:
         """Return what is known of each file, in the order asked, or why nothing is.
 
         The metadata of stored files are read, neighbours in one request; open files cost nothing.
         """
-        plan = await self._plan([Wanted(name) for name in names], cost)
-        found: dict[int, FileInfo | DesError] = {}
-        for part in plan.failed:
-            assert part.error is not None
-            found[part.at] = part.error
+        plan = await self._places.locate(names, cost)
+        found: dict[int, FileInfo | DesError] = dict(plan.failed)
         for files in plan.log.values():
             found.update(
                 (at, self._describe_open(file, FileFacts.decode(file.facts))) for _, at, file in files
@@ -214,11 +169,11 @@ class BatchReader:
             except DesError as error:
                 return at, error
 
-        found |= {at: info async for at, info in _ahead((stat(at) for at in plan.lone), STATED_AHEAD)}
+        found |= {at: info async for at, info in ahead((stat(at) for at in plan.lone), STATED_AHEAD)}
         return [found[at] for at in range(len(names))]
 
     def _stat_frame(
-        self, frame: _Frame, span: bytes, group: list[_Frame], row: ContainerRow, plan: _Plan
+        self, frame: Frame, span: bytes, group: list[Frame], row: ContainerRow, plan: Places
     ) -> FileInfo | None:
         """Return what a frame says of its file; None where it takes a closer look."""
         base = group[0].start
@@ -234,121 +189,10 @@ class BatchReader:
             return None
         _, _, size, crc32c, encoded = opened
         try:
-            metadata = decode_metadata(encoded, _entry(frame), raw_length=size)
+            metadata = decode_metadata(encoded, entry_of(frame), raw_length=size)
         except CorruptError:
             return None
         return self._describe(frame, row, plan.shards[frame.at], size, crc32c, metadata)
-
-    # --- where everything lies --------------------------------------------------------------
-
-    async def _plan(self, wanted: Sequence[Wanted], cost: ReadCost) -> _Plan:
-        plan = _Plan()
-        searched: list[_Search] = []
-        get_open = self._open_index.get
-        for at, (name, _, _) in enumerate(wanted):
-            file = get_open(name)
-            if file is None:
-                try:
-                    searched.append(await self._search(at, name))
-                except DesError as error:
-                    plan.fail(at, error)
-            elif file.offset:
-                plan.log.setdefault(file.segment, []).append((file.offset, at, file))
-            elif file.size:
-                plan.lone.append(at)
-            else:
-                plan.empty.append((at, file))
-        while searched:
-            searched = await self._ask(searched, plan, cost)
-        return plan
-
-    async def _search(self, at: int, name: str) -> _Search:
-        """Name the containers that may have a file.
-
-        Raises:
-            InvalidNameError: DES makes no such name.
-            NotFoundError, UnavailableError: no container may have it.
-        """
-        raw = name.encode()
-        digest = name_digest(raw)
-        shard = int.from_bytes(digest[:8], "big") >> (64 - self._bits)
-        day = name[-26:-18]
-        rows = self._containers.known_rows(day, shard, bits=self._bits)
-        deleted_ms = self._tombstones.known(name, day, shard, bits=self._bits)
-        if rows is None or deleted_ms is None:
-            day = parse_name(name).day
-            rows = await self._containers.rows(day, shard, bits=self._bits)
-            deleted_ms = await self._tombstones.deleted_ms(name, day, shard, bits=self._bits)
-        if deleted_ms:
-            raise file_deleted(name, deleted_ms)
-        try:
-            time_ms = created_ms_of(name, self._wrap_bits)
-        except ValueError:
-            time_ms = -1
-        asked = [row for row in rows if row.name_ms_first <= time_ms <= row.name_ms_last]
-        if not asked:
-            parse_name(name)
-            raise self._absent(name)
-        return _Search(at, raw, digest, shard, asked)
-
-    async def _ask(self, searched: Iterable[_Search], plan: _Plan, cost: ReadCost) -> list[_Search]:
-        """Look each name up in the first of its containers; return those to go on with."""
-        by_row: dict[str, tuple[ContainerRow, list[_Search]]] = {}
-        for search in searched:
-            row = search.rows[0]
-            by_row.setdefault(row.container_id, (row, []))[1].append(search)
-        going_on: list[_Search] = []
-        for row, searches in by_row.values():
-            pages = pages_of(row)
-            if pages is None or Layout(row.layout) is not Layout.FRAMED:
-                plan.lone += [search.at for search in searches]
-                continue
-            try:
-                found = await self._look_up(row, pages, searches, cost)
-            except DesError as error:
-                for search in searches:
-                    plan.fail(search.at, error)
-                continue
-            for search, record in zip(searches, found, strict=True):
-                if record is Unsettled.ABSENT:
-                    if len(search.rows) > 1:
-                        going_on.append(search._replace(rows=search.rows[1:]))
-                    else:
-                        plan.fail(search.at, self._not_found(search.name.decode()))
-                elif isinstance(record, Unsettled) or not _add_frame(plan, row, search, record):
-                    plan.lone.append(search.at)
-        return going_on
-
-    async def _look_up(
-        self, row: ContainerRow, pages: PagesGeometry, searches: Sequence[_Search], cost: ReadCost
-    ) -> list[_Record | Unsettled]:
-        """Return each name's record in a container.
-
-        Raises:
-            CorruptError, UnavailableError: a page could not be read.
-        """
-        numbers = [hash_of(search.digest) * pages.page_count >> 64 for search in searches]
-        held = await self._containers.pages(row, set(numbers), cost)
-        found: list[_Record | Unsettled] = [
-            find_plain(held[number], search.digest) for search, number in zip(searches, numbers, strict=True)
-        ]
-        spilt = {at: numbers[at] + 1 for at, record in enumerate(found) if record is Unsettled.NEXT_PAGE}
-        if not spilt:
-            return found
-        last = pages.written_count - 1
-        following = await self._containers.pages(row, {n for n in spilt.values() if n <= last}, cost)
-        for at, number in spilt.items():
-            page = following.get(number)
-            record = Unsettled.ABSENT if page is None else find_plain(page, searches[at].digest)
-            found[at] = Unsettled.ABSENT if record is Unsettled.NEXT_PAGE else record
-        return found
-
-    def _not_found(self, name: str) -> DesError:
-        try:
-            parse_name(name)
-        except DesError as error:
-            return error
-        return self._absent(name)
 
     # --- the ingest log ---------------------------------------------------------------------
 
@@ -356,16 +200,16 @@ class BatchReader:
         try:
             window_of(wanted[at].offset, wanted[at].limit, 0)
         except DesError as error:
-            return Part(at, None, 0, b"", 0, last=True, error=error)
+            return _failed(at, error)
         info = self._describe_open(file, FileFacts.decode(file.facts))
         return Part(at, info, 0, b"", 0, last=True)
 
     async def _from_log(
-        self, wanted: Sequence[Wanted], segment: int, plan: _Plan, part_bytes: int
+        self, wanted: Sequence[Wanted], segment: int, plan: Places, part_bytes: int
     ) -> AsyncGenerator[list[Part], None]:
         files = plan.log[segment]
         files.sort(key=lambda one: one[0])
-        for group in _joined(
+        for group in joined(
             files, lambda one: one[0], lambda one: one[0] + one[2].size, gap=LOG_GAP, size_max=LOG_SPAN_MAX
         ):
             start = group[0][0]
@@ -377,7 +221,7 @@ class BatchReader:
                 plan.lone += [at for _, at, _ in group]  # stored meanwhile
                 continue
             except DesError as error:
-                yield [Part(at, None, 0, b"", 0, last=True, error=error) for _, at, _ in group]
+                yield [_failed(at, error) for _, at, _ in group]
                 continue
             for offset, at, file in group:
                 data = span[offset - start : offset - start + file.size]
@@ -393,7 +237,7 @@ class BatchReader:
                         parts, at, wanted[at], self._describe_open(file, facts), data, file.crc32c, part_bytes
                     )
                 except DesError as error:
-                    parts.append(Part(at, None, 0, b"", 0, last=True, error=error))
+                    parts.append(_failed(at, error))
             yield parts
 
     # --- containers -------------------------------------------------------------------------
@@ -402,60 +246,73 @@ class BatchReader:
         self,
         wanted: Sequence[Wanted],
         row: ContainerRow,
-        frames: list[_Frame],
-        plan: _Plan,
+        frames: list[Frame],
+        plan: Places,
         part_bytes: int,
         cost: ReadCost,
     ) -> AsyncGenerator[list[Part], None]:
         read = CountedRead(self._store, row.key, row.etag, cost)
-        dictionaries = self._containers.memory(row).dictionaries_of(row.geometry.data_start)
-        async for group, span in self._spans(row, frames, cost):
-            if isinstance(span, DesError):
-                yield [Part(frame.at, None, 0, b"", 0, last=True, error=span) for frame in group]
-                continue
-            parts: list[Part] = []
-            base = group[0].start
-            size = 0
-            for frame in group:
-                try:
-                    data, crc32c, metadata = await self._open_frame(
-                        frame, span, base, row, dictionaries, read
-                    )
-                    shard = plan.shards[frame.at]
-                    info = self._describe(frame, row, shard, len(data), crc32c, metadata)
-                    _cut(parts, frame.at, wanted[frame.at], info, data, crc32c, part_bytes)
-                except DesError as error:
-                    parts.append(Part(frame.at, None, 0, b"", 0, last=True, error=error))
+        async with aclosing(self._spans(row, frames, cost)) as spans:
+            async for group, span in spans:
+                if isinstance(span, DesError):
+                    yield [_failed(frame.at, span) for frame in group]
                     continue
-                size += len(data)
-                if size >= LOG_SPAN_MAX:
+                async for parts in self._cut_up(wanted, group, span, row, plan, part_bytes, read):
                     yield parts
-                    parts, size = [], 0
-            if parts:
+
+    async def _cut_up(
+        self,
+        wanted: Sequence[Wanted],
+        group: list[Frame],
+        span: bytes,
+        row: ContainerRow,
+        plan: Places,
+        part_bytes: int,
+        read: CountedRead,
+    ) -> AsyncGenerator[list[Part], None]:
+        """Yield the files of a run of frames whose bytes are there."""
+        dictionaries = self._containers.memory(row).dictionaries_of(row.geometry.data_start)
+        parts: list[Part] = []
+        base = group[0].start
+        size = 0
+        for frame in group:
+            try:
+                data, crc32c, metadata = await self._open_frame(frame, span, base, row, dictionaries, read)
+                shard = plan.shards[frame.at]
+                info = self._describe(frame, row, shard, len(data), crc32c, metadata)
+                _cut(parts, frame.at, wanted[frame.at], info, data, crc32c, part_bytes)
+            except DesError as error:
+                parts.append(_failed(frame.at, error))
+                continue
+            size += len(data)
+            if size >= LOG_SPAN_MAX:
                 yield parts
+                parts, size = [], 0
+        if parts:
+            yield parts
 
     def _spans(
-        self, row: ContainerRow, frames: list[_Frame], cost: ReadCost
-    ) -> AsyncGenerator[tuple[list[_Frame], bytes | DesError], None]:
+        self, row: ContainerRow, frames: list[Frame], cost: ReadCost
+    ) -> AsyncGenerator[tuple[list[Frame], bytes | DesError], None]:
         """Yield runs of frames with the bytes from the first one's start to the last one's end."""
         frames.sort(key=lambda frame: frame.start)
         read = CountedRead(self._store, row.key, row.etag, cost)
 
-        async def fetch(group: list[_Frame]) -> tuple[list[_Frame], bytes | DesError]:
+        async def fetch(group: list[Frame]) -> tuple[list[Frame], bytes | DesError]:
             span = ByteRange(group[0].start, max(frame.stop for frame in group))
             try:
                 return group, await read(span)
             except DesError as error:
                 return group, error
 
-        groups = _joined(
+        groups = joined(
             frames, lambda one: one.start, lambda one: one.stop, gap=STORE_GAP, size_max=STORE_SPAN_MAX
         )
-        return _ahead((fetch(group) for group in groups), SPANS_AHEAD)
+        return ahead((fetch(group) for group in groups), SPANS_AHEAD)
 
     async def _open_frame(
         self,
-        frame: _Frame,
+        frame: Frame,
         span: bytes,
         base: int,
         row: ContainerRow,
@@ -474,11 +331,11 @@ class BatchReader:
             return await self._explain(frame, span, base, row, dictionaries, read)
         if encoded == b'{"size":%d}' % raw_length:
             return data, crc32c, None
-        return data, crc32c, decode_metadata(encoded, _entry(frame), raw_length=raw_length)
+        return data, crc32c, decode_metadata(encoded, entry_of(frame), raw_length=raw_length)
 
     @staticmethod
     async def _explain(
-        frame: _Frame,
+        frame: Frame,
         span: bytes,
         base: int,
         row: ContainerRow,
@@ -496,7 +353,7 @@ class BatchReader:
                 return span[part.start - base : part.stop - base]
             return await read(part)
 
-        entry = _entry(frame)
+        entry = entry_of(frame)
         data, metadata = await run_async(read_file(entry, Layout(row.layout), dictionaries), cut)
         if metadata.system.crc32c is None:
             raise CorruptError(
@@ -507,7 +364,7 @@ class BatchReader:
         return data, metadata.system.crc32c, metadata
 
     def _describe(
-        self, frame: _Frame, row: ContainerRow, shard: int, size: int, crc32c: int, metadata: Metadata | None
+        self, frame: Frame, row: ContainerRow, shard: int, size: int, crc32c: int, metadata: Metadata | None
     ) -> FileInfo:
         name = frame.name.decode()
         data_start = frame.start + FRAME_HEADER_SIZE
@@ -537,14 +394,15 @@ class BatchReader:
             except DesError as error:
                 return at, error
 
-        async for at, opened in _ahead((begin(at) for at in places), OPENED_AHEAD):
-            if isinstance(opened, DesError):
-                yield [Part(at, None, 0, b"", 0, last=True, error=opened)]
-                continue
-            async for part in _stream(at, wanted[at], opened, part_bytes):
-                yield [part]
-            cost.requests += opened.cost.requests
-            cost.bytes += opened.cost.bytes
+        async with aclosing(ahead((begin(at) for at in places), OPENED_AHEAD)) as files:
+            async for at, opened in files:
+                if isinstance(opened, DesError):
+                    yield [_failed(at, opened)]
+                    continue
+                async for part in _stream(at, wanted[at], opened, part_bytes):
+                    yield [part]
+                cost.requests += opened.cost.requests
+                cost.bytes += opened.cost.bytes
 
 
 async def _stream(at: int, wanted: Wanted, opened: OpenedFile, part_bytes: int) -> AsyncGenerator[Part, None]:
@@ -564,6 +422,10 @@ async def _stream(at: int, wanted: Wanted, opened: OpenedFile, part_bytes: int) 
                 info, position = None, after
     except DesError as error:
         yield Part(at, None, position, b"", 0, last=True, error=error)
+
+
+def _failed(at: int, error: DesError) -> Part:
+    return Part(at, None, 0, b"", 0, last=True, error=error)
 
 
 def _cut(
@@ -589,74 +451,6 @@ def _cut(
         last = position + len(piece) == stop
         parts.append(Part(at, first, position, piece, google_crc32c.value(piece), last=last))
         first = None
-
-
-def _add_frame(plan: _Plan, row: ContainerRow, search: _Search, record: _Record) -> bool:
-    """Note where a file's frame lies; False where it is not read that way, or lies where none can."""
-    start, length, flags, meta_length = record
-    stop = start + FRAME_HEADER_SIZE + length + len(search.name) + meta_length
-    data_start = row.geometry.data_start
-    if (
-        flags & ~FLAG_COMPRESSED
-        or (not flags and length > BLOCK_SIZE)
-        or not data_start <= start < stop <= data_start + row.geometry.data_length
-    ):
-        return False
-    plan.shards[search.at] = search.shard
-    frames = plan.frames.get(row.container_id)
-    if frames is None:
-        frames = plan.frames[row.container_id] = (row, [])
-    frames[1].append(_Frame(start, stop, search.at, flags, meta_length, search.name, search.digest))
-    return True
-
-
-def _entry(frame: _Frame) -> IndexEntry:
-    data_start = frame.start + FRAME_HEADER_SIZE
-    meta_start = frame.stop - frame.meta_length
-    return IndexEntry(
-        name=frame.name.decode(),
-        data_offset=0 if frame.flags & FLAG_EXTERNAL else data_start,
-        data_length=meta_start - len(frame.name) - data_start,
-        meta_offset=meta_start,
-        meta_length=frame.meta_length,
-        flags=frame.flags,
-    )
-
-
-def _joined(
-    items: Sequence[T], start: Callable[[T], int], stop: Callable[[T], int], *, gap: int, size_max: int
-) -> Iterator[list[T]]:
-    """Yield runs of sorted items that one read brings: at most `gap` bytes apart, `size_max` together."""
-    group: list[T] = []
-    first = last = 0
-    for item in items:
-        low, high = start(item), stop(item)
-        if group and (low - last > gap or high - first > size_max):
-            yield group
-            group = []
-        if not group:
-            first, last = low, high
-        group.append(item)
-        last = max(last, high)
-    if group:
-        yield group
-
-
-async def _ahead(jobs: Iterable[Coroutine[object, object, T]], count: int) -> AsyncGenerator[T, None]:
-    """Yield the results of jobs in order, so many of them begun before they are asked for."""
-    waiting: deque[asyncio.Task[T]] = deque()
-    coming = iter(jobs)
-    try:
-        while True:
-            while len(waiting) < count and (job := next(coming, None)) is not None:
-                waiting.append(asyncio.ensure_future(job))
-            if not waiting:
-                return
-            yield await waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 _NO_FACTS: Final = FileFacts()

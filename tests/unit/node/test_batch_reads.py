@@ -293,7 +293,7 @@ async def test_files_whose_segment_went_meanwhile_come_from_their_container(worl
     files = await put_all(world, [os.urandom(300) for _ in range(30)])
     names = list(files)
     retriever = world.node._parts.retriever
-    plan = await retriever._batches._plan([Wanted(name) for name in names], ReadCost())
+    plan = await retriever._batches._places.locate(names, ReadCost())
     assert plan.log
     await seal_all(world.node)
     found = {}
