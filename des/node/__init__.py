@@ -2,6 +2,6 @@
 
 from des.node.node import Node, NodeHealth, ShardStatus
 from des.node.put_result import PutResult
-from des.node.write_path import Upload
+from des.node.upload import Upload
 
 __all__ = ["Node", "NodeHealth", "PutResult", "ShardStatus", "Upload"]

@@ -23,7 +23,7 @@ from des.node.companion import Companion, Companions
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
 from des.node.shard_watch import ShardNews, ShardWatch
-from des.node.write_path import Upload
+from des.node.upload import Upload
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import ListPage, ListPosition, ListQuestion
 from des.storage.disk import Disk

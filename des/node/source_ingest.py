@@ -30,7 +30,7 @@ from des.ingest.values import OpenFile
 from des.monitoring.ingest_metrics import IngestMetrics
 from des.naming import InvalidNameError
 from des.node.put_result import PutResult
-from des.node.write_path import Upload
+from des.node.upload import Upload
 from des.node.write_rules import FileTooLargeError
 from des.retrieval import OpenedFile
 from des.sources import ClaimedRow, FailReason, PackedRow
