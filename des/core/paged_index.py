@@ -9,7 +9,7 @@ from des.core.index_cache import IndexCache, PageKey, Pages
 from des.format.byte_range import ByteRange
 from des.format.errors import CorruptContainerError
 from des.format.footer import Footer
-from des.format.hash_pages import PAGE_SIZE, BadPageError, PagesGeometry, Record, record_count
+from des.format.hash_pages import PAGE_SIZE, RECORDS_MAX, BadPageError, PagesGeometry, Record, record_count
 from des.format.index import IndexEntry
 from des.format.layout import Layout
 from des.format.locate import check_record, look_up
@@ -36,7 +36,7 @@ class PagedIndex:
         try:
             page = next(plan)
             while True:
-                page = plan.send(await self._page(page, self.pages.read_range(page), read))
+                page = plan.send(await self._page(page, self.pages.read_range(page), read, alone=True))
         except StopIteration as done:
             records: list[Record] = done.value
             return records
@@ -88,11 +88,17 @@ class PagedIndex:
                 held[page] = await self._page(page, rest, held_read)
         return held
 
-    async def _page(self, page: int, span: ByteRange, read: Read) -> bytes:
-        """Return a page; where it is not in the cache, by reading `span`, which starts with it."""
+    async def _page(self, page: int, span: ByteRange, read: Read, *, alone: bool = False) -> bytes:
+        """Return a page; where it is not in the cache, by reading `span`, which starts with it.
+
+        The others of `span` are kept too or, where the page was wanted `alone`, the next one only if names
+        may have spilt into it: kept for nothing it would double what a file costs in memory.
+        """
 
         async def load() -> Pages:
             pages = self._split(span, await read(span))
+            if alone and record_count(pages[page]) < RECORDS_MAX:
+                pages = {page: pages[page]}
             return {self._key(number): data for number, data in pages.items()}
 
         return await self._cache.fetch(self._key(page), load, self._is_valid)

@@ -10,7 +10,7 @@ from des.core import DesWriter, InMemoryIndexCache, S3DesReader
 from des.core.file_view import digest_of
 from des.core.index_cache import ENTRY_OVERHEAD, PageKey
 from des.format.errors import CorruptContainerError
-from des.format.hash_pages import PAGE_SIZE
+from des.format.hash_pages import PAGE_SIZE, RECORDS_MAX, record_count
 from des.storage.memory import MemoryObjectStore
 from des.testing.object_store_suite import put
 from des.testing.simulated_clock import SimulatedClock
@@ -84,6 +84,16 @@ async def test_memory_is_bounded_and_the_least_used_page_goes_first(store):
     assert await cost_of(tiny, 1) == 2
     await cache.close()
     assert (cache.bytes, len(cache)) == (0, 0)
+
+
+async def test_a_lone_look_up_keeps_the_page_that_it_was_for(store):
+    """It reads the next one along, which few names need: only those behind a full page."""
+    for i in range(0, COUNT, 100):
+        cache = InMemoryIndexCache()
+        assert await S3DesReader(store, KEY, cache=cache).get_file(name(i)) == b"%d" % i
+        kept = sorted(cache._pages, key=lambda key: key.page)
+        full = record_count(cache._pages[kept[0]]) == RECORDS_MAX
+        assert len(kept) == (2 if full and kept[0].page + 1 < 27 else 1)
 
 
 async def test_who_misses_together_loads_once(store):
