@@ -251,3 +251,56 @@ async def test_another_threads_loop_gets_it_too(des, double):
 
 async def test_closing_an_unused_client_is_fine(server):
     await AsyncDesClient(server.target).close()
+
+
+async def test_a_cancelled_put_many_does_not_wait_for_a_source_that_blocks(des, server):
+    released = threading.Event()
+
+    def blocked():
+        yield b"first"
+        released.wait(30)
+
+    async def put():
+        return [one async for one in des.put_many(blocked())]
+
+    task = asyncio.create_task(put())
+    await asyncio.to_thread(time.sleep, 0.2)
+    task.cancel()
+    try:
+        done, _ = await asyncio.wait([task], timeout=10)
+        assert task in done
+        assert task.cancelled()
+    finally:
+        released.set()
+
+
+async def test_results_come_while_the_source_waits_for_them(des):
+    # A source that is fed by what came out: it must not be waited for alone.
+    results = asyncio.Queue()
+
+    async def chained():
+        for number in range(5):
+            yield b"%d" % number
+            await results.get()
+
+    indexes = []
+    async with asyncio.timeout(20):
+        async for outcome in des.put_many(chained()):
+            indexes.append(outcome.index)
+            results.put_nowait(outcome)
+    assert indexes == [0, 1, 2, 3, 4]
+
+
+async def test_a_foreign_loop_is_told_plainly_by_the_calls_over_many(server):
+    client = AsyncDesClient(server.target)
+    assert [one.index async for one in client.put_many([b"x"])] == [0]
+
+    def elsewhere():
+        async def put():
+            return [one async for one in client.put_many([b"y"])]
+
+        return asyncio.run(put())
+
+    with pytest.raises(WrongLoop):
+        await asyncio.to_thread(elsewhere)
+    await client.close()

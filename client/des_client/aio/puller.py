@@ -69,7 +69,7 @@ class Puller(Generic[T]):
         return None
 
     async def close(self) -> None:
-        """Pull no more; returns when nothing of the caller's runs any more."""
+        """Pull no more; a plain iterator that blocks is left to the thread that waits for it."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -94,14 +94,11 @@ class Puller(Generic[T]):
                 if not threaded:
                     taken = some()
                 else:
-                    # A cancelled wait does not stop the thread: it is waited for, as nobody else may go on.
+                    # A cancelled wait does not stop the thread, and must not wait for a source that may never
+                    # give anything again: what the thread still takes or raises is dropped.
                     running = asyncio.get_running_loop().run_in_executor(None, some)
-                    try:
-                        taken = await asyncio.shield(running)
-                    except asyncio.CancelledError:
-                        await asyncio.wait([running])
-                        running.exception()
-                        raise
+                    running.add_done_callback(lambda done: done.cancelled() or done.exception())
+                    taken = await asyncio.shield(running)
                 if not taken:
                     break
                 await self._give(taken)
