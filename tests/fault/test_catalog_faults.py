@@ -223,7 +223,7 @@ async def test_a_backend_that_is_ended_in_a_transaction_is_replaced(cut: Cut) ->
 async def test_a_node_that_froze_in_a_transaction_does_not_keep_its_locks(cut: Cut, socket: Path) -> None:
     """As after SIGSTOP: the server ends its session, and its late commit fails."""
     own = await claim(cut.plain, [1])
-    frozen = DesDbConnector(url_of(socket), statement_s=0.3)
+    frozen = DesDbConnector(url_of(socket), statement_s=1.5)
     guarded = asyncio.Event()
     wake = asyncio.Event()
     runs = 0
