@@ -5,7 +5,7 @@ The rules are those of `Retriever`; what one page does not settle is left to it,
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from des.config import Settings
 from des.db.catalog import ContainerRow
@@ -20,8 +20,12 @@ from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.naming import created_ms_of, parse_name
 from des.retrieval.opened_file import ReadCost
+from des.retrieval.spans import ahead
 from des.retrieval.stored_containers import StoredContainers, pages_of
 from des.retrieval.tombstones import Tombstones, file_deleted
+
+LOOKS_AHEAD: Final = 16
+"""Containers whose pages are read at once."""
 
 _Record: TypeAlias = tuple[int, int, int, int]
 """Offset, length, flags and proof, as a page has them."""
@@ -148,16 +152,26 @@ class BatchPlaces:
             row = search.rows[0]
             by_row.setdefault(row.container_id, (row, []))[1].append(search)
         going_on: list[_Search] = []
+        looks: list[tuple[ContainerRow, PagesGeometry, list[_Search]]] = []
         for row, searches in by_row.values():
             pages = pages_of(row)
             if pages is None or Layout(row.layout) is not Layout.FRAMED:
                 plan.lone += [search.at for search in searches]
                 continue
+            looks.append((row, pages, searches))
+
+        async def look(
+            row: ContainerRow, pages: PagesGeometry, searches: list[_Search]
+        ) -> tuple[ContainerRow, list[_Search], list[_Record | Unsettled] | DesError]:
             try:
-                found = await self._look_up(row, pages, searches, cost)
+                return row, searches, await self._look_up(row, pages, searches, cost)
             except DesError as error:
+                return row, searches, error
+
+        async for row, searches, found in ahead((look(*each) for each in looks), LOOKS_AHEAD):
+            if isinstance(found, DesError):
                 for search in searches:
-                    plan.fail(search.at, error)
+                    plan.fail(search.at, found)
                 continue
             for search, record in zip(searches, found, strict=True):
                 if record is Unsettled.ABSENT:

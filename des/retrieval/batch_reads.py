@@ -5,7 +5,7 @@ that way (long, external, of the layout v1, or not settled by one page) is opene
 makes a task or waits for a single file, save for those.
 """
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple, TypeVar
 
@@ -41,9 +41,9 @@ LOG_GAP: Final = 1 << 14
 LOG_SPAN_MAX: Final = 1 << 20
 STORE_GAP: Final = 1 << 16
 """Bytes of a container read for nothing rather than by a second request."""
-STORE_SPAN_MAX: Final = 4 << 20
+STORE_SPAN_MAX: Final = 2 << 20
 """Bytes of one request."""
-SPANS_AHEAD: Final = 4
+SPANS_AHEAD: Final = 8
 """Requests under way or waiting to be cut up, for one call: with `STORE_SPAN_MAX`, its memory."""
 OPENED_AHEAD: Final = 4
 """Files opened one by one at once."""
@@ -125,12 +125,10 @@ class BatchReader:
         for segment in sorted(plan.log):
             async for parts in self._from_log(wanted, segment, plan, part_bytes):
                 yield parts
-        for container_id in sorted(plan.frames):
-            row, frames = plan.frames[container_id]
-            # Closed here and now when the caller stops: requests under way are not left behind.
-            async with aclosing(self._from_container(wanted, row, frames, plan, part_bytes, cost)) as groups:
-                async for parts in groups:
-                    yield parts
+        # Closed here and now when the caller stops: requests under way are not left behind.
+        async with aclosing(self._from_containers(wanted, plan, part_bytes, cost)) as groups:
+            async for parts in groups:
+                yield parts
         async with aclosing(self._one_by_one(wanted, plan.lone, part_bytes, cost)) as groups:
             async for parts in groups:
                 yield parts
@@ -148,10 +146,18 @@ class BatchReader:
             )
         for at, file in plan.empty:
             found[at] = self._describe_open(file, FileFacts.decode(file.facts))
-        for row, frames in plan.frames.values():
-            short = [frame for frame in frames if frame.stop - frame.start <= WHOLE_FRAME_MAX]
-            plan.lone += [frame.at for frame in frames if frame.stop - frame.start > WHOLE_FRAME_MAX]
-            async for group, span in self._spans(row, short, cost):
+        short = [
+            (row, [frame for frame in frames if frame.stop - frame.start <= WHOLE_FRAME_MAX])
+            for row, frames in plan.frames.values()
+        ]
+        plan.lone += [
+            frame.at
+            for _, frames in plan.frames.values()
+            for frame in frames
+            if frame.stop - frame.start > WHOLE_FRAME_MAX
+        ]
+        async with aclosing(self._spans(short, cost)) as spans:
+            async for row, group, span in spans:
                 for frame in group:
                     info = (
                         span
@@ -242,21 +248,15 @@ class BatchReader:
 
     # --- containers -------------------------------------------------------------------------
 
-    async def _from_container(
-        self,
-        wanted: Sequence[Wanted],
-        row: ContainerRow,
-        frames: list[Frame],
-        plan: Places,
-        part_bytes: int,
-        cost: ReadCost,
+    async def _from_containers(
+        self, wanted: Sequence[Wanted], plan: Places, part_bytes: int, cost: ReadCost
     ) -> AsyncGenerator[list[Part], None]:
-        read = CountedRead(self._store, row.key, row.etag, cost)
-        async with aclosing(self._spans(row, frames, cost)) as spans:
-            async for group, span in spans:
+        async with aclosing(self._spans(plan.frames.values(), cost)) as spans:
+            async for row, group, span in spans:
                 if isinstance(span, DesError):
                     yield [_failed(frame.at, span) for frame in group]
                     continue
+                read = CountedRead(self._store, row.key, row.etag, cost)
                 async for parts in self._cut_up(wanted, group, span, row, plan, part_bytes, read):
                     yield parts
 
@@ -292,23 +292,32 @@ class BatchReader:
             yield parts
 
     def _spans(
-        self, row: ContainerRow, frames: list[Frame], cost: ReadCost
-    ) -> AsyncGenerator[tuple[list[Frame], bytes | DesError], None]:
-        """Yield runs of frames with the bytes from the first one's start to the last one's end."""
-        frames.sort(key=lambda frame: frame.start)
-        read = CountedRead(self._store, row.key, row.etag, cost)
+        self, frames_by_row: Iterable[tuple[ContainerRow, list[Frame]]], cost: ReadCost
+    ) -> AsyncGenerator[tuple[ContainerRow, list[Frame], bytes | DesError], None]:
+        """Yield runs of frames, container by container, each with the bytes from its start to its end."""
 
-        async def fetch(group: list[Frame]) -> tuple[list[Frame], bytes | DesError]:
+        async def fetch(
+            row: ContainerRow, group: list[Frame]
+        ) -> tuple[ContainerRow, list[Frame], bytes | DesError]:
             span = ByteRange(group[0].start, max(frame.stop for frame in group))
             try:
-                return group, await read(span)
+                return row, group, await CountedRead(self._store, row.key, row.etag, cost)(span)
             except DesError as error:
-                return group, error
+                return row, group, error
 
-        groups = joined(
-            frames, lambda one: one.start, lambda one: one.stop, gap=STORE_GAP, size_max=STORE_SPAN_MAX
-        )
-        return ahead((fetch(group) for group in groups), SPANS_AHEAD)
+        def jobs() -> Iterator[Coroutine[object, object, tuple[ContainerRow, list[Frame], bytes | DesError]]]:
+            for row, frames in sorted(frames_by_row, key=lambda one: one[0].container_id):
+                frames.sort(key=lambda frame: frame.start)
+                for group in joined(
+                    frames,
+                    lambda one: one.start,
+                    lambda one: one.stop,
+                    gap=STORE_GAP,
+                    size_max=STORE_SPAN_MAX,
+                ):
+                    yield fetch(row, group)
+
+        return ahead(jobs(), SPANS_AHEAD)
 
     async def _open_frame(
         self,
