@@ -19,17 +19,18 @@ for distribution in proto client .; do
 done
 ls "$work/wheels"
 
-environment() { # environment NAME REQUIREMENT...: empty but for these
+environment() { # environment NAME WHEELS REQUIREMENT...: empty but for these
     [ -x "$work/$1/bin/python" ] || "$python" -m venv "$work/$1"
-    "$work/$1/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --find-links "$work/wheels" "${@:2}"
-    "$work/$1/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$work"/wheels/des_proto* "$work"/wheels/des_client*
+    # The wheels first: an environment that is kept would otherwise go by what they required before.
+    "$work/$1/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$work"/wheels/$2
+    "$work/$1/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --find-links "$work/wheels" "${@:3}"
     "$work/$1/bin/python" -m pip check --disable-pip-version-check
     "$work/$1/bin/python" -c 'import google.protobuf, grpc; print("'"$1"': grpcio", grpc.__version__, "protobuf", google.protobuf.__version__)'
 }
 
 # The client alone, where nothing of the server is installed.
-environment oldest des-client[test] "${oldest[@]}"
-environment newest des-client[test] grpcio protobuf
+environment oldest 'des_[pc]*.whl' 'des-client[test]' "${oldest[@]}"
+environment newest 'des_[pc]*.whl' 'des-client[test]' grpcio protobuf
 for name in oldest newest; do
     # From a folder without sources, so that the wheels are what is tested.
     cp -r client/pytest.ini "$work/$name/"
@@ -41,6 +42,5 @@ assert find_spec("des") is None and find_spec("des_server") is None')
 done
 
 # All three, as a user installs them.
-environment whole des-store
-"$work/whole/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$work"/wheels/*.whl
+environment whole '*.whl' des-store
 "$work/whole/bin/python" scripts/smoke.py "$work/whole/bin"
