@@ -127,7 +127,7 @@ class SourceDatabase:
         """Run statements, each in a transaction of its own."""
         for one in sql:
             with self.engine.begin() as connection:
-                connection.exec_driver_sql(one.replace("%", "%%") if self.kind == "mariadb" else one)
+                connection.exec_driver_sql(one if self.kind == "sqlite" else one.replace("%", "%%"))
 
     def rows(self, columns: str = "*", where: str = "1 = 1") -> Sequence[Any]:
         """Return rows in the order of their ids."""
