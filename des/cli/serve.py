@@ -17,6 +17,10 @@ def serve(
     data_dir: settings.DataDir = None,
     listen: settings.Listen = None,
     http_listen: settings.HttpListen = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes behind the gRPC address, each a node of its own; need PostgreSQL."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
     sets: settings.Set = None,
@@ -37,6 +41,7 @@ def serve(
         data_dir=data_dir,
         listen=listen,
         http_listen=http_listen,
+        workers=workers,
         log_level=log_level,
         log_format=log_format,
     )

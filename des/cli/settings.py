@@ -56,7 +56,7 @@ class Flags:
     """Dotted key -> the option that gave it."""
 
 
-def flags(sets: Sequence[str] | None, **named: Path | str | None) -> Flags:
+def flags(sets: Sequence[str] | None, **named: Path | str | int | None) -> Flags:
     """Collect the settings given as options: `--set`, and those that have an option of their own."""
     values: dict[str, Any] = {}
     given: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from des.config.settings import (
     CatalogSettings,
+    ClusterSettings,
     LimitSettings,
     LogSettings,
     RedisSettings,
@@ -14,6 +15,7 @@ from des.config.settings import (
 
 __all__ = [
     "CatalogSettings",
+    "ClusterSettings",
     "LimitSettings",
     "LogSettings",
     "RedisSettings",

@@ -189,6 +189,23 @@ class RedisSettings(_Group):
     connections: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
+class ClusterSettings(_Group):
+    """Several nodes over one catalog."""
+
+    enabled: bool | None = None
+    """Share the store with other nodes; None: when the catalog is PostgreSQL."""
+    advertise: str = ""
+    """host:port at which other nodes reach this one; empty for the address of `listen`."""
+    capacity: PositiveInt = 1
+    """This node's share of the shards, relative to the other nodes'."""
+    ttl_s: Annotated[float, Field(ge=0.5)] = 10
+    """A node that was silent for this long loses its shards to the others."""
+    cache_s: Seconds = 0.5
+    """How long catalog rows of other nodes' shards are used before they are read again."""
+    forward_wait_s: Seconds = 3
+    """How long a call waits for a shard that is between two owners before it is told to come back."""
+
+
 class Settings(BaseSettings):
     """All settings of a node.
 
@@ -210,6 +227,8 @@ class Settings(BaseSettings):
     """Address of the gRPC service; port 0 lets the system choose."""
     http_listen: str = "127.0.0.1:7421"
     """Address of health and metrics over HTTP; empty for none."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve `listen` together, each a node of its own; more than one need PostgreSQL."""
     node_id: Annotated[int, Field(ge=0, le=255)] = 0
     """Node id in assigned names."""
     name_prefix: str = "DES"
@@ -255,6 +274,15 @@ class Settings(BaseSettings):
         if self.index_cache == "redis" and not self.redis.url.get_secret_value():
             raise ValueError("index_cache is redis, expected a Redis in redis.url")
         return self
+
+    cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether this node shares the store with others."""
+        if self.cluster.enabled is None:
+            return self.catalog_url.startswith("postgres")
+        return self.cluster.enabled
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from des.db.membership import Membership
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import ConflictError, PreconditionError, UnavailableError
 
@@ -144,6 +145,8 @@ class ShardLock:
     acquired_ms: int
     heartbeat_ms: int
     expires_ms: int
+    node: str = ""
+    """UUID of the holder's data folder; empty for one outside a cluster, and for a free lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class ShardTotals:
     last_stored_ms: int | None
 
 
-class Catalog(Protocol):
+class Catalog(Membership, Protocol):
     """The metadata database. Every method is one transaction and may be repeated."""
 
     async def migrate(self) -> None:
@@ -173,11 +176,13 @@ class Catalog(Protocol):
         ...
 
     async def acquire_shards(
-        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False
+        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False, node: str = ""
     ) -> list[ShardLock]:
         """Take the locks that are free or expired, raising each epoch by one; return those taken.
 
         `force` takes them all: for an embedded store, whose directory lock already keeps others out.
+        A holder that names its `node` also takes the locks of earlier starts of it, which the directory
+        lock proves dead; what it takes from another node that had not let go becomes an `Estate`.
         """
         ...
 

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Final
 
 from des.db.catalog import ContainerRow, ContainerState, FencedError, ShardClaim, ShardLock, ShardRun
+from des.db.membership import NODE_IDS, NodeBeat, NodeIdsExhaustedError, NodeReplacedError, NodeRow
 from des.db.rows import LogSegmentRow, LogSegmentState
 from des.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 
@@ -109,6 +110,70 @@ def check_shards(shards: Iterable[int]) -> list[int]:
     if ordered and ordered[0] < 0:
         raise InvalidInputError(f"shard is {ordered[0]}, expected 0 or more")
     return ordered
+
+
+def may_take(lock: ShardLock, *, holder: str, node: str, now_ms: int, force: bool) -> bool:
+    """Whether `holder`, a start of `node`, may take a lock.
+
+    It is free or expired, or an earlier start of the same node has it: two starts of one data folder
+    never run at once. Expired locks of the holder itself are taken anew.
+    """
+    earlier_start = node != "" and lock.node == node and lock.holder != holder
+    return force or lock.expires_ms <= now_ms or earlier_start
+
+
+def leaves_estate(lock: ShardLock, *, node: str) -> bool:
+    """Whether the holder that loses this lock to `node` may still hold files of the shard."""
+    return lock.holder != "" and lock.node not in {"", node}
+
+
+def check_beat(found: NodeRow | None, beat: NodeBeat, *, starting: bool) -> None:
+    """Refuse a process whose place a later start of its node has taken.
+
+    Raises:
+        NodeReplacedError: it has.
+    """
+    if found is None and not starting:
+        raise NodeReplacedError(f"node {beat.node} is not registered any more", node=beat.node)
+    if found is None or (found.boot_epoch < beat.boot_epoch if starting else found.holder == beat.holder):
+        return
+    if starting and found.holder == beat.holder:
+        return
+    raise NodeReplacedError(
+        f"node {beat.node} is registered as start {found.boot_epoch} ({found.holder}), "
+        f"this is start {beat.boot_epoch} ({beat.holder}): the data folder was copied or set back",
+        node=beat.node,
+    )
+
+
+def choose_node_id(
+    known: Iterable[tuple[int, str, int, int]], *, node: str, now_ms: int, window_ms: int
+) -> int:
+    """Return the node id for `node` among the known ones: (id, node, floor, last use).
+
+    Its own, else one that was never used, else the one that was used the longest ago. An id goes to
+    another node only `window_ms` after its last use and its last name, so that the times in names,
+    which wrap, cannot meet.
+
+    Raises:
+        NodeIdsExhaustedError: none is free.
+    """
+    rows = sorted(known)
+    own = next((row[0] for row in rows if row[1] == node), None)
+    if own is not None:
+        return own
+    used = {row[0] for row in rows}
+    fresh = next((node_id for node_id in range(NODE_IDS) if node_id not in used), None)
+    if fresh is not None:
+        return fresh
+    last_use, oldest = min((max(row[2], row[3]), row[0]) for row in rows)
+    if last_use + window_ms > now_ms:
+        raise NodeIdsExhaustedError(
+            f"all {NODE_IDS} node ids are leased; the oldest may go to another data folder in "
+            f"{(last_use + window_ms - now_ms) / 86_400_000:.1f} days",
+            quota="node_ids",
+        )
+    return oldest
 
 
 def fence(claim: ShardClaim, locks: Iterable[ShardLock]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Index,
@@ -47,11 +48,40 @@ nodes = Table(
     "des_nodes",
     metadata,
     Column("node", String(36), primary_key=True),
-    Column("name", String(255), nullable=False),
+    Column("holder", String(36), nullable=False),
+    Column("boot_epoch", BigInteger, nullable=False),
     Column("address", String(255), nullable=False),
     Column("version", String(64), nullable=False),
-    Column("boot_epoch", BigInteger, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("local_files", Boolean, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    CheckConstraint("capacity > 0", name="capacity"),
+)
+
+node_ids = Table(
+    "des_node_ids",
+    metadata,
+    # A row is never deleted: its floor must outlive every node that gave names with the id.
+    Column("node_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("node", String(36), nullable=False, unique=True),
+    Column("floor_ms", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    CheckConstraint("node_id BETWEEN 0 AND 255", name="node_id"),
+)
+
+estates = Table(
+    "des_estates",
+    metadata,
+    Column("shard_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("node", String(36), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("local_files", Boolean, nullable=False),
+    Column("taken_at", BigInteger, nullable=False),
+    Column("settled_seq", BigInteger, nullable=False),
+    Column("owed", Boolean, nullable=False),
 )
 
 shard_locks = Table(
@@ -65,6 +95,8 @@ shard_locks = Table(
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("state", String(8), nullable=False),
+    # Of the holder's data folder; empty for holders outside a cluster.
+    Column("node", String(36), nullable=False, server_default=""),
     CheckConstraint("shard_id >= 0", name="shard"),
     CheckConstraint("epoch >= 0", name="epoch"),
     CheckConstraint(

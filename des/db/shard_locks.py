@@ -11,18 +11,24 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db.catalog import ShardClaim, ShardLock
-from des.db.rules import check_shards, fence
+from des.db.rules import check_shards, fence, leaves_estate, may_take
 from des.db.schema import shard_locks
 from des.db.statements import in_portions, insert_if_absent, now_ms
 
 _HELD: Final = {"state": "held"}
-_FREE: Final = {"state": "free", "holder": "", "expires_at": 0}
+_FREE: Final = {"state": "free", "holder": "", "node": "", "expires_at": 0}
 
 
 async def acquire(
-    connection: AsyncConnection, shards: Sequence[int], *, holder: str, ttl_ms: int, force: bool
-) -> list[ShardLock]:
-    """Take the locks that are free or expired, or all with `force`; return those taken, by shard."""
+    connection: AsyncConnection,
+    shards: Sequence[int],
+    *,
+    holder: str,
+    ttl_ms: int,
+    force: bool,
+    node: str = "",
+) -> tuple[list[ShardLock], list[ShardLock]]:
+    """Take the locks that may be taken; return them, by shard, and as they were what others lost by it."""
     wanted = check_shards(shards)
     known = {lock.shard for lock in await _locked(connection, wanted)}
     missing = [shard for shard in wanted if shard not in known]
@@ -31,21 +37,18 @@ async def acquire(
         await insert_if_absent(connection, shard_locks, [{"shard_id": shard, **nobodys} for shard in missing])
     found = await _locked(connection, wanted)
     now = await now_ms(connection)
-    taken = [
-        replace(
-            lock,
-            holder=holder,
-            epoch=lock.epoch + 1,
-            acquired_ms=now,
-            heartbeat_ms=now,
-            expires_ms=now + ttl_ms,
-        )
-        for lock in found
-        if force or lock.expires_ms <= now
-    ]
-    times = {"acquired_at": now, "heartbeat_at": now, "expires_at": now + ttl_ms}
-    await _update(connection, taken, epoch=shard_locks.c.epoch + 1, holder=holder, **_HELD, **times)
-    return taken
+    free = [lock for lock in found if may_take(lock, holder=holder, node=node, now_ms=now, force=force)]
+    taken = await _take(connection, free, holder=holder, node=node, now=now, ttl_ms=ttl_ms)
+    return taken, [lock for lock in free if leaves_estate(lock, node=node)]
+
+
+async def hand_over(
+    connection: AsyncConnection, claim: ShardClaim, *, holder: str, node: str, ttl_ms: int
+) -> list[ShardLock]:
+    """Give the locks that are still the claim's to another holder; return them, by shard."""
+    own = await _own(connection, claim)
+    now = await now_ms(connection)
+    return await _take(connection, own, holder=holder, node=node, now=now, ttl_ms=ttl_ms)
 
 
 async def renew(connection: AsyncConnection, claim: ShardClaim, *, ttl_ms: int) -> list[ShardLock]:
@@ -74,6 +77,27 @@ async def guard(connection: AsyncConnection, claim: ShardClaim) -> None:
         FencedError: a shard's lock has moved on.
     """
     fence(claim, await _locked(connection, [shard for shard, _ in claim.epochs], shared=True))
+
+
+async def _take(
+    connection: AsyncConnection, locks: Sequence[ShardLock], *, holder: str, node: str, now: int, ttl_ms: int
+) -> list[ShardLock]:
+    times = {"acquired_at": now, "heartbeat_at": now, "expires_at": now + ttl_ms}
+    await _update(
+        connection, locks, epoch=shard_locks.c.epoch + 1, holder=holder, node=node, **_HELD, **times
+    )
+    return [
+        replace(
+            lock,
+            holder=holder,
+            epoch=lock.epoch + 1,
+            acquired_ms=now,
+            heartbeat_ms=now,
+            expires_ms=now + ttl_ms,
+            node=node,
+        )
+        for lock in locks
+    ]
 
 
 async def _own(connection: AsyncConnection, claim: ShardClaim) -> list[ShardLock]:
@@ -116,4 +140,5 @@ def _lock(row: Row[Any]) -> ShardLock:
         acquired_ms=row.acquired_at,
         heartbeat_ms=row.heartbeat_at,
         expires_ms=row.expires_at,
+        node=row.node,
     )

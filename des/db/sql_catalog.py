@@ -6,17 +6,18 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from des.db import containers, log_segments, shard_locks, sightings, tombstones
+from des.db import containers, log_segments, nodes, shard_locks, sightings, tombstones
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
 from des.db.connector import DesDbConnector
 from des.db.migration import upgrade
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.db.rules import check_etag, check_holder, ttl_ms_of
 from des.db.schema import stores
+from des.db.sql_membership import SqlMembership
 from des.db.statements import insert_if_absent, now_ms
 
 
-class SqlCatalog:
+class SqlCatalog(SqlMembership):
     """The real `Catalog`. It owns its connector; `close` closes both."""
 
     def __init__(self, connector: DesDbConnector, *, make_id: Callable[[], UUID] = uuid4) -> None:
@@ -37,17 +38,21 @@ class SqlCatalog:
         return self._store_id
 
     async def acquire_shards(
-        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False
+        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False, node: str = ""
     ) -> list[ShardLock]:
         """See `Catalog.acquire_shards`."""
         check_holder(holder)
         ttl_ms = ttl_ms_of(ttl_s)
-        return await self._connector.write(
-            lambda connection: shard_locks.acquire(
-                connection, shards, holder=holder, ttl_ms=ttl_ms, force=force
-            ),
-            repeatable=False,  # locks taken by a call whose reply was lost would look like somebody else's
-        )
+
+        async def work(connection: AsyncConnection) -> list[ShardLock]:
+            taken, lost = await shard_locks.acquire(
+                connection, shards, holder=holder, ttl_ms=ttl_ms, force=force, node=node
+            )
+            await nodes.inherit(connection, lost)
+            return taken
+
+        # Locks taken by a call whose reply was lost would look like somebody else's.
+        return await self._connector.write(work, repeatable=False)
 
     async def renew_shards(self, claim: ShardClaim, *, ttl_s: float) -> list[ShardLock]:
         """See `Catalog.renew_shards`."""

@@ -6,7 +6,7 @@ take back. One event loop owns it; nothing here blocks.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -182,6 +182,15 @@ class OpenIndex:
             if order:
                 self._order[day] = order
         return order.page(self._by_name, accept, prefix=prefix, after=after, limit=limit)
+
+    def withdraw(self, shards: Collection[int]) -> list[OpenFile]:
+        """Forget all files of `shards`, those being sealed included, and return them in log order."""
+        wanted = frozenset(shards)
+        for key in [key for key in self._buckets if key[1] in wanted]:
+            del self._buckets[key]
+        files = [file for file in self._by_name.values() if file.shard in wanted]
+        self.remove(files)
+        return sorted(files, key=lambda file: file.seq)
 
     def buckets(self) -> list[BucketCounts]:
         """Return what waits for a seal, by day and shard."""

@@ -1,7 +1,7 @@
 """How a node's parts are put together over its doors, in the order that recovery asks for."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +9,16 @@ from uuid import uuid4
 
 import structlog
 
+from des import __version__
 from des.assignment import NameAssigner
 from des.clock import Clock, SystemClock
+from des.cluster import ClusterLease, Duties, coming_home
 from des.config import Settings
 from des.core import IndexCache
 from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerState
+from des.db.membership import NameLease
+from des.errors import PreconditionError
 from des.files import Durability
 from des.ingest.directory import StoreDirectory
 from des.ingest.facts import FileFacts
@@ -23,6 +27,8 @@ from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator, parse_name
+from des.node.cluster_duties import ClusterDuties, ForeignFiles
+from des.node.cluster_side import ClusterSide
 from des.node.deletions import Deletions
 from des.node.resumable import ResumableUploads
 from des.node.shard_lease import ShardLease
@@ -32,7 +38,7 @@ from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
 from des.packer.log_shipper import LogShipper
-from des.packer.shipped_log import ShippedLog
+from des.packer.shipped_log import Replay, ShippedLog
 from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
 from des.retrieval.page_cache import open_page_cache
@@ -50,6 +56,10 @@ _log = structlog.get_logger(__name__)
 CATALOG: Final = "catalog.sqlite"
 FLOOR_AHEAD_MS: Final = 3000
 """How far names are reserved ahead of the clock: one synced log record per this time."""
+
+
+class StoreNotSharedError(PreconditionError):
+    """The settings name no object store that other nodes can reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,10 @@ class Parts:
     log: IngestLog
     open_index: OpenIndex
     packer: MultiShardPacker
-    lease: ShardLease
+    lease: ShardLease | ClusterLease
+    cluster: ClusterSide | None
+    node_id: int
+    """In the names that this node gives."""
     assigner: NameAssigner
     generator: SnowflakeNameGenerator
     writes: WritePath
@@ -131,11 +144,18 @@ async def assemble(
         return [row.key for row in await doors.catalog.containers(state=ContainerState.STORED)]
 
     await check_identity(doors.store, store_id, object_prefix=settings.object_prefix, known_keys=known_keys)
-    lease = ShardLease(
-        catalog=doors.catalog, holder=str(uuid4()), shard_bits=settings.shard_bits, clock=doors.clock
-    )
-    await lease.acquire()
+    lease, named = await _enter(settings, doors, directory)
+    shards = lease if isinstance(lease, ClusterLease) else None
     open_index = OpenIndex()
+    pages = open_page_cache(settings, clock=doors.clock)
+    containers = StoredContainers(
+        catalog=doors.catalog,
+        store=doors.store,
+        cache_bytes=int(settings.index_cache_bytes),
+        cache=pages,
+        clock=doors.clock,
+    )
+    published: list[Callable[[Sequence[OpenFile]], None]] = [open_index.publish]
     log, recovered = await IngestLog.open(
         doors.disk,
         clock=doors.clock,
@@ -144,16 +164,17 @@ async def assemble(
         # The packer keeps the delay, and looks at the catalog again before it lets go.
         settings=settings.log.model_copy(update={"reclaim_delay_s": 0}),
         executor=executor,
-        publish=open_index.publish,
+        publish=lambda files: published[0](files),  # noqa: PLW0108  it changes below
         salt=lambda: int.from_bytes(doors.random_bytes(4), "little"),
     )
     builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
     builder.clear_staging()
-    pages = open_page_cache(settings, clock=doors.clock)
-    containers = StoredContainers(
-        catalog=doors.catalog, store=doors.store, cache_bytes=int(settings.index_cache_bytes), cache=pages
+    tombstones = Tombstones(
+        doors.catalog,
+        owns=None if shards is None else shards.owns,
+        cache_s=settings.cluster.cache_s,
+        clock=doors.clock,
     )
-    tombstones = Tombstones(doors.catalog)
 
     def forget() -> None:
         writes.requests.forget_before(log.first_seq)
@@ -186,15 +207,41 @@ async def assemble(
         on_sealed=shipper.sealed,
         on_settled=shipper.settled,
         pressure=shipper.pressure,
+        within=lease.owns_run,
     )
+
+    async def replay_shipped(wanted: Collection[int]) -> Replay:
+        with coming_home():  # whose log is asked for these shards now decides about them
+            found = await shipped_log.take_over(wanted)
+        retriever.damaged |= bool(found.damaged)
+        return found
+
+    duties = None
+    if isinstance(lease, ClusterLease):
+        duties = ClusterDuties(
+            lease=lease,
+            catalog=doors.catalog,
+            log=log,
+            open_index=open_index,
+            containers=containers,
+            foreign=ForeignFiles(),
+            packer=packer,
+            tombstones=tombstones,
+            shipper=shipper,
+            replay=replay_shipped,
+        )
+        published[0] = duties.publish
+        foreign_deletes = [one for one in recovered.deleted if not duties.keeps(one.shard, one.seq)]
+        log.release_deletes(foreign_deletes)  # nobody was told of them, or the catalog has them
+        recovered.deleted = [one for one in recovered.deleted if one not in foreign_deletes]
     recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
-    summary = await recovery.settle(recovered)
+    summary = await recovery.settle(recovered, sort=list if duties is None else duties.sort)
     generator = SnowflakeNameGenerator(
-        node_id=settings.node_id,
+        node_id=named.node_id,
         clock=doors.clock,
         prefix=settings.name_prefix,
         wrap_bits=settings.wrap_bits,
-        floor_ms=recovered.floor_ms,
+        floor_ms=max(recovered.floor_ms, named.floor_ms),
         reserve=log.append_floor,
         reserve_ahead_ms=FLOOR_AHEAD_MS,
     )
@@ -209,6 +256,8 @@ async def assemble(
         store=doors.store,
         tombstones=tombstones,
         damaged=bool(recovered.damage),
+        shards=shards,
+        cache_s=settings.cluster.cache_s,
     )
     shipped_log = ShippedLog(
         node=str(directory.node_uuid),
@@ -232,6 +281,17 @@ async def assemble(
         stat=retriever.stat,
         describe=retriever.describe_open,
     )
+    cluster = None
+    if isinstance(lease, ClusterLease) and duties is not None:
+        cluster = ClusterSide(lease, duties, read=retriever.open_log_file)
+        lease.duties = Duties(
+            gained=duties.gained,
+            lost=duties.lost,
+            empty=duties.empty,
+            is_empty=duties.is_empty,
+            holds_local_files=duties.holds_local_files,
+            name_floor_ms=generator.shutdown_mark,
+        )
     writes = WritePath(
         settings=settings,
         log=log,
@@ -243,6 +303,7 @@ async def assemble(
         describe=retriever.describe_open,
         random_bytes=doors.random_bytes,
         acks=acks,
+        shards=shards,
     )
     listing = Listing(
         settings=settings,
@@ -262,10 +323,16 @@ async def assemble(
         committing=writes.committing,
         on_settled=shipper.settled,
         clock=doors.clock,
+        shards=writes.shards,
+        cache_s=settings.cluster.cache_s if settings.in_cluster else 0.0,
     )
+    if duties is not None:
+        duties.deletions = deletions
     await deletions.replay(recovered.deleted)
-    replay = await shipped_log.take_over(range(1 << settings.shard_bits))
-    retriever.damaged |= bool(replay.damaged)
+    if cluster is None:
+        replay = await replay_shipped(range(1 << settings.shard_bits))
+    else:
+        replay = Replay()  # shards are taken over one by one, as they are gained
     uploads = ResumableUploads(
         settings=settings,
         folder=UploadFolder(doors.disk),
@@ -304,6 +371,8 @@ async def assemble(
         open_index=open_index,
         packer=packer,
         lease=lease,
+        cluster=cluster,
+        node_id=named.node_id,
         assigner=assigner,
         generator=generator,
         writes=writes,
@@ -337,6 +406,36 @@ async def _look_at_store(store: ObjectStore) -> None:
     )
     for sentence in found.advice:
         _log.warning("object store honours less", advice=sentence)
+
+
+async def _enter(
+    settings: Settings, doors: Doors, directory: StoreDirectory
+) -> tuple[ShardLease | ClusterLease, NameLease]:
+    """Take the shards: all of an embedded store, in a cluster those that an earlier start held."""
+    holder = str(uuid4())
+    if not settings.in_cluster:
+        whole = ShardLease(
+            catalog=doors.catalog, holder=holder, shard_bits=settings.shard_bits, clock=doors.clock
+        )
+        await whole.acquire()
+        return whole, NameLease(settings.node_id, 0)
+    if not settings.object_store and settings.object_dir is None:
+        raise StoreNotSharedError(
+            "the objects of a cluster lie where all nodes reach them: set object_store or object_dir "
+            "(or cluster.enabled: false for a node that has the store for itself)"
+        )
+    lease = ClusterLease(
+        catalog=doors.catalog,
+        node=str(directory.node_uuid),
+        holder=holder,
+        boot_epoch=directory.boot_epoch,
+        version=__version__,
+        capacity=settings.cluster.capacity,
+        shard_bits=settings.shard_bits,
+        ttl_s=settings.cluster.ttl_s,
+        clock=doors.clock,
+    )
+    return lease, await lease.register(window_ms=1 << settings.wrap_bits)
 
 
 def _remember_requests(writes: WritePath, files: Sequence[OpenFile]) -> None:

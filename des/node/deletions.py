@@ -10,11 +10,12 @@ by the caller's own retry; until then the record pins its segment.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 
 from des.clock import Clock
+from des.cluster import NotShardOwnerError, Shards, not_shard_owner
 from des.config import Settings
 from des.db.catalog import Catalog, ShardClaim
 from des.db.rows import Tombstone
@@ -46,6 +47,8 @@ class Deletions:
         committing: dict[str, asyncio.Future[None]],
         on_settled: Callable[[list[OpenFile]], None],
         clock: Clock,
+        shards: Shards,
+        cache_s: float = 0.0,
     ) -> None:
         """Connect the parts.
 
@@ -60,7 +63,11 @@ class Deletions:
             committing: names that a write is deciding about; a delete waits its turn among them.
             on_settled: hears of open files that the log lets go of.
             clock: time between repetitions.
+            shards: this node's hold on shards.
+            cache_s: how long other nodes may still use what they read before: an answer waits for that.
         """
+        self._shards = shards
+        self._cache_s = cache_s
         self._bits = settings.shard_bits
         self._wrap_bits = settings.wrap_bits
         self._retry_s = settings.seal.retry_s
@@ -97,7 +104,15 @@ class Deletions:
                 self._committing[name] = done
                 claimed.append(name)
             found = {name: await self._look(name) for name in wanted}
-            await self._record([info for info in found.values() if isinstance(info, FileInfo)], found)
+            files = [info for info in found.values() if isinstance(info, FileInfo)]
+            try:
+                async with self._shards.writing({info.shard for info in files}):
+                    await self._record(files, found)
+            except NotShardOwnerError as error:
+                found.update((info.name, error) for info in files)
+            else:
+                if files and self._cache_s:
+                    await self._clock.sleep(self._cache_s)
         finally:
             for name in claimed:
                 del self._committing[name]
@@ -110,6 +125,8 @@ class Deletions:
             parsed = parse_name(name)
             created_ms(parsed, self._wrap_bits)
             shard = consistent_hash(name, self._bits)
+            if not self._shards.owns(shard):
+                raise not_shard_owner(shard, "is not this node's")
             deleted_ms = await self._tombstones.deleted_ms(name, parsed.day, shard, bits=self._bits)
             if deleted_ms and name not in self._owed:
                 return file_deleted(name, deleted_ms)
@@ -136,7 +153,7 @@ class Deletions:
         ]
         try:
             if drafts:
-                self._hide(await self._log.append_deletes(drafts))
+                self._owe(await self._log.append_deletes(drafts))
             tombstones = await self._settle([info.name for info in files])
         except DesError as error:
             found.update((info.name, error) for info in files)
@@ -154,9 +171,14 @@ class Deletions:
         external = None if file is None else FileFacts.decode(file.facts).external
         return "" if external is None else external.key
 
+    def _owe(self, deletions: Sequence[Deletion]) -> None:
+        """Remember what the log has. A node alone hides it at once; others could not know of it yet."""
+        self._owed.update((deletion.name, deletion) for deletion in deletions)
+        if not self._cache_s:
+            self._hide(deletions)
+
     def _hide(self, deletions: Sequence[Deletion]) -> None:
         for deletion in deletions:
-            self._owed[deletion.name] = deletion
             self._tombstones.add(deletion.name, deletion.time_ms)
             file = self._open_index.delete(deletion.name, deletion.seq)
             if file is not None:
@@ -188,6 +210,7 @@ class Deletions:
             ],
             claim,
         )
+        self._hide(owed)
         self._tombstones.settle((row.name, row.day, row.shard, row.bits, row.deleted_ms) for row in rows)
         self._log.release_deletes(owed)
         for deletion in owed:
@@ -204,7 +227,7 @@ class Deletions:
         Raises:
             CatalogUnavailableError: start again later.
         """
-        self._hide(deletions)
+        self._owe(deletions)
         await self._settle(list(dict.fromkeys(deletion.name for deletion in deletions)))
 
     async def step(self) -> None:
@@ -215,6 +238,13 @@ class Deletions:
         """
         if self._owed:
             await self._settle(list(self._owed))
+
+    def forsake(self, shards: Collection[int]) -> None:
+        """Give up deletions of shards that another node has taken, which nobody was told of."""
+        lost = [deletion for deletion in self._owed.values() if deletion.shard in shards]
+        self._log.release_deletes(lost)
+        for deletion in lost:
+            del self._owed[deletion.name]
 
     async def run(self) -> None:
         """Repeat `step` until cancelled."""

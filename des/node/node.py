@@ -72,6 +72,8 @@ class ShardStatus:
     last_seal_ms: int | None
     last_heartbeat_ms: int
     last_error: str
+    owner_address: str = ""
+    """host:port of the owner in a cluster."""
 
 
 class Node:
@@ -82,6 +84,7 @@ class Node:
         self.settings = parts.settings
         self.node_uuid = str(parts.directory.node_uuid)
         self.store_id = parts.store_id
+        self.node_id = parts.node_id
         self.started_ms = parts.doors.clock.now_ms()
         self._parts = parts
         self._doors = parts.doors
@@ -114,6 +117,8 @@ class Node:
         )
         self._closed = False
         self._companions = Companions()
+        self.cluster = parts.cluster
+        """What the node knows of others and does with them; None where it has the store for itself."""
 
     @classmethod
     async def open(
@@ -167,6 +172,8 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.cluster is not None:
+            await self.cluster.close()
         try:
             if self._log.failure is None:
                 await self._close_names()
@@ -179,6 +186,16 @@ class Node:
             if self._parts.executor is not None:
                 self._parts.executor.shutdown()
             self._parts.directory.close()
+
+    async def join(self, address: str) -> None:
+        """Take part in the cluster, if there is one, reachable for other nodes at `address`."""
+        if self.cluster is not None:
+            await self.cluster.join(address)
+
+    async def leave(self, *, within_s: float) -> None:
+        """Hand the shards to other nodes, if there are any, before serving stops."""
+        if self.cluster is not None:
+            await self.cluster.leave(within_s=within_s)
 
     async def _close_names(self) -> None:
         try:
@@ -290,6 +307,8 @@ class Node:
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
         """Seal what a shard holds open; see `MultiShardPacker.seal_shard`."""
         self._check_shard(shard)
+        if self.cluster is not None:
+            self.cluster.check_owner(shard)
         return await self._packer.seal_shard(shard)
 
     async def shard_status(self, shards: Sequence[int] | None) -> list[ShardStatus]:
@@ -313,13 +332,13 @@ class Node:
         state = "sealing" if self._packer.is_sealing(shard) else "active"
         if self._log.failure is not None:
             state = "read_only"
-        lock = self._lease.locks[shard]
+        lock = self._lease.lock(shard)
         age = None if oldest_ms is None else max(0.0, (self._doors.clock.now_ms() - oldest_ms) / 1000)
-        return ShardStatus(
+        status = ShardStatus(
             shard=shard,
             state=state,
             owner=self.node_uuid,
-            epoch=lock.epoch,
+            epoch=0 if lock is None else lock.epoch,
             open_files=files,
             open_bytes=data_bytes,
             stored_files=totals.files if totals else 0,
@@ -327,11 +346,12 @@ class Node:
             containers=totals.containers if totals else 0,
             oldest_open_age_s=age,
             last_seal_ms=self._packer.last_seal_ms.get(shard, totals.last_stored_ms if totals else None),
-            last_heartbeat_ms=lock.heartbeat_ms,
+            last_heartbeat_ms=0 if lock is None else lock.heartbeat_ms,
             last_error=str(self._log.failure or "")
             or self._packer.last_error(shard)
             or self._parts.shipper.last_error,
         )
+        return status if self.cluster is None else self.cluster.describe(status)
 
     async def capabilities(self) -> Capabilities:
         """Return what the object store honours."""
@@ -344,7 +364,7 @@ class Node:
 
     def health(self) -> NodeHealth:
         """Return whether puts and gets are served."""
-        failure = self._log.failure
+        failure = self._log.failure or (self.cluster.failure if self.cluster is not None else None)
         return NodeHealth(
             writable=failure is None, readable=not self._closed, cause=str(failure) if failure else ""
         )

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from des.cluster import NotShardOwnerError, not_shard_owner
 from des.errors import DesError
 from des.files import BLOCK_SIZE, FileSpec
 from des.ingest.facts import FileFacts
@@ -88,9 +89,7 @@ class PutMany:
                     committing[key] = done
                     claimed.append(key)
                     (mine if self._is_new(draft) else looked_for).append(draft)
-            if looked_for:
-                mine += await self._look(looked_for, outcomes)
-            await self._append(mine, outcomes)
+            await self._decide(mine, looked_for, outcomes)
         finally:
             for key in claimed:
                 del committing[key]
@@ -98,6 +97,28 @@ class PutMany:
         if theirs:
             await _at_once(self._alone(draft, outcomes) for draft in theirs)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _decide(
+        self, mine: list[_Draft], looked_for: list[_Draft], outcomes: "list[Outcome | None]"
+    ) -> None:
+        """Look and append while the shards are this node's; the files of others are refused one by one."""
+        own = self._path.shards.owns
+        for draft in [*mine, *looked_for]:
+            if not own(draft.draft.shard):
+                outcomes[draft.at] = not_shard_owner(draft.draft.shard, "is not this node's")
+        mine = [draft for draft in mine if outcomes[draft.at] is None]
+        looked_for = [draft for draft in looked_for if outcomes[draft.at] is None]
+        everyone = [*mine, *looked_for]
+        try:
+            async with self._path.shards.writing({draft.draft.shard for draft in everyone}):
+                if looked_for:
+                    mine += await self._look(looked_for, outcomes)
+                await self._append(mine, outcomes)
+        except NotShardOwnerError as error:
+            # One of the shards was lost on the way: which files are kept is not known to the callers.
+            for draft in everyone:
+                if outcomes[draft.at] is None or draft.draft.shard == error.shard:
+                    outcomes[draft.at] = error
 
     async def _draft(self, items: Sequence[WholeFile], outcomes: "list[Outcome | None]") -> list[_Draft]:
         """Check the items and give them their names; those refused are in `outcomes`."""

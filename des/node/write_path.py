@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from des.assignment import NameAssigner
 from des.assignment.assigner import RequestIdConflictError
+from des.cluster import EveryShard, Shards, not_shard_owner
 from des.config import Settings
 from des.errors import DesError
 from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec
@@ -28,6 +30,9 @@ from des.node.write_rules import (
 )
 from des.retrieval.tombstones import Tombstones, name_deleted
 from des.storage.object_store import ObjectStore
+
+CANDIDATES_MAX: Final = 4096
+"""Names made in search of one in an own shard: enough for one shard of 256 in all but one of 10**6 puts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class WritePath:
         describe: Callable[[OpenFile, FileFacts], FileInfo],
         random_bytes: Callable[[int], bytes],
         acks: StoredAcks,
+        shards: Shards | None = None,
     ) -> None:
+        self.shards = shards or EveryShard()
+        """This node's hold on shards."""
         self._settings = settings
         self._acks = acks
         self._log = log
@@ -106,6 +114,8 @@ class WritePath:
     async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
         """Write many whole files; see `PutMany.run`."""
         waiting = [item for item in items if self._acks.wants(item.spec)]
+        if len(waiting) < len(items):
+            await self.shards.note_local()
         if not waiting:
             return await self._many.run(items)
         try:
@@ -131,6 +141,8 @@ class WritePath:
         A caller that is cancelled here does not undo the write: its outcome is unknown to the caller.
         """
         result = await self._commit(spec, draft, facts)
+        if not self._acks.wants(spec):
+            await self.shards.note_local()
         if not self._acks.wants(spec) and not result.already_existed:
             return result
         return await self._acks.one(spec, result)
@@ -138,7 +150,9 @@ class WritePath:
     async def _commit(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
         key = spec.name or spec.request_id
         if not key:
-            return self.acknowledge(await self._log.append_file(draft), facts)
+            async with self.shards.writing((draft.shard,)):
+                file = await self._log.append_file(draft)
+            return self.acknowledge(file, facts)
         return await asyncio.shield(asyncio.ensure_future(self.commit_once(key, spec, draft, facts)))
 
     async def commit_once(self, key: str, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
@@ -147,15 +161,20 @@ class WritePath:
             await asyncio.shield(other)
         done = self.committing[key] = asyncio.get_running_loop().create_future()
         try:
+            appending = False
             try:
-                known = await self.known_result(spec, draft)
+                async with self.shards.writing((draft.shard,)):
+                    known = await self.known_result(spec, draft)
+                    if known is None:
+                        appending = True
+                        file = await self._log.append_file(draft)
             except BaseException:
-                await self._drop(draft, facts)
+                if not appending:  # else the log has what was written for it
+                    await self._drop(draft, facts)
                 raise
             if known is not None:
                 await self._drop(draft, facts)
                 return known
-            file = await self._log.append_file(draft)
             if spec.request_id:
                 self.requests.remember(spec.request_id, file)
             return self.acknowledge(file, facts)
@@ -217,12 +236,38 @@ class WritePath:
         """Return name, day and shard of a file, a new name where none is given."""
         if spec.name:
             self.check_name(spec.name)
-            return self.day_and_shard(spec.name)
-        return self.day_and_shard(await self._assigner.one(spec.prefix))
+            placed = self.day_and_shard(spec.name)
+            if not self.shards.owns(placed[2]):  # before a byte is taken, so that another node can take them
+                raise not_shard_owner(placed[2], "is not this node's")
+            return placed
+        return self.day_and_shard((await self.new_names(1, spec.prefix))[0])
 
     async def new_names(self, count: int, prefix: str) -> list[str]:
-        """Return new names; errors as for `NameAssigner.assign`."""
-        return await self._assigner.many(count, prefix)
+        """Return new names, all in shards of this node, so that the writes need no other node.
+
+        Names fall on shards at random: with one n-th of the shards, every n-th name fits.
+
+        Raises:
+            NotShardOwnerError: this node owns no shard, or too few to meet one.
+            UnavailableError: as for `NameAssigner.assign`.
+        """
+        names: list[str] = []
+        shard = 0
+        for _ in range(CANDIDATES_MAX):
+            made = (
+                await self._assigner.many(count - len(names), prefix)
+                if count > 1
+                else [await self._assigner.one(prefix)]
+            )
+            for name in made:
+                shard = self.day_and_shard(name)[2]
+                if self.shards.owns(shard):
+                    names.append(name)
+            if len(names) == count:
+                return names
+            if not self.shards.owns_any():
+                break
+        raise not_shard_owner(shard, "and no other that this node owns was met by a new name")
 
     def check_name(self, name: str) -> None:
         """Refuse a name that DES does not make, and a time that its day does not have."""

@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from des.clock import Clock
+from des.cluster import NotShardOwnerError, not_shard_owner
 from des.config import Settings
 from des.db.catalog import Catalog, FencedError, ShardClaim
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState
@@ -170,6 +171,11 @@ class LogShipper:
             registry, waiting=lambda: len(self._waiting), unsealed=self.shipments.unsealed_count
         )
 
+    def withdraw(self, files: Iterable[OpenFile]) -> None:
+        """Ship these files no more: another node owns their shards, and decides about them."""
+        for file in files:
+            self._resolve(file, not_shard_owner(file.shard, "was taken by another node"))
+
     def settled(self, files: Iterable[OpenFile]) -> None:
         """Say that the log has let go of these files: no segment is needed for them any more."""
         files = list(files)
@@ -312,7 +318,7 @@ class LogShipper:
             )
             try:
                 row = await self._catalog.record_log_segment(row, self._claim(shards))
-            except FencedError as error:
+            except (FencedError, NotShardOwnerError) as error:
                 lost = int(error.details.get("shard_id", shards[0]))
                 for file in segment.files:
                     if file.shard == lost:
@@ -427,7 +433,7 @@ class LogShipper:
                 rows = await self._catalog.release_log_segments(
                     [row.id for row, _ in due], sorted(shards), self._claim(sorted(shards))
                 )
-            except FencedError as error:
+            except (FencedError, NotShardOwnerError) as error:
                 lost = int(error.details.get("shard_id", -1))
                 due = [(row, [shard for shard in held if shard != lost]) for row, held in due]
                 due = [(row, held) for row, held in due if held]

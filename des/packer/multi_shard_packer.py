@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from des.packer.container_builder import ContainerBuilder
 from des.packer.container_check import check_readable
 from des.packer.container_id import make_container_id
 from des.packer.container_upload import find_uploaded, upload_container
-from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, plan_request, plan_seals
+from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, Within, plan_request, plan_seals
 from des.packer.settled_create import ForeignObjectError
 from des.storage.object_store import ObjectInfo, ObjectStore
 
@@ -78,6 +78,7 @@ class MultiShardPacker:
         on_sealed: Callable[[list[OpenFile]], None] = lambda _: None,
         on_settled: Callable[[list[OpenFile]], None] = lambda _: None,
         pressure: Callable[[], float] = lambda: 0.0,
+        within: Within = lambda _: True,
     ) -> None:
         """Connect the parts.
 
@@ -97,11 +98,13 @@ class MultiShardPacker:
             on_settled: hears of the files that the log lets go of.
             pressure: how much of another room that open files take is full, as a share of it: near 1 the
                 oldest are sealed, as when the log is.
+            within: whether this node may seal a run of shards.
         """
         self._settings = settings
         self._on_sealed = on_sealed
         self._on_settled = on_settled
         self._pressure = pressure
+        self._within = within
         self._on_reclaimed = on_reclaimed
         self._log = log
         self._open_index = open_index
@@ -164,19 +167,51 @@ class MultiShardPacker:
         Raises:
             DesError: the seal is logged and will be repeated; what failed it this time.
         """
+        return await self._seal_all([shard], self._within)
+
+    async def seal_shards(self, shards: Collection[int]) -> list[ContainerRow]:
+        """Seal all that these shards hold open, and nothing of others. Same error as `seal_shard`."""
+        wanted = frozenset(shards)
+        return await self._seal_all(
+            wanted, lambda run: wanted.issuperset(range(run.first, run.first + run.span))
+        )
+
+    async def _seal_all(self, shards: Collection[int], within: Within) -> list[ContainerRow]:
         rows: list[ContainerRow] = []
         async with self._sealing:
-            unfinished = [seal for seal in self._pending if shard in run_of(seal.sealing)]
-            for seal in unfinished:
+            for seal in [seal for seal in self._pending if _meets(seal, shards)]:
                 rows += await self._finish(seal)
             for plan in plan_request(
                 self._open_index.buckets(),
-                shard=shard,
+                shards=shards,
                 shard_bits=self._settings.shard_bits,
                 useful_bytes=int(self._settings.seal.useful_bytes),
+                within=within,
             ):
                 rows += await self._seal(plan)
         return rows
+
+    async def forsake(self, shards: Collection[int]) -> None:
+        """Give up unfinished seals that reach into shards which another node has taken.
+
+        What was committed before is kept; of the others, the files of shards that are still this node's
+        wait for another seal. The catalog refuses a commit of such a seal for ever, since the epochs of
+        the lost shards have moved on.
+
+        Raises:
+            CatalogUnavailableError: whether one was committed is not known; try again.
+        """
+        async with self._sealing:
+            for seal in [seal for seal in self._pending if _meets(seal, shards)]:
+                row = await self._catalog.container(seal.sealing.container_id)
+                if row is not None and row.state in WAS_STORED:
+                    await self._finish(seal)
+                    continue
+                self._pending.remove(seal)
+                self._open_index.put_back(
+                    [file for file in seal.files if self._open_index.get(file.name) is file]
+                )
+                _log.info("seal given up", container=seal.sealing.container_id, files=len(seal.files))
 
     def adopt(self, sealing: Sealing, files: list[OpenFile]) -> None:
         """Take over a seal that an earlier process logged and did not finish."""
@@ -208,12 +243,14 @@ class MultiShardPacker:
             settings=self._settings.seal,
             log_bytes=max(self._log.bytes_used, int(self._pressure() * budget)),
             log_budget=budget,
+            within=self._within,
         )
 
     async def _seal(self, plan: SealPlan) -> list[ContainerRow]:
         """Seal the plan's files, in as many containers as their size asks for."""
         rows: list[ContainerRow] = []
         shards = range(plan.run.first, plan.run.first + plan.run.span)
+        epoch = max(epoch for _, epoch in self._claim(plan.run).epochs)
         while files := self._open_index.take(
             plan.day,
             shards,
@@ -227,7 +264,7 @@ class MultiShardPacker:
                 span=plan.run.span,
                 bits=plan.run.bits,
                 layout=self._settings.layout,
-                epoch=max(epoch for _, epoch in self._claim(plan.run).epochs),
+                epoch=epoch,
                 seqs=[file.seq for file in files],
             )
             try:
@@ -356,6 +393,11 @@ class MultiShardPacker:
             self.adopt(stored.sealing, stored.files)
         if await self._log.reclaim():
             self._on_reclaimed()
+
+
+def _meets(seal: PendingSeal, shards: Collection[int]) -> bool:
+    run = run_of(seal.sealing)
+    return any(shard in shards for shard in range(run.first, run.first + run.span))
 
 
 def run_of(sealing: Sealing) -> ShardRun:

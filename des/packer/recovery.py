@@ -1,6 +1,6 @@
 """What a start owes to the seals that an earlier process began (DESIGN §4, guarantee I3)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -76,8 +76,18 @@ class CrashRecoveryManager:
         self._open_index = open_index
         self._packer = packer
 
-    async def settle(self, recovered: RecoveredLog) -> RecoverySummary:
+    async def settle(
+        self,
+        recovered: RecoveredLog,
+        *,
+        sort: Callable[[Iterable[OpenFile]], Sequence[OpenFile]] = list,
+    ) -> RecoverySummary:
         """Publish every file that is not stored, and hand unfinished seals to the packer.
+
+        Args:
+            recovered: what the log held.
+            sort: takes files that are in no stored container and returns those that are this node's; a
+                seal with any other is not repeated.
 
         Raises:
             CatalogUnavailableError: nothing was changed; start again later.
@@ -92,18 +102,17 @@ class CrashRecoveryManager:
         void = void_seals(debts)
         sealed: set[int] = set()
         stored = repeated = 0
+        unfinished: list[tuple[Sealing, list[OpenFile]]] = []
         for sealing, debt in debts:
             if sealing.container_id in void:
                 continue
             files = [by_seq[int(seq)] for seq in sealing.seqs if int(seq) in by_seq]
             if debt is SealDebt.NOTHING:
                 self._packer.adopt_stored(sealing, files)
+                sealed.update(int(seq) for seq in sealing.seqs)
                 stored += 1
             elif len(files) == len(sealing.seqs):
-                for file in files:
-                    self._open_index.add(file)
-                self._packer.adopt(sealing, files)
-                repeated += 1
+                unfinished.append((sealing, files))
             else:
                 # Records leave the log only after their container was stored, so the database lost this
                 # row since. What the log still has is sealed anew; the object has it all.
@@ -113,9 +122,19 @@ class CrashRecoveryManager:
                     members=len(sealing.seqs),
                     in_log=len(files),
                 )
+        own = {file.seq: file for file in sort(f for f in recovered.files if f.seq not in sealed)}
+        # A seal that was given up, and whose files went into a later one, must not be repeated: the latest
+        # that names a file has it.
+        for sealing, files in reversed(unfinished):
+            if any(file.seq in sealed or file.seq not in own for file in files):
+                _log.info("seal given up", container=sealing.container_id, files=len(files))
                 continue
+            for file in files:
+                self._open_index.add(file)
+            self._packer.adopt(sealing, files)
             sealed.update(int(seq) for seq in sealing.seqs)
-        opened, dropped = self._publish(file for file in recovered.files if file.seq not in sealed)
+            repeated += 1
+        opened, dropped = self._publish(file for file in own.values() if file.seq not in sealed)
         return RecoverySummary(opened, stored, repeated, dropped)
 
     def _publish(self, files: Iterable[OpenFile]) -> tuple[int, int]:

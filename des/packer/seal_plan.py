@@ -2,14 +2,17 @@
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from des.config import SealSettings
 from des.db.catalog import ShardRun
 from des.ingest.open_index import BucketCounts
+
+Within: TypeAlias = Callable[[ShardRun], bool]
+"""Whether this node may seal a run of shards: whether it owns them all."""
 
 BUDGET_HIGH: Final = 0.75
 """Share of the log's budget from which the oldest files are sealed to make room."""
@@ -46,8 +49,9 @@ def plan_seals(
     settings: SealSettings,
     log_bytes: int,
     log_budget: int,
+    within: Within = lambda _: True,
 ) -> list[SealPlan]:
-    """Return the seals that are due, oldest day first.
+    """Return the seals that are due, oldest day first; of shards that neighbours own, none.
 
     A shard that is large enough by itself gets its own container. Where something is due by age, day
     or budget, it is sealed together with its neighbours: the run of shards is halved until a half holds
@@ -57,6 +61,8 @@ def plan_seals(
     due: dict[int, dict[int, SealReason]] = defaultdict(dict)
     days: dict[int, dict[int, BucketCounts]] = defaultdict(dict)
     for bucket in buckets:
+        if not within(ShardRun(bucket.shard, 1, shard_bits)):
+            continue
         if bucket.data_bytes >= settings.size_bytes:
             plans.append(SealPlan(bucket.day, ShardRun(bucket.shard, 1, shard_bits), SealReason.SIZE))
         elif bucket.files >= settings.entries:
@@ -70,24 +76,32 @@ def plan_seals(
         due[bucket.day].setdefault(bucket.shard, SealReason.BUDGET)
     whole = ShardRun(0, 1 << shard_bits, shard_bits)
     for day, reasons in due.items():
-        plans += _merge_neighbours(day, whole, days[day], reasons, useful_bytes=settings.useful_bytes)
+        plans += _merge_neighbours(
+            day, whole, days[day], reasons, useful_bytes=settings.useful_bytes, within=within
+        )
     return sorted(plans, key=lambda plan: (plan.day, plan.run.first))
 
 
 def plan_request(
-    buckets: Sequence[BucketCounts], *, shard: int, shard_bits: int, useful_bytes: int
+    buckets: Sequence[BucketCounts],
+    *,
+    shards: Collection[int],
+    shard_bits: int,
+    useful_bytes: int,
+    within: Within = lambda _: True,
 ) -> list[SealPlan]:
-    """Return the seals that store all that `shard` holds, oldest day first; quiet neighbours join in."""
+    """Return the seals that store all that `shards` hold, oldest day first; quiet neighbours join in."""
     whole = ShardRun(0, 1 << shard_bits, shard_bits)
     return [
         plan
-        for day in sorted({bucket.day for bucket in buckets if bucket.shard == shard})
+        for day in sorted({bucket.day for bucket in buckets if bucket.shard in shards})
         for plan in _merge_neighbours(
             day,
             whole,
             {bucket.shard: bucket for bucket in buckets if bucket.day == day},
-            {shard: SealReason.REQUEST},
+            dict.fromkeys(shards, SealReason.REQUEST),
             useful_bytes=useful_bytes,
+            within=within,
         )
     ]
 
@@ -123,19 +137,21 @@ def _merge_neighbours(
     reasons: dict[int, SealReason],
     *,
     useful_bytes: int,
+    within: Within,
 ) -> list[SealPlan]:
     inside = [bucket for shard, bucket in held.items() if shard in run]
     reason = next((reasons[bucket.shard] for bucket in inside if bucket.shard in reasons), None)
     if reason is None:
         return []
-    if run.span == 1 or sum(bucket.data_bytes for bucket in inside) <= useful_bytes:
+    small = sum(bucket.data_bytes for bucket in inside) <= useful_bytes
+    if run.span == 1 or (small and within(run)):
         return [SealPlan(day, run, reason)]
     half = run.span // 2
     return [
         plan
         for first in (run.first, run.first + half)
         for plan in _merge_neighbours(
-            day, ShardRun(first, half, run.bits), held, reasons, useful_bytes=useful_bytes
+            day, ShardRun(first, half, run.bits), held, reasons, useful_bytes=useful_bytes, within=within
         )
     ]
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from des.cluster import Shards
 from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError, NotFoundError, UnavailableError
@@ -77,7 +78,24 @@ class Retriever:
         store: ObjectStore,
         tombstones: Tombstones,
         damaged: bool,
+        shards: Shards | None = None,
+        cache_s: float = 0.0,
     ) -> None:
+        """Read through these parts.
+
+        Args:
+            settings: of the node.
+            log: has the bytes of open files.
+            open_index: has the open files.
+            containers: finds stored files.
+            store: has the objects.
+            tombstones: has the deleted names.
+            damaged: part of the log could not be read.
+            shards: this node's hold on shards; every shard where None.
+            cache_s: how long rows of other nodes' shards are used, in seconds.
+        """
+        self._shards = shards
+        self._cache_s = cache_s
         self._settings = settings
         self._log = log
         self._open_index = open_index
@@ -106,12 +124,13 @@ class Retriever:
         Raises:
             InvalidNameError: not a name that DES makes.
             NotFoundError: no such file, for certain.
+            NotShardOwnerError: not found in a container, and another node has the shard's open files.
             UnavailableError: not found, but something that may hold it could not be asked.
             CorruptError: stored bytes break their checksum.
         """
-        file = self._open_index.get(name)
+        file = self._open_file(name)
         if file is not None:
-            return self._open_log_file(file)
+            return self.open_log_file(file)
         found = self._places.get(name)
         if found is not None:
             await self._demand_kept(name, found.parsed.day, found.shard)
@@ -145,7 +164,7 @@ class Retriever:
         Raises:
             UnavailableError: absence is not certain.
         """
-        file = self._open_index.get(name)
+        file = self._open_file(name)
         if file is not None:
             return self.describe_open(file, FileFacts.decode(file.facts))
         cost = ReadCost()
@@ -169,6 +188,13 @@ class Retriever:
         time_ms = created_ms_of(name, self._settings.wrap_bits)
         return not any(row.name_ms_first <= time_ms <= row.name_ms_last for row in rows)
 
+    def _open_file(self, name: str) -> OpenFile | None:
+        """Return the open file of that name; of shards that others may have, none."""
+        file = self._open_index.get(name)
+        if file is None or self._shards is None or self._shards.owns(file.shard):
+            return file
+        return None
+
     def describe_open(self, file: OpenFile, facts: FileFacts) -> FileInfo:
         """Return what is known of a file of the log."""
         return FileInfo(
@@ -188,7 +214,8 @@ class Retriever:
             return FileState.OPEN
         return FileState.DELETED if self._open_index.is_deleted(file.name) else FileState.STORED
 
-    def _open_log_file(self, file: OpenFile) -> OpenedFile:
+    def open_log_file(self, file: OpenFile) -> OpenedFile:
+        """Return a file of the log, ready to be read."""
         facts = FileFacts.decode(file.facts)
         info = self.describe_open(file, facts)
         external = facts.external
@@ -264,12 +291,32 @@ class Retriever:
             raise file_deleted(name, deleted_ms)
 
     async def _find_stored(self, name: str, parsed: ParsedName, cost: ReadCost) -> _Found | None:
-        bits = self._settings.shard_bits
-        shard = consistent_hash(name, bits)
-        rows = await self._containers.rows(parsed.day, shard, bits=bits)
-        if not rows:
-            return None
+        shard = consistent_hash(name, self._settings.shard_bits)
         time_ms = created_ms(parsed, self._settings.wrap_bits)
+        if self._shards is None or self._shards.owns(shard):
+            found = await self._look(name, parsed, shard, time_ms, cost)
+        else:
+            found = await self._look(name, parsed, shard, time_ms, cost, age_max_s=self._cache_s)
+            if found is None:
+                found = await self._look(name, parsed, shard, time_ms, cost, age_max_s=0.0)
+        if found is None and self._shards is not None:
+            self._shards.check_absence(shard, time_ms)
+        return found
+
+    async def _look(
+        self,
+        name: str,
+        parsed: ParsedName,
+        shard: int,
+        time_ms: int,
+        cost: ReadCost,
+        *,
+        age_max_s: float | None = None,
+    ) -> _Found | None:
+        """Look in the containers that were recorded no longer than `age_max_s` ago."""
+        rows = await self._containers.rows(
+            parsed.day, shard, bits=self._settings.shard_bits, age_max_s=age_max_s
+        )
         for row in rows:
             if not row.name_ms_first <= time_ms <= row.name_ms_last:
                 continue

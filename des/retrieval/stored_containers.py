@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from des.clock import Clock, SystemClock
 from des.core import ContainerIndex, InMemoryIndexCache, S3DesReader
 from des.core.container_memory import ContainerMemory
 from des.core.index_cache import IndexCache
@@ -50,13 +51,20 @@ class StoredEntry:
 class StoredContainers:
     """Rows and indexes of stored containers, each loaded once for all who wait for it.
 
-    Rows stay valid because only this node records containers for its shards, and it says so with `add`.
+    Rows of the node's own shards stay valid because only this node records containers for them, and it
+    says so with `add`; rows of other nodes' shards are used for as long as the reader allows.
     Indexes are kept by container id and etag up to `cache_bytes`, least recently used first out. What is
     kept of containers beside (FILTER, INDEXDIR, the directory of NAMES, dictionaries) takes up to a fourth.
     """
 
     def __init__(
-        self, *, catalog: Catalog, store: ObjectStore, cache_bytes: int, cache: IndexCache | None = None
+        self,
+        *,
+        catalog: Catalog,
+        store: ObjectStore,
+        cache_bytes: int,
+        cache: IndexCache | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Connect to catalog and store.
 
@@ -66,7 +74,9 @@ class StoredContainers:
             cache_bytes: memory for the indexes of containers without EXT and, where `cache` is None, for
                 as much again of pages of the others.
             cache: of pages.
+            clock: tells how old rows are.
         """
+        self._clock = clock or SystemClock()
         self._cache: IndexCache = InMemoryIndexCache(cache_bytes) if cache is None else cache
         self._catalog = catalog
         self._store = store
@@ -77,6 +87,7 @@ class StoredContainers:
         self._memories: OrderedDict[tuple[str, str], ContainerMemory] = OrderedDict()
         self._memory_bytes: dict[tuple[str, str], int] = {}
         self._memory_sum = 0
+        self._loaded_at: dict[tuple[str, int, int], float] = {}
         self._loading: dict[object, asyncio.Task[Any]] = {}
         self._additions = 0
 
@@ -87,15 +98,31 @@ class StoredContainers:
             if day == row.day and bits == row.run.bits and shard in row.run and row not in rows:
                 rows.append(row)
 
-    async def rows(self, day: str, shard: int, *, bits: int) -> list[ContainerRow]:
+    def forget_rows(self) -> None:
+        """Read all rows anew: shards have changed hands."""
+        self._additions += 1
+        self._rows.clear()
+        self._loaded_at.clear()
+
+    async def rows(
+        self, day: str, shard: int, *, bits: int, age_max_s: float | None = None
+    ) -> list[ContainerRow]:
         """Return the stored containers of `day` that cover `shard` of `2**bits`.
+
+        Args:
+            day: UTC day, YYYYMMDD.
+            shard: of the store.
+            bits: shard bits that `shard` counts in.
+            age_max_s: for how long rows read before are good enough; None for ever.
 
         Raises:
             CatalogUnavailableError: the catalog did not answer; nothing is known about absence.
         """
         key = (day, shard, bits)
         rows = self._rows.get(key)
-        if rows is None:
+        if rows is None or (
+            age_max_s is not None and self._clock.monotonic() - self._loaded_at[key] > age_max_s
+        ):
             return await self._once(("rows", key), lambda: self._load_rows(key))
         self._rows.move_to_end(key)
         return rows
@@ -108,12 +135,14 @@ class StoredContainers:
         day, shard, bits = key
         while True:
             before = self._additions
+            asked_at = self._clock.monotonic()
             rows = await self._catalog.containers_of(day, shard, bits=bits)
             if self._additions == before:
                 break  # else the answer may be older than a container added meanwhile
         self._rows[key] = rows
+        self._loaded_at[key] = asked_at
         if len(self._rows) > ROWS_CACHED:
-            self._rows.popitem(last=False)
+            del self._loaded_at[self._rows.popitem(last=False)[0]]
         return rows
 
     async def find(self, row: ContainerRow, name: str, cost: ReadCost) -> StoredEntry | None:

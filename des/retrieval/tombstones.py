@@ -5,10 +5,11 @@ by day and shard, once for all who ask; what this node deletes is added the mome
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
+from des.clock import Clock, SystemClock
 from des.core.single_flight import SingleFlight
 from des.db.catalog import Catalog
 from des.errors import AlreadyExistsError, NotFoundError
@@ -53,8 +54,27 @@ def _time(ms: int) -> str:
 class Tombstones:
     """When files were deleted, by name. One event loop owns it."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        owns: Callable[[int], bool] | None = None,
+        cache_s: float = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Load from `catalog`.
+
+        Args:
+            catalog: has the tombstones.
+            owns: whether this node alone deletes files of a shard; every shard where None.
+            cache_s: how long tombstones of other nodes' shards are used before they are read again.
+            clock: tells how old they are.
+        """
         self._catalog = catalog
+        self._owns = owns
+        self._cache_s = cache_s
+        self._clock = clock or SystemClock()
+        self._loaded_at: dict[tuple[str, int, int] | str, float] = {}
         self._buckets: OrderedDict[tuple[str, int, int], dict[str, int]] = OrderedDict()
         self._names = 0
         self._flights: SingleFlight[dict[str, int]] = SingleFlight()
@@ -86,7 +106,22 @@ class Tombstones:
         if fresh is not None:
             return fresh
         bucket = self._buckets.get((day, shard, bits))
-        return None if bucket is None else bucket.get(name, 0)
+        if bucket is None or self._is_old((day, shard, bits)):
+            return None
+        return bucket.get(name, 0)
+
+    def forget(self) -> None:
+        """Read all tombstones anew: shards have changed hands."""
+        self._settled += 1
+        self._buckets.clear()
+        self._days.clear()
+        self._loaded_at.clear()
+        self._names = 0
+
+    def _is_old(self, key: tuple[str, int, int] | str) -> bool:
+        if self._owns is None or (not isinstance(key, str) and self._owns(key[1])):
+            return False
+        return self._clock.monotonic() - self._loaded_at[key] > self._cache_s
 
     async def deleted_ms(self, name: str, day: str, shard: int, *, bits: int) -> int:
         """Return when a name was deleted, UTC milliseconds since 1970; 0 where it was not.
@@ -108,7 +143,7 @@ class Tombstones:
             CatalogUnavailableError: the catalog did not answer; nothing is known.
         """
         found = self._days.get(day)
-        if found is None:
+        if found is None or self._is_old(day):
             found = await self._flights.run(day, lambda: self._load_day(day))
         fresh = {name: ms for name, ms in self._fresh.items() if name[-26:-18] == day}
         return found | fresh if fresh else found
@@ -116,6 +151,7 @@ class Tombstones:
     async def _load_day(self, day: str) -> dict[str, int]:
         while True:
             before = self._settled
+            asked_at = self._clock.monotonic()
             found: dict[str, int] = {}
             after = ""
             while rows := await self._catalog.tombstones(day=day, after=after, limit=LOADED_AT_ONCE):
@@ -124,23 +160,27 @@ class Tombstones:
             if self._settled == before:
                 break
         self._days[day] = found
+        self._loaded_at[day] = asked_at
         while len(self._days) > 1 and (
             len(self._days) > DAYS_KEPT or sum(map(len, self._days.values())) > NAMES_KEPT
         ):
-            self._days.popitem(last=False)
+            del self._loaded_at[self._days.popitem(last=False)[0]]
         return found
 
     async def _load(self, key: tuple[str, int, int]) -> dict[str, int]:
         day, shard, bits = key
         while True:
             before = self._settled
+            asked_at = self._clock.monotonic()
             rows = await self._catalog.tombstones_of(day, shard, bits=bits)
             if self._settled == before:
                 break  # else the answer may be older than a row added meanwhile
         bucket = {row.name: row.deleted_ms for row in rows}
+        self._names += len(bucket) - len(self._buckets.get(key, ()))
         self._buckets[key] = bucket
-        self._names += len(bucket)
+        self._loaded_at[key] = asked_at
         while len(self._buckets) > BUCKETS_KEPT or (self._names > NAMES_KEPT and len(self._buckets) > 1):
-            _, forgotten = self._buckets.popitem(last=False)
+            old, forgotten = self._buckets.popitem(last=False)
+            del self._loaded_at[old]
             self._names -= len(forgotten)
         return bucket

@@ -29,6 +29,7 @@ from des.db.rules import (
 )
 from des.errors import InvalidInputError
 from des.naming import consistent_hash
+from des.testing.membership_suite import MembershipSuite
 
 PassTime = Callable[[float], Awaitable[None]]
 
@@ -115,7 +116,7 @@ async def store(catalog: Catalog, row: ContainerRow) -> ContainerRow:
     return await catalog.commit_container(row.container_id, etag=f'"{row.sha256[-6:]}"', claim=own)
 
 
-class CatalogSuite:
+class CatalogSuite(MembershipSuite):
     """Settles what a doubtful case of `Catalog` means."""
 
     @pytest.fixture

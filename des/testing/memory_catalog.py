@@ -23,6 +23,8 @@ from des.db.rules import (
     fence,
     hash_range,
     known,
+    leaves_estate,
+    may_take,
     settle_abandon,
     settle_announcement,
     settle_commit,
@@ -33,12 +35,13 @@ from des.db.rules import (
 )
 from des.db.schema import HASH_BITS
 from des.naming import consistent_hash
+from des.testing.memory_membership import MembershipTables, MemoryMembership, inherit
 
 Moment: TypeAlias = Literal["before", "after"]
 """Before a method has any effect, or after its whole effect."""
 
 
-class MemoryCatalog:
+class MemoryCatalog(MemoryMembership):
     """The twin of `SqlCatalog`. It outlives `close`, as a database does."""
 
     def __init__(
@@ -62,6 +65,7 @@ class MemoryCatalog:
         self._store_id = ""
         self._locks: dict[int, ShardLock] = {}
         self._containers: dict[str, ContainerRow] = {}
+        self._membership = MembershipTables()
         self._tombstones: dict[str, Tombstone] = {}
         self._segments: dict[LogSegmentId, LogSegmentRow] = {}
         self._sightings: dict[str, Sighting] = {}
@@ -78,7 +82,7 @@ class MemoryCatalog:
         return self._store_id
 
     async def acquire_shards(
-        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False
+        self, shards: Sequence[int], *, holder: str, ttl_s: float, force: bool = False, node: str = ""
     ) -> list[ShardLock]:
         """See `Catalog.acquire_shards`."""
         self._meet("acquire_shards", "before")
@@ -86,11 +90,16 @@ class MemoryCatalog:
         expires_in_ms = ttl_ms_of(ttl_s)
         now = self._clock.now_ms()
         taken: list[ShardLock] = []
+        lost: list[ShardLock] = []
         for shard in check_shards(shards):
             found = self._locks.get(shard)
-            if found is None or force or found.expires_ms <= now:
-                epoch = 1 if found is None else found.epoch + 1
-                taken.append(ShardLock(shard, holder, epoch, now, now, now + expires_in_ms))
+            if found is not None and not may_take(found, holder=holder, node=node, now_ms=now, force=force):
+                continue
+            epoch = 1 if found is None else found.epoch + 1
+            taken.append(ShardLock(shard, holder, epoch, now, now, now + expires_in_ms, node))
+            if found is not None and leaves_estate(found, node=node):
+                lost.append(found)
+        inherit(self._membership, lost, now_ms=now)
         self._locks.update((lock.shard, lock) for lock in taken)
         self._meet("acquire_shards", "after")
         return taken
@@ -109,7 +118,9 @@ class MemoryCatalog:
     async def release_shards(self, claim: ShardClaim) -> None:
         """See `Catalog.release_shards`."""
         self._meet("release_shards", "before")
-        self._locks.update((lock.shard, replace(lock, holder="", expires_ms=0)) for lock in self._own(claim))
+        self._locks.update(
+            (lock.shard, replace(lock, holder="", node="", expires_ms=0)) for lock in self._own(claim)
+        )
         self._meet("release_shards", "after")
 
     async def shard_locks(self) -> list[ShardLock]:

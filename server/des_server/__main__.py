@@ -18,6 +18,7 @@ from des import __version__
 from des.config import Settings, load_settings
 from des.monitoring import configure_logging
 from des.node import Node
+from des_server.cluster.workers import Supervisor
 from des_server.lifecycle import EXIT_UNEXPECTED, EXIT_USAGE, OpenNode, say, serve
 
 
@@ -35,6 +36,8 @@ def run(
     """
     configure_logging(level=settings.log_level, style=settings.log_format)
     try:
+        if settings.workers > 1:
+            return asyncio.run(Supervisor(settings, allow_exposed=allow_exposed).run())
         return asyncio.run(
             serve(settings, open_node or _open_node, allow_exposed=allow_exposed, registry=registry)
         )
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data_dir=flags.data_dir,
             listen=flags.listen,
             http_listen=flags.http_listen,
+            workers=flags.workers,
             log_level=flags.log_level,
             log_format=flags.log_format,
         )
@@ -71,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder of the store")
     parser.add_argument("--listen", help="host:port of the gRPC service; port 0 lets the system choose")
     parser.add_argument("--http-listen", help="host:port of health and metrics; empty for none")
+    parser.add_argument("--workers", type=int, help="processes behind the gRPC address; need PostgreSQL")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--log-format", choices=["console", "json"])
     parser.add_argument(

@@ -21,6 +21,10 @@ from des.config import LimitSettings, Settings
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des_server import reflection
+from des_server.cluster.homecoming import Homecoming
+from des_server.cluster.peers import Peers
+from des_server.cluster.router import Router
+from des_server.cluster.shard_status import ClusterStatus
 from des_server.convert import MESSAGE_HEADROOM
 from des_server.credits import ByteCredits
 from des_server.health import HealthFollower, cancelled
@@ -53,11 +57,14 @@ STOP_GRACE_S: Final = 1.0
 """Time for the last statuses to leave after the last handler has returned."""
 
 
-def channel_options(limits: LimitSettings) -> list[tuple[str, int]]:
-    """Return every limit of the transport, none left to a default that may change."""
+def channel_options(limits: LimitSettings, *, share_ports: bool = False) -> list[tuple[str, int]]:
+    """Return every limit of the transport, none left to a default that may change.
+
+    `share_ports` lets processes serve one port together.
+    """
     message_bytes = limits.chunk_bytes + MESSAGE_HEADROOM
     return [
-        ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+        ("grpc.so_reuseport", int(share_ports)),  # else a second server on the port must fail
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
         ("grpc.max_metadata_size", 8 << 10),
@@ -84,6 +91,7 @@ class DesServer:
         registry: CollectorRegistry,
         clock: Clock,
         make_request_id: Callable[[], str],
+        shared: Address | None = None,
     ) -> None:
         limits = settings.limits
         self._node = node
@@ -96,26 +104,44 @@ class DesServer:
         self.metrics.upload_bytes_in_flight.set_function(lambda: self.lending.lent)
         self.metrics.calls_in_flight.set_function(lambda: self.inflight.count)
         self.health = HealthFollower(node, SERVICES, clock=clock, metrics=self.metrics)
+        self.shared = shared
+        """A second address, which other processes serve too."""
         self.address: Address | None = None
-        """Where gRPC is served, once it is."""
+        """Where gRPC is served, once it is; by this process alone."""
         self.http_address: Address | None = None
         """Where HTTP is served; None where it is not."""
         self._wrapper = CallWrapper(
             metrics=GrpcMetrics(registry), inflight=self.inflight, make_request_id=make_request_id
         )
+        self._peers: Peers | None = None
+        self._router: Router | None = None
+        cluster_status: ClusterStatus | None = None
+        self.homecoming: Homecoming | None = None
+        if node.cluster is not None:
+            self._peers = Peers(limits)
+            self._router = Router(
+                node.cluster,
+                self._peers,
+                self.lending,
+                wait_s=settings.cluster.forward_wait_s,
+                message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
+            )
+            self.homecoming = Homecoming(node, self._peers, limits)
+            cluster_status = ClusterStatus(node.cluster, self._peers)
         self._servicers: dict[str, object] = {
             "des.v1.NamingService": NamingServicer(node),
             "des.v1.FileService": FileServicer(node, self.lending, self.metrics),
-            "des.v1.ShardService": ShardServicer(node, lambda: self.inflight.is_closed),
+            "des.v1.ShardService": ShardServicer(node, lambda: self.inflight.is_closed, cluster_status),
             "des.v1.SystemService": SystemServicer(node),
         }
         self._grpc = grpc.aio.server(
-            options=channel_options(limits),
+            options=channel_options(limits, share_ports=shared is not None),
             maximum_concurrent_rpcs=limits.concurrent_calls + CALLS_BEYOND_LIMIT,
         )
         self._register_all()
         self._http: HttpServer | None = None
         self._following: asyncio.Task[None] | None = None
+        self._bringing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen and serve.
@@ -131,6 +157,8 @@ class DesServer:
             self.http_address = http_wanted.with_port(self._http.port)
         try:
             self.address = wanted.with_port(self._bind(wanted))
+            if self.shared is not None:
+                self._add_port(self.shared)
         except AddressInUseError:
             if self._http is not None:
                 await self._http.stop()
@@ -140,6 +168,8 @@ class DesServer:
         if self._http is not None:
             self._http.start()
         self._following = asyncio.create_task(self.health.run())
+        if self.homecoming is not None:
+            self._bringing = asyncio.create_task(self.homecoming.run())
 
     def _http_app(self) -> FastAPI:
         return make_app(
@@ -176,7 +206,12 @@ class DesServer:
         if self._following is not None:
             await cancelled(self._following)
             self._following = None
+        if self._bringing is not None:
+            await cancelled(self._bringing)
+            self._bringing = None
         await self._grpc.stop(STOP_GRACE_S)
+        if self._peers is not None:
+            await self._peers.close()
         if self._http is not None:
             await self._http.stop()
             self._http = None
@@ -184,6 +219,9 @@ class DesServer:
     def _bind(self, wanted: Address) -> int:
         # gRPC says only that binding failed; a socket of our own says why.
         wanted.bind().close()
+        return self._add_port(wanted)
+
+    def _add_port(self, wanted: Address) -> int:
         try:
             return self._grpc.add_insecure_port(str(wanted))
         except RuntimeError as error:
@@ -204,6 +242,13 @@ class DesServer:
         """Register every method of a service under `name`, those that the servicer lacks as disabled."""
         for method in service.methods:
             handler = getattr(servicer, method.name, None) or disabled(method)
+            if self._router is not None:
+                handler = self._router.wrap(
+                    handler,
+                    path=f"/{name}/{method.name}",
+                    client_stream=method.client_streaming,
+                    server_stream=method.server_streaming,
+                )
             wrapped = self._wrapper.wrap(
                 handler,
                 service=name,
@@ -254,6 +299,7 @@ def build_server(
     registry: CollectorRegistry | None = None,
     clock: Clock | None = None,
     make_request_id: Callable[[], str] | None = None,
+    shared: Address | None = None,
 ) -> DesServer:
     """Put a server together over an open node; nothing listens before `start`."""
     return DesServer(
@@ -262,6 +308,7 @@ def build_server(
         registry=registry or CollectorRegistry(),
         clock=clock or SystemClock(),
         make_request_id=make_request_id or request_ids(os.urandom(6).hex()),
+        shared=shared,
     )
 
 

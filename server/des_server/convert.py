@@ -224,6 +224,7 @@ def shard_to_wire(status: ShardStatus) -> shard_service_pb2.Shard:
         shard_id=status.shard,
         state=_SHARD_STATE.get(status.state, shard_service_pb2.SHARD_STATE_UNSPECIFIED),
         owner_node=status.owner,
+        owner_address=status.owner_address,
         epoch=status.epoch,
         open_files=status.open_files,
         open_bytes=status.open_bytes,
@@ -264,7 +265,7 @@ def server_info_to_wire(node: Node, capabilities: Capabilities) -> system_servic
         features=[*FEATURES, *(["stored_ack"] if stored else [])],
         limits=limits_to_wire(settings),
         default_durability=_DURABILITY_TO_WIRE[Durability(settings.durability)],
-        node_id=settings.node_id,
+        node_id=node.node_id,
         shard_bits=settings.shard_bits,
         store_id=node.store_id,
         object_store=system_service_pb2.ObjectStoreInfo(

@@ -16,7 +16,13 @@ from des.errors import DesError
 from des.node import Node
 from des_server.app import DesServer, build_server
 from des_server.health import cancelled
-from des_server.listen import Address, AddressInvalidError, AddressRefusedError, refuse_exposed
+from des_server.listen import (
+    Address,
+    AddressInvalidError,
+    AddressRefusedError,
+    advertised,
+    refuse_exposed,
+)
 
 EXIT_OK: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -43,8 +49,13 @@ async def serve(
     *,
     allow_exposed: bool,
     registry: CollectorRegistry | None = None,
+    shared: Address | None = None,
+    on_serving: Callable[[DesServer], None] | None = None,
 ) -> int:
     """Serve a node until a signal, and return the process's exit code.
+
+    Serves `shared` too, which is other processes' as well; `on_serving` hears when all is served, instead
+    of standard output.
 
     The first SIGTERM or SIGINT drains; the second one ends the process at once, which loses nothing
     that was acknowledged.
@@ -61,7 +72,15 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await _serve(settings, open_node, stopping, allow_exposed=allow_exposed, registry=registry)
+        return await _serve(
+            settings,
+            open_node,
+            stopping,
+            allow_exposed=allow_exposed,
+            shared=shared,
+            registry=registry,
+            on_serving=on_serving or _say_serving,
+        )
     except (AddressInvalidError, AddressRefusedError) as error:
         say(str(error))
         return EXIT_USAGE
@@ -80,14 +99,21 @@ async def _serve(
     *,
     allow_exposed: bool,
     registry: CollectorRegistry | None,
+    shared: Address | None,
+    on_serving: Callable[[DesServer], None],
 ) -> int:
     addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
     if not allow_exposed:
         refuse_exposed(addresses)
     node = await open_node(settings)
     try:
-        server = build_server(node, settings, registry=registry)
+        server = build_server(node, settings, registry=registry, shared=shared)
         await server.start()
+        assert server.address is not None
+        if node.cluster is not None:
+            await node.join(
+                advertised(server.address, settings.cluster.advertise, own_port=shared is not None)
+            )
         # What is loaded now stays: full collections need not walk it again while calls are served.
         gc.collect()
         gc.freeze()
@@ -96,13 +122,9 @@ async def _serve(
         gc.set_threshold(*GC_THRESHOLDS)
         exposed = asyncio.create_task(_warn_exposed(server, addresses))
         try:
-            say(
-                f"serving gRPC on {server.address}, HTTP on {server.http_address or 'no port'}, "
-                f"data in {settings.data_dir}",
-                stream=sys.stdout,
-            )
+            on_serving(server)
             await stopping.wait()
-            await _leave(server)
+            await _leave(server, node)
         finally:
             await cancelled(exposed)
             await server.stop()
@@ -111,8 +133,19 @@ async def _serve(
     return EXIT_OK
 
 
-async def _leave(server: DesServer) -> None:
+def _say_serving(server: DesServer) -> None:
+    say(
+        f"serving gRPC on {server.address}, HTTP on {server.http_address or 'no port'}, "
+        f"data in {server.settings.data_dir}",
+        stream=sys.stdout,
+    )
+
+
+async def _leave(server: DesServer, node: Node) -> None:
     settings = server.settings
+    # Other nodes take the shards while calls are still answered here, or sent on to them.
+    await server.health.leave()
+    await node.leave(within_s=settings.drain_s / 2)
     _log.info(
         "draining", calls=server.inflight.count, notice_s=settings.drain_notice_s, within_s=settings.drain_s
     )

@@ -54,6 +54,13 @@ class Address:
         except ValueError:
             return self.host.lower() == "localhost"
 
+    def is_everywhere(self) -> bool:
+        """Tell whether this listens on all of the machine's addresses and so says none of them."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
     def bind(self) -> socket.socket:
         """Return a listening socket.
 
@@ -84,6 +91,27 @@ class Address:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def advertised(listen: Address, advertise: str, *, own_port: bool = False) -> str:
+    """Return where other nodes reach this one.
+
+    Args:
+        listen: where it listens, with the port that it got.
+        advertise: what the settings say; empty for the address itself.
+        own_port: take only the host from `advertise`: the process has a port of its own.
+
+    Raises:
+        AddressInvalidError: `advertise` is no address, or is missing and `listen` says no host.
+    """
+    if not advertise:
+        if listen.is_everywhere():
+            raise AddressInvalidError(
+                f"other nodes cannot reach {listen}: set cluster.advertise to an address of this machine"
+            )
+        return str(listen)
+    given = Address.parse(advertise)
+    return str(given.with_port(listen.port) if own_port or not given.port else given)
 
 
 def refuse_exposed(addresses: list[Address]) -> None:

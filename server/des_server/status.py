@@ -130,6 +130,16 @@ def _describe(error: DesError) -> tuple[status_pb2.Status, float | None]:
     return _rich(CODES[reason], text, details, wait_s=wait_s), wait_s
 
 
+def info_in(status: bytes) -> tuple[str, dict[str, str]]:
+    """Return the reason in a serialized `google.rpc.Status` and its facts; empty where there is none."""
+    rich = status_pb2.Status.FromString(status)
+    info = error_details_pb2.ErrorInfo()
+    for detail in rich.details:
+        if detail.Unpack(info):
+            return info.reason, dict(info.metadata)
+    return "", {}
+
+
 def internal_status(request_id: str) -> CallStatus:
     """Describe a defect of the server without telling what it is; the log has it under this id."""
     text = f"internal error, see the server's log for request {request_id}"

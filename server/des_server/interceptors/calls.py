@@ -137,6 +137,11 @@ class Outgoing:
         self.trailers: tuple[tuple[str, str], ...] = ()
         """What goes out with the status, beside the request id."""
 
+    @property
+    def context(self) -> _Context:
+        """The call."""
+        return self._context
+
     async def write(self, message: Message | bytes) -> None:
         """Send a message."""
         await self._context.write(serialized(message))  # gRPC has no serializer for what a handler writes

@@ -18,6 +18,7 @@ from des.errors import InvalidInputError
 from des.node import Node
 from des.node.node import ShardNotFoundError
 from des_server import convert
+from des_server.cluster.shard_status import ClusterStatus
 from des_server.errors import PageTokenError, ShuttingDownError
 from des_server.servicers.list_files import page_size
 
@@ -31,12 +32,15 @@ MIN_INTERVAL_S_MAX: Final = 3600
 class ShardServicer:
     """Shows and seals shards."""
 
-    def __init__(self, node: Node, is_leaving: Callable[[], bool]) -> None:
+    def __init__(
+        self, node: Node, is_leaving: Callable[[], bool], cluster_status: ClusterStatus | None = None
+    ) -> None:
         self._node = node
         self._is_leaving = is_leaving
+        self._cluster_status = cluster_status
 
     async def ShardStatus(  # noqa: N802  the method's name on the wire
-        self, request: ShardStatusRequest, _context: ServicerContext[ShardStatusRequest, ShardStatusResponse]
+        self, request: ShardStatusRequest, context: ServicerContext[ShardStatusRequest, ShardStatusResponse]
     ) -> ShardStatusResponse:
         """Return one page of shards, by number."""
         count = 1 << self._node.settings.shard_bits
@@ -49,8 +53,11 @@ class ShardServicer:
         page, following = rest[:limit], rest[limit:]
         revision = await self._node.shard_revision()
         statuses = await self._node.shard_status(page) if page else []
+        shards = [convert.shard_to_wire(status) for status in sorted(statuses, key=lambda s: s.shard)]
+        if self._cluster_status is not None:
+            await self._cluster_status.complete(shards, context)
         return ShardStatusResponse(
-            shards=[convert.shard_to_wire(status) for status in sorted(statuses, key=lambda s: s.shard)],
+            shards=shards,
             next_page_token=f"{_TOKEN_MARK}{following[0]}" if following else "",
             revision=revision,
             shard_bits=self._node.settings.shard_bits,
@@ -59,7 +66,7 @@ class ShardServicer:
     async def WatchShardStatus(  # noqa: N802  the method's name on the wire
         self,
         request: WatchShardStatusRequest,
-        _context: ServicerContext[WatchShardStatusRequest, WatchShardStatusResponse],
+        context: ServicerContext[WatchShardStatusRequest, WatchShardStatusResponse],
     ) -> AsyncIterator[WatchShardStatusResponse]:
         """Send a snapshot, then changes, until the client goes or the server leaves."""
         for shard in request.shard_ids:
@@ -81,8 +88,11 @@ class ShardServicer:
                 if self._is_leaving():
                     raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
                 if each is not None:
+                    shards = [convert.shard_to_wire(status) for status in each.shards]
+                    if self._cluster_status is not None:
+                        await self._cluster_status.complete(shards, context)
                     yield WatchShardStatusResponse(
-                        shards=[convert.shard_to_wire(status) for status in each.shards],
+                        shards=shards,
                         revision=each.revision,
                         snapshot=each.snapshot,
                     )

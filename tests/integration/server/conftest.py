@@ -96,6 +96,8 @@ class DoubleNode:
         self.settings = settings
         self.node_uuid = "0" * 32
         self.store_id = "store-1"
+        self.node_id = settings.node_id
+        self.cluster = None
         self.started_ms = DAY_MS
         self.files: dict[str, tuple[FileInfo, bytes]] = {}
         self.specs: list[FileSpec] = []

@@ -88,11 +88,11 @@ def test_a_shard_asked_for_takes_its_quiet_neighbours_along() -> None:
         bucket(3, 10, day=20261122),
         bucket(5, 9, day=20261101),
     ]
-    assert plan_request(held, shard=3, shard_bits=3, useful_bytes=100) == [
+    assert plan_request(held, shards=[3], shard_bits=3, useful_bytes=100) == [
         SealPlan(20261122, ShardRun(0, 8, 3), SealReason.REQUEST),
         SealPlan(DAY, ShardRun(0, 4, 3), SealReason.REQUEST),
     ]
-    assert plan_request(held, shard=6, shard_bits=3, useful_bytes=100) == []
+    assert plan_request(held, shards=[6], shard_bits=3, useful_bytes=100) == []
 
 
 @given(

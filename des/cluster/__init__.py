@@ -1,0 +1,18 @@
+"""Several nodes over one catalog: who owns which shard, and what a node may do for it (DESIGN §7)."""
+
+from des.cluster.errors import NotShardOwnerError, not_shard_owner
+from des.cluster.lease import ClusterLease, Duties
+from des.cluster.shards import EveryShard, Shards, coming_home
+from des.cluster.share_plan import Member, plan_shares
+
+__all__ = [
+    "ClusterLease",
+    "Duties",
+    "EveryShard",
+    "Member",
+    "NotShardOwnerError",
+    "Shards",
+    "coming_home",
+    "not_shard_owner",
+    "plan_shares",
+]

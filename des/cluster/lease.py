@@ -1,0 +1,524 @@
+"""This node's hold on its shards in a cluster: heartbeats, take-overs, hand-overs (DESIGN §7).
+
+The epoch of a lock is the safety: every catalog write re-checks it. The time to live is courtesy, and
+this node's own view of it, always a little shorter than the catalog's, keeps it from answering for a
+shard that somebody else may have taken.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from des.clock import Clock
+from des.cluster.errors import not_shard_owner
+from des.cluster.shards import comes_home
+from des.cluster.share_plan import Member, plan_shares
+from des.cluster.write_gate import WriteGate, Writing
+from des.db.catalog import Catalog, ShardClaim, ShardLock, ShardRun
+from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeReplacedError, NodeRow, NodeState
+from des.errors import DesError
+
+_log = structlog.get_logger(__name__)
+
+BEATS_PER_TTL: Final = 5
+"""Heartbeats in the time after which a lock of a silent node is free."""
+MARGIN: Final = 0.1
+"""Part of the time to live by which this node stops earlier than others may begin."""
+HAND_OVER_SHARDS: Final = 16
+"""Shards that are without service at the same time while they are handed over."""
+HAND_OVER_WAIT_S: Final = 5.0
+"""How long a hand-over waits for writes under way; the shards stay for now if they take longer."""
+NAMED_AHEAD_MS: Final = 5_000
+"""How far the time in a name may be ahead of the database's clock at the moment the name was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What a node does when shards come and go."""
+
+    gained: Callable[[Sequence[int]], Awaitable[None]]
+    """Make the shards servable: forget what was cached of them, replay what others shipped. Repeatable."""
+    lost: Callable[[Sequence[int]], None]
+    """Give up, at once, the open files of shards that somebody else took; `gained` waits for the rest."""
+    empty: Callable[[Sequence[int]], Awaitable[None]]
+    """Seal all that the shards hold open."""
+    is_empty: Callable[[int], bool]
+    """Whether nothing of the shard is open."""
+    holds_local_files: Callable[[], bool]
+    """Whether files may lie here and nowhere else."""
+    name_floor_ms: Callable[[], int]
+    """No name that this node gave so far carries a later time."""
+
+
+async def _nothing(_: Sequence[int]) -> None:
+    """For a node whose parts are not put together yet."""
+
+
+IDLE: Final = Duties(
+    gained=_nothing,
+    lost=lambda _: None,
+    empty=_nothing,
+    is_empty=lambda _: True,
+    holds_local_files=lambda: False,
+    name_floor_ms=lambda: 0,
+)
+
+
+class ClusterLease:
+    """Holds the shards that are this node's fair share."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        node: str,
+        holder: str,
+        boot_epoch: int,
+        version: str,
+        capacity: int,
+        shard_bits: int,
+        ttl_s: float,
+        clock: Clock,
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            catalog: has the locks.
+            node: UUID of the data folder.
+            holder: UUID of this start.
+            boot_epoch: number of this start.
+            version: of the software.
+            capacity: this node's share relative to others.
+            shard_bits: of the store.
+            ttl_s: time after which the locks of a silent node are free.
+            clock: times this node's own view of its locks.
+        """
+        self.node = node
+        self._catalog = catalog
+        self._holder = holder
+        self._bits = shard_bits
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._beat = NodeBeat(
+            node=node,
+            holder=holder,
+            boot_epoch=boot_epoch,
+            address="",
+            version=version,
+            capacity=capacity,
+            state=NodeState.JOINING,
+            local_files=True,
+            name_floor_ms=0,
+        )
+        self.duties = IDLE
+        self.locks: dict[int, ShardLock] = {}
+        """Own shards to their locks as last seen."""
+        self._until: dict[int, float] = {}
+        """Own shards to the monotonic time up to which nobody else can have them."""
+        self._serving: set[int] = set()
+        """Own shards that are ready."""
+        self.view = ClusterView(0, (), (), ())
+        self._seen_at = clock.monotonic()
+        self._blocked: dict[int, list[Estate]] = {}
+        self._gate = WriteGate(self.tenure, self.describe_owner)
+        self._turn = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._gaining: asyncio.Task[None] | None = None
+        self._acks_local = False
+        """Whether this start has acknowledged a file that lies here alone; for good."""
+        self._acks_local_noted = False
+        """Whether the catalog knows that."""
+        self.failure: DesError | None = None
+        """Why this node can hold no shard any more; None while it can."""
+        self.gain_error = ""
+        """What keeps shards that were gained from being served."""
+
+    # --- what others ask --------------------------------------------------------------------
+
+    def owns(self, shard: int) -> bool:
+        """See `Shards.owns`."""
+        return shard in self._serving and self._clock.monotonic() < self._until[shard]
+
+    def owns_any(self) -> bool:
+        """See `Shards.owns_any`."""
+        return any(self.owns(shard) for shard in self._serving)
+
+    def owns_run(self, run: ShardRun) -> bool:
+        """Whether this node serves every shard of a run."""
+        return all(shard in self._serving for shard in range(run.first, run.first + run.span))
+
+    def holds(self, shard: int) -> bool:
+        """Whether the shard is this node's, ready or not."""
+        return shard in self.locks
+
+    def tenure(self, shard: int) -> int | None:
+        """Return the epoch in which this node serves a shard now; None where it does not."""
+        return self.locks[shard].epoch if self.owns(shard) else None
+
+    def is_gaining(self, shard: int) -> bool:
+        """Whether the shard is this node's and not ready yet."""
+        return shard in self.locks and shard not in self._serving
+
+    def writing(self, shards: Collection[int]) -> AbstractAsyncContextManager[None]:
+        """See `Shards.writing`."""
+        return Writing(self._gate, shards)
+
+    async def note_local(self) -> None:
+        """See `Shards.note_local`. Costs one heartbeat in the life of a process."""
+        if self._acks_local_noted:
+            return
+        self._acks_local = True
+        async with self._turn:
+            if not self._acks_local_noted:
+                await self._send_beat()
+
+    def check_absence(self, shard: int, name_ms: int) -> None:
+        """See `Shards.check_absence`."""
+        if comes_home():
+            return
+        if not self.owns(shard):
+            raise not_shard_owner(shard, self.describe_owner(shard))
+        for estate in self._blocked.get(shard, ()):
+            if name_ms <= estate.taken_ms + NAMED_AHEAD_MS:
+                raise not_shard_owner(
+                    shard,
+                    f"may have this file in the log of node {estate.node}, which is away",
+                    owner=estate.node,
+                    retry_after_s=1.0,
+                )
+
+    def claim(self, run: ShardRun) -> ShardClaim:
+        """Return what a seal of these shards has to show.
+
+        Raises:
+            NotShardOwnerError: one of them is not this node's, or not ready: seals of an earlier tenure
+                may still have to be given up.
+        """
+        if not self.owns_run(run):
+            shard = next(s for s in range(run.first, run.first + run.span) if s not in self._serving)
+            raise not_shard_owner(shard, self.describe_owner(shard))
+        return self.claim_of(range(run.first, run.first + run.span))
+
+    def claim_of(self, shards: Iterable[int]) -> ShardClaim:
+        """Return what a write for these shards has to show. Same error as `claim`."""
+        epochs: list[tuple[int, int]] = []
+        for shard in shards:
+            lock = self.locks.get(shard)
+            if lock is None:
+                raise not_shard_owner(shard, self.describe_owner(shard))
+            epochs.append((shard, lock.epoch))
+        return ShardClaim(self._holder, epochs)
+
+    def owner(self, shard: int) -> NodeRow | None:
+        """Return the node that holds a shard, as far as this node knows; None for nobody that lives."""
+        now_ms = self.now_ms()
+        lock = next((lock for lock in self._of(shard) if lock.holder and lock.expires_ms > now_ms), None)
+        if lock is None:
+            return None
+        return next((node for node in self.view.nodes if node.holder == lock.holder), None)
+
+    def lock(self, shard: int) -> ShardLock | None:
+        """Return the lock of any shard, as last seen."""
+        return self.locks.get(shard) or next(iter(self._of(shard)), None)
+
+    def estates(self, shard: int) -> list[Estate]:
+        """Return what lost nodes alone may hold of a shard."""
+        return self._blocked.get(shard, [])
+
+    def own_estates(self) -> list[Estate]:
+        """Return what others took from this node."""
+        return [estate for estate in self.view.estates if estate.node == self._beat.node]
+
+    def members(self) -> list[NodeRow]:
+        """Return the nodes that live and take shards."""
+        now = replace(self.view, now_ms=self.now_ms())
+        return [node for node in now.nodes if now.lives(node) and node.state is NodeState.ACTIVE]
+
+    def describe_owner(self, shard: int) -> str:
+        """Say who has a shard."""
+        if shard in self.locks:
+            return "is being taken over by this node"
+        owner = self.owner(shard)
+        return "is owned by nobody that is there" if owner is None else f"is owned by node {owner.node}"
+
+    def now_ms(self) -> int:
+        """Return the database's time, as far as it is known here."""
+        return self.view.now_ms + int((self._clock.monotonic() - self._seen_at) * 1000)
+
+    def _of(self, shard: int) -> list[ShardLock]:
+        locks = self.view.locks
+        # The catalog gives them by shard; where all exist, a shard's number is its place.
+        if shard < len(locks) and locks[shard].shard == shard:
+            return [locks[shard]]
+        return [lock for lock in locks if lock.shard == shard]
+
+    # --- coming and going -------------------------------------------------------------------
+
+    async def register(self, *, window_ms: int) -> NameLease:
+        """Enter the cluster, take over what an earlier start of this node held, and lease a node id."""
+        lease = await self._catalog.register_node(self._beat, ttl_s=self._ttl_s, window_ms=window_ms)
+        await self._look()
+        former = [lock.shard for lock in self.view.locks if lock.node == self._beat.node]
+        await self._acquire(former)
+        await self._look()
+        return lease
+
+    async def join(self, address: str) -> None:
+        """Serve the shards that came with `register`, and take part in sharing from now on.
+
+        The address is where other nodes reach this one.
+        """
+        self._beat = replace(self._beat, address=address, state=NodeState.ACTIVE)
+        await self.step()
+
+    async def run(self) -> None:
+        """Keep the shards until cancelled; what fails is tried again, and writes stay guarded by epoch."""
+        while True:
+            self._woken.clear()
+            timer = asyncio.ensure_future(self._clock.sleep(self._ttl_s / BEATS_PER_TTL))
+            waker = asyncio.ensure_future(self._woken.wait())
+            try:
+                await asyncio.wait([timer, waker], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                timer.cancel()
+                waker.cancel()
+            try:
+                await self.step()
+            except NodeReplacedError:
+                return
+            except DesError as error:
+                _log.warning("no heartbeat", error=str(error))
+
+    def wake(self) -> None:
+        """Take the next step at once: something says that a shard is lost."""
+        self._woken.set()
+
+    async def step(self) -> None:
+        """Send a heartbeat, notice what changed, take what is this node's share, hand over what is not.
+
+        Raises:
+            NodeReplacedError: another process runs as this node; all shards are lost for good.
+            DesError: the catalog did not answer.
+        """
+        async with self._turn:
+            await self._send_beat()
+            if self._beat.state is NodeState.ACTIVE:
+                plan = self._plan()
+                mine = [shard for shard, holder in plan.items() if holder == self._holder]
+                await self._acquire(self._free(mine))
+        self._gain()
+        if self._beat.state in {NodeState.ACTIVE, NodeState.DRAINING}:
+            await self._hand_over(self._plan())
+
+    async def refresh(self) -> None:
+        """Look at the catalog again; all who ask at the same time share one look."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+        await asyncio.shield(self._refreshing)
+
+    async def _refresh(self) -> None:
+        async with self._turn:
+            await self._look()
+        self._gain()
+
+    async def wait_ready(self, shard: int, within_s: float) -> bool:
+        """Wait until a shard that is being taken over is served; return whether it is."""
+        if self.is_gaining(shard) and self._gaining is not None:
+            await asyncio.wait([self._gaining], timeout=within_s)
+        return self.owns(shard)
+
+    async def drain(self) -> None:
+        """Hand every shard to another node; what nobody takes stays."""
+        self._beat = replace(self._beat, state=NodeState.DRAINING)
+        await self.step()
+
+    async def release(self) -> None:
+        """Leave: let go of shards of which nothing is open; a later start, or expiry, frees the others."""
+        clean = [shard for shard in self.locks if self.duties.is_empty(shard)]
+        self._serving.clear()
+        try:
+            async with asyncio.timeout(self._ttl_s):
+                await self._catalog.release_shards(self.claim_of(clean))
+                gone = self._said(state=NodeState.GONE)
+                await self._catalog.beat_node(gone, ShardClaim(self._holder, []), ttl_s=self._ttl_s)
+        except (DesError, TimeoutError) as error:
+            _log.warning("did not leave the cluster in order, the locks expire", error=str(error))
+
+    # --- steps ------------------------------------------------------------------------------
+
+    def _said(self, **changes: object) -> NodeBeat:
+        return replace(
+            self._beat,
+            local_files=self._acks_local or self.duties.holds_local_files(),
+            name_floor_ms=self.duties.name_floor_ms(),
+            **changes,  # type: ignore[arg-type]  # the callers are right here
+        )
+
+    async def _send_beat(self) -> None:
+        begun = self._clock.monotonic()
+        claim = self.claim_of(self.locks)
+        said = self._said()
+        try:
+            view = await self._catalog.beat_node(said, claim, ttl_s=self._ttl_s)
+        except NodeReplacedError as error:
+            self.failure = error
+            _log.error("another process runs as this node", error=str(error))
+            self._lose(sorted(self.locks))
+            raise
+        self._acks_local_noted = self._acks_local and said.local_files
+        self._apply(view, begun, renewed=True)
+
+    async def _look(self) -> None:
+        begun = self._clock.monotonic()
+        self._apply(await self._catalog.cluster_view(), begun, renewed=False)
+
+    def _apply(self, view: ClusterView, begun: float, *, renewed: bool) -> None:
+        self.view = view
+        self._seen_at = self._clock.monotonic()
+        self._blocked = {}
+        for estate in view.estates:
+            if estate.owed and estate.local_files and estate.node != self._beat.node:
+                self._blocked.setdefault(estate.shard, []).append(estate)
+        if self.failure is not None:
+            return
+        own = {lock.shard: lock for lock in view.locks if lock.holder == self._holder}
+        until = begun + self._ttl_s * (1 - MARGIN)
+        lost = [
+            shard for shard, lock in self.locks.items() if shard not in own or own[shard].epoch != lock.epoch
+        ]
+        if lost:
+            _log.warning("shards were taken by others", shards=len(lost), first=lost[0])
+            self._lose(lost)
+        for shard, lock in own.items():
+            # A lock that was renewed runs from the heartbeat on; one that was handed over or just found,
+            # from when it was given, which the catalog says.
+            fresh = shard not in self.locks
+            self.locks[shard] = lock
+            if renewed and not fresh:
+                self._until[shard] = until
+            elif fresh:
+                left_s = (lock.expires_ms - view.now_ms) / 1000 - self._ttl_s * MARGIN
+                self._until[shard] = begun + left_s
+
+    def _lose(self, shards: Sequence[int]) -> None:
+        for shard in shards:
+            self._serving.discard(shard)
+            self.locks.pop(shard, None)
+            self._until.pop(shard, None)
+        self._gate.open(shards)
+        self.duties.lost(shards)
+
+    def _plan(self) -> dict[int, str]:
+        members = [Member(node.holder, node.capacity) for node in self.members()]
+        now_ms = self.now_ms()
+        held = {
+            lock.shard: lock.holder for lock in self.view.locks if lock.holder and lock.expires_ms > now_ms
+        }
+        return plan_shares(1 << self._bits, members, held)
+
+    def _free(self, shards: Iterable[int]) -> list[int]:
+        now_ms = self.now_ms()
+        known = {lock.shard: lock for lock in self.view.locks}
+        return [
+            shard
+            for shard in shards
+            if shard not in self.locks and (shard not in known or known[shard].expires_ms <= now_ms)
+        ]
+
+    async def _acquire(self, shards: Sequence[int]) -> None:
+        if not shards:
+            return
+        begun = self._clock.monotonic()
+        taken = await self._catalog.acquire_shards(
+            shards, holder=self._holder, ttl_s=self._ttl_s, node=self._beat.node
+        )
+        if not taken:
+            return
+        # Once more, for what the former holders may still have of them.
+        await self._look()
+        for lock in taken:
+            if lock.shard in self.locks:
+                self._until[lock.shard] = begun + self._ttl_s * (1 - MARGIN)
+        _log.info("shards taken", shards=len(taken), first=taken[0].shard)
+
+    def _gain(self) -> None:
+        """Make what was gained servable, in the background."""
+        if self._beat.state is NodeState.JOINING or (self._gaining is not None and not self._gaining.done()):
+            return
+        if any(shard not in self._serving for shard in self.locks):
+            self._gaining = asyncio.create_task(self._serve_gained())
+
+    async def _serve_gained(self) -> None:
+        while fresh := {s: lock.epoch for s, lock in sorted(self.locks.items()) if s not in self._serving}:
+            try:
+                await self.duties.gained(list(fresh))
+            except DesError as error:
+                self.gain_error = str(error)
+                _log.warning("gained shards are not ready", shards=len(fresh), error=str(error))
+                return  # the next step tries again
+            self.gain_error = ""
+            self._serving.update(
+                s for s, epoch in fresh.items() if s in self.locks and self.locks[s].epoch == epoch
+            )
+
+    async def _hand_over(self, plan: dict[int, str]) -> None:
+        """Give away what the plan says is another's, a few shards at a time."""
+        nodes = {node.holder: node for node in self.members()}
+        targets: dict[str, list[int]] = {}
+        for shard in sorted(self._serving):
+            holder = plan.get(shard, self._holder)
+            if holder != self._holder and holder in nodes:
+                targets.setdefault(holder, []).append(shard)
+        for holder, shards in targets.items():
+            await self.duties.empty(shards)
+            for start in range(0, len(shards), HAND_OVER_SHARDS):
+                portion = [s for s in shards[start : start + HAND_OVER_SHARDS] if s in self._serving]
+                await self._hand_over_portion(portion, nodes[holder])
+
+    async def _hand_over_portion(self, shards: Sequence[int], target: NodeRow) -> None:
+        begun = self._clock.monotonic()
+        self._gate.close(shards)
+        try:
+            try:
+                async with asyncio.timeout(HAND_OVER_WAIT_S):
+                    await self._gate.wait_idle(shards)
+            except TimeoutError:
+                _log.info("shards stay: writes to them take long", shards=len(shards))
+                return
+            await self.duties.empty(shards)
+            empty = [shard for shard in shards if shard in self._serving and self.duties.is_empty(shard)]
+            async with self._turn:
+                try:
+                    given = await self._catalog.transfer_shards(
+                        self.claim_of(empty), holder=target.holder, node=target.node, ttl_s=self._ttl_s
+                    )
+                except BaseException:
+                    # Whether they were given is unknown; nothing is answered before a heartbeat tells.
+                    for shard in empty:
+                        self._until[shard] = 0.0
+                    raise
+                for shard in set(empty) - {lock.shard for lock in given}:
+                    self._until[shard] = 0.0  # not ours any more, as the next heartbeat will tell
+                for lock in given:
+                    self._serving.discard(lock.shard)
+                    self.locks.pop(lock.shard, None)
+                    self._until.pop(lock.shard, None)
+                self._see(given)
+        finally:
+            self._gate.open(shards)
+        _log.info(
+            "shards handed over",
+            shards=len(given),
+            to=target.node,
+            closed_s=round(self._clock.monotonic() - begun, 3),
+        )
+
+    def _see(self, locks: Iterable[ShardLock]) -> None:
+        """Change the view where this node knows more than it last read."""
+        changed = {lock.shard: lock for lock in locks}
+        self.view = replace(self.view, locks=tuple(changed.get(lock.shard, lock) for lock in self.view.locks))

@@ -1,0 +1,328 @@
+"""Sends a call on to the node that owns its shard (ADR 0004, 0012).
+
+A handler that finds a shard to be another node's raises `NotShardOwnerError` before it has answered
+anything; the router then repeats the very same call there, with the caller's deadline, identity and
+request id, and relays what comes back. A call travels one hop at most: the node it was sent to answers
+it or refuses it. Handlers of a node that has its store for itself are left as they are.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from grpc.aio import AioRpcError, ServicerContext
+
+from des.cluster import NotShardOwnerError, coming_home
+from des.db.membership import NodeRow
+from des.errors import UnavailableError
+from des.node import ClusterSide
+from des_server.cluster.peers import Peers
+from des_server.credits import ByteCredits
+from des_server.interceptors.calls import (
+    REQUEST_ID_KEY,
+    Handler,
+    Incoming,
+    Outgoing,
+    does_end_with_status,
+    ends_with_status,
+    serialized,
+)
+from des_server.status import PUSHBACK_KEY, STATUS_KEY, info_in
+
+HOP_KEY: Final = "des-forwarded-by"
+"""On a call that a node sent on: its UUID."""
+HOME_KEY: Final = "des-coming-home"
+"""On a file that a node acknowledged alone and brings to its owner."""
+WAIT_FIRST_S: Final = 0.05
+WAIT_MAX_S: Final = 0.4
+"""Waits between two looks at who owns a shard; they double."""
+
+SMALL_BYTES: Final = 64 << 10
+
+_NOT_CARRIED: Final = frozenset({"user-agent", "content-type", "te", REQUEST_ID_KEY, HOP_KEY, HOME_KEY})
+_OWN_TRAILERS: Final = frozenset({STATUS_KEY, PUSHBACK_KEY})
+_Context: TypeAlias = ServicerContext[Any, Any]
+_Request = TypeVar("_Request", bound=Message)
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+_log = structlog.get_logger(__name__)
+
+
+class _OwnerAwayError(Exception):
+    """The owner did not take the call, or is the owner no more."""
+
+
+class Replayable(Incoming[_Request], Generic[_Request]):
+    """A stream of requests whose first message can be read again, as long as it is the only one read."""
+
+    __slots__ = ("_first", "_inner", "_reads")
+
+    def __init__(self, inner: Incoming[_Request]) -> None:
+        self._inner = inner
+        self._first: _Request | None = None
+        self._reads = 0
+        """Messages given out since the start or the last `rewind`; -1 when no rewind is possible."""
+
+    @property
+    def count(self) -> int:  # type: ignore[override]  # the inner one counts
+        """Messages received."""
+        return self._inner.count
+
+    async def read(self) -> _Request | None:
+        """Return the next message, None after the last."""
+        if self._reads == 0 and self._first is not None:
+            self._reads = 1
+            return self._first
+        message = await self._inner.read()
+        if message is None:
+            return None
+        if self._reads == 0:
+            self._first, self._reads = message, 1
+        else:
+            self._first, self._reads = None, -1
+        return message
+
+    @property
+    def first_bytes(self) -> int:
+        """Length of the first message."""
+        return 0 if self._first is None else self._first.ByteSize()
+
+    def rewind(self) -> bool:
+        """Begin anew at the first message, if no other was read; return whether that is so."""
+        if self._reads < 0:
+            return False
+        self._reads = 0
+        return True
+
+    async def discard_rest(self) -> None:
+        """See `Incoming.discard_rest`."""
+        await self._inner.discard_rest()
+
+
+class Router:
+    """Decides, call by call, where it is served."""
+
+    def __init__(
+        self, cluster: ClusterSide, peers: Peers, lending: ByteCredits, *, wait_s: float, message_bytes: int
+    ) -> None:
+        """Route for one node.
+
+        Args:
+            cluster: what the node knows of the others.
+            peers: channels to them.
+            lending: byte credits: what is sent on is in memory too.
+            wait_s: how long a call waits for a shard that is between two owners.
+            message_bytes: the longest message.
+        """
+        self._cluster = cluster
+        self._peers = peers
+        self._lending = lending
+        self._wait_s = wait_s
+        self._message_bytes = message_bytes
+        self.forwarded = 0
+        """Calls sent on so far."""
+        self.forward_failures = 0
+        """Calls that could not be sent on."""
+
+    def wrap(self, handler: Handler, *, path: str, client_stream: bool, server_stream: bool) -> Handler:
+        """Return `handler`, or one that sends calls on which it refuses.
+
+        Streams both ways look after their items themselves.
+        """
+        if client_stream and server_stream:
+            return handler
+        if client_stream:
+
+            async def put(requests: Incoming[Any], context: _Context) -> Any:
+                if _has(context, HOME_KEY):
+                    with coming_home():
+                        return await handler(requests, context)
+                replayable = Replayable(requests)
+                return await self._serve(
+                    context,
+                    lambda: handler(replayable, context),
+                    lambda channel, call: self._stream_in(channel, path, replayable, call),
+                    replayable.rewind,
+                )
+
+            return put
+        if not server_stream:
+
+            async def ask(request: Any, context: _Context) -> Any:
+                return await self._serve(
+                    context,
+                    lambda: handler(request, context),
+                    lambda channel, call: self._unary(channel, path, request, call),
+                    lambda: True,
+                )
+
+            return ask
+        if not does_end_with_status(handler):
+            return handler
+
+        @ends_with_status
+        async def get(request: Any, outgoing: Outgoing) -> Any:
+            return await self._serve(
+                outgoing.context,
+                lambda: handler(request, outgoing),  # type: ignore[arg-type]  # what such a handler takes
+                lambda channel, call: self._stream_out(channel, path, request, outgoing, call),
+                lambda: outgoing.count == 0,
+            )
+
+        return cast("Handler", get)
+
+    async def _serve(
+        self,
+        context: _Context,
+        local: Callable[[], Any],
+        remote: Callable[[grpc.aio.Channel, "_Call"], Any],
+        repeatable: Callable[[], bool],
+    ) -> Any:
+        """Serve a call here or there, waiting a little for a shard that nobody serves right now."""
+        loop = asyncio.get_running_loop()
+        remaining = context.time_remaining()
+        ends_at = loop.time() + min(self._wait_s, remaining if remaining is not None else self._wait_s)
+        wait_s = WAIT_FIRST_S
+        while True:
+            try:
+                return await local()
+            except NotShardOwnerError as error:
+                refusal = error
+            if not repeatable() or self._cluster.owns(refusal.shard):
+                raise refusal
+            hopped = was_forwarded(context)
+            owner = await self._owner(refusal.shard, look_again=hopped or wait_s > WAIT_FIRST_S)
+            if owner is not None and not hopped:
+                try:
+                    return await self._send(context, owner, remote)
+                except _OwnerAwayError as error:
+                    self.forward_failures += 1
+                    _log.debug("owner is away", shard=refusal.shard, owner=owner.node, error=str(error))
+                    if not repeatable():
+                        raise refusal from error
+            if self._cluster.owns(refusal.shard):
+                continue
+            if loop.time() + wait_s > ends_at:
+                raise refusal
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, WAIT_MAX_S)
+
+    async def _owner(self, shard: int, *, look_again: bool) -> NodeRow | None:
+        """Return the other node that owns a shard; None for nobody, and for this one."""
+        if self._cluster.is_gaining(shard):
+            await self._cluster.wait_ready(shard, WAIT_MAX_S)
+            return None
+        owner = self._cluster.owner(shard)
+        if owner is None or look_again:
+            try:
+                await self._cluster.refresh()
+            except UnavailableError as error:
+                _log.info("the catalog does not say who owns a shard", shard=shard, error=str(error))
+            owner = self._cluster.owner(shard)
+        return None if owner is None or owner.node == self._cluster.node or not owner.address else owner
+
+    async def _send(
+        self, context: _Context, owner: NodeRow, remote: Callable[[grpc.aio.Channel, "_Call"], Any]
+    ) -> Any:
+        self.forwarded += 1
+        metadata = carried(context, self._cluster.node)
+        call = _Call(metadata, context.time_remaining())
+        try:
+            return await remote(self._peers.channel(owner.address), call)
+        except AioRpcError as error:
+            if _is_away(error):
+                raise _OwnerAwayError(f"{error.code().name}: {error.details()}") from error
+            trailers = (*(context.trailing_metadata() or ()), *_relayed(error.trailing_metadata()))
+            await context.abort(error.code(), error.details() or "", trailers)
+            raise
+
+    async def _unary(self, channel: grpc.aio.Channel, path: str, request: Any, call: "_Call") -> bytes:
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+        return await ask(serialized(request), metadata=call.metadata, timeout=call.timeout_s)
+
+    async def _stream_in(
+        self, channel: grpc.aio.Channel, path: str, requests: Replayable[Any], call: "_Call"
+    ) -> bytes:
+        # A small file in one message is in memory anyway; a stream may hold a message of any length.
+        first_bytes = requests.first_bytes
+        borrowed = await self._lending.borrow(
+            first_bytes if first_bytes <= SMALL_BYTES else self._message_bytes
+        )
+
+        async def messages() -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield serialized(request)
+
+        put: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(path)
+        sending = put(messages(), metadata=call.metadata, timeout=call.timeout_s)
+        try:
+            return await sending
+        finally:
+            sending.cancel()
+            self._lending.give_back(borrowed)
+
+    async def _stream_out(
+        self, channel: grpc.aio.Channel, path: str, request: Any, outgoing: Outgoing, call: "_Call"
+    ) -> bytes:
+        get: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+        receiving = get(serialized(request), metadata=call.metadata, timeout=call.timeout_s)
+        last: bytes | None = None
+        try:
+            async for message in receiving:
+                if last is not None:
+                    await outgoing.write(last)
+                last = message
+            outgoing.trailers = _relayed(await receiving.trailing_metadata())
+        finally:
+            receiving.cancel()
+        assert last is not None, "a stream of responses that ended well has one"
+        return last
+
+
+class _Call:
+    """What a call carries on."""
+
+    __slots__ = ("metadata", "timeout_s")
+
+    def __init__(self, metadata: Metadata, timeout_s: float | None) -> None:
+        self.metadata = metadata
+        self.timeout_s = timeout_s
+
+
+def _has(context: _Context, wanted: str) -> bool:
+    return any(key == wanted for key, _ in context.invocation_metadata() or ())
+
+
+def was_forwarded(context: _Context) -> bool:
+    """Whether another node sent the call here."""
+    return _has(context, HOP_KEY)
+
+
+def carried(context: _Context, node: str) -> Metadata:
+    """Return the caller's metadata, identity and trace among it, under this call's request id."""
+    given = [
+        (key, value)
+        for key, value in context.invocation_metadata() or ()
+        if key not in _NOT_CARRIED and not key.startswith(("grpc-", ":"))
+    ]
+    request_id = [(key, value) for key, value in context.trailing_metadata() or () if key == REQUEST_ID_KEY]
+    return (*given, *request_id, (HOP_KEY, node))
+
+
+def _relayed(trailers: Any) -> Any:
+    return tuple(
+        (key, value)
+        for key, value in trailers or ()
+        if key in _OWN_TRAILERS or (key.startswith("des-") and key != REQUEST_ID_KEY)
+    )
+
+
+def _is_away(error: AioRpcError) -> bool:
+    """Whether another node may answer better: this one was not reached, is leaving, or is no owner."""
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return False
+    status = next((value for key, value in error.trailing_metadata() or () if key == STATUS_KEY), None)
+    return not isinstance(status, bytes) or info_in(status)[0] in {"NOT_SHARD_OWNER", "SHUTTING_DOWN"}

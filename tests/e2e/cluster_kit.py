@@ -1,0 +1,445 @@
+"""A cluster of real server processes over a real PostgreSQL and a real S3 server, with a network to cut."""
+
+import asyncio
+import hashlib
+import logging
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from des_client import AsyncDesClient, DesClientError, Durability, FileMissing, NameConflict, RetryConfig
+
+from des.config import S3Settings
+from des.core import DesReader
+from des.db import ContainerState, DesDbConnector, SqlCatalog
+from des.testing.history import Answer, Call, Event, lost, violations
+from des.testing.postgresql import TemporaryPostgresql, restartable_postgresql
+from des.testing.s3_server import BUCKET, temporary_moto
+from des.testing.tcp_proxy import Link, TcpProxy
+from tests.conftest import ServerProcess
+
+TTL_S: Final = 3.0
+SETTLE_S: Final = 120.0
+
+
+class Member:
+    """One server process, and the links by which it reaches what it needs and others reach it."""
+
+    def __init__(self, number: int, cluster: "Cluster") -> None:
+        self.number = number
+        self.to_catalog = TcpProxy(cluster.postgresql.socket).start()
+        self.to_store = TcpProxy(cluster.s3_target).start()
+        self.from_peers = TcpProxy(("127.0.0.1", 1)).start()
+        self.process = ServerProcess(
+            cluster.folder / f"node-{number}",
+            cluster.folder / f"node-{number}.log",
+            cluster.environment
+            | {
+                "DES_CATALOG_URL": f"postgresql://postgres@{self.to_catalog.address}/postgres",
+                "DES_S3__ENDPOINT_URL": f"http://{self.to_store.address}",
+                "DES_CLUSTER__ADVERTISE": self.from_peers.address,
+            },
+        )
+
+    def start(self) -> None:
+        self.process.start()
+        host, _, port = self.process.address.rpartition(":")
+        self.from_peers.aim((host, int(port)))
+
+    def pause(self) -> None:
+        assert self.process.process is not None
+        self.process.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process.process is not None
+        self.process.process.send_signal(signal.SIGCONT)
+
+    def link(self, link: Link) -> None:
+        """Change the network between this node and everything but clients."""
+        for proxy in (self.to_catalog, self.to_store, self.from_peers):
+            proxy.set(link)
+
+    def close(self) -> None:
+        if self.process.alive():
+            self.resume()
+            self.process.kill()
+        for proxy in (self.to_catalog, self.to_store, self.from_peers):
+            proxy.stop()
+
+
+class Cluster:
+    """Nodes that share a catalog and a store."""
+
+    def __init__(
+        self, folder: Path, postgresql: TemporaryPostgresql, s3: S3Settings, environment: dict[str, str]
+    ) -> None:
+        self.folder = folder
+        self.postgresql = postgresql
+        self.s3 = s3
+        host, _, port = s3.endpoint_url.removeprefix("http://").rpartition(":")
+        self.s3_target = (host, int(port))
+        self.environment = {
+            "DES_OBJECT_STORE": f"s3://{BUCKET}/{folder.name}",
+            "DES_S3__REGION": s3.region,
+            "DES_S3__ACCESS_KEY_ID": s3.access_key_id.get_secret_value(),
+            "DES_S3__SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
+            "DES_S3__READ_TIMEOUT_S": "5",
+            "DES_S3__DEADLINE_S": "10",
+            "DES_CLUSTER__TTL_S": str(TTL_S),
+            "DES_SEAL__AGE_S": "4",
+            "DES_SEAL__CHECK_INTERVAL_S": "0.5",
+            "DES_SEAL__RETRY_S": "0.5",
+            "DES_SEAL__USEFUL_BYTES": "2000000",
+            "DES_LOG__SEGMENT_BYTES": "8000000",
+            "DES_LOG__RECLAIM_DELAY_S": "2",
+            "DES_DRAIN_S": "20",
+        } | environment
+        self.members: list[Member] = []
+
+    def add(self) -> Member:
+        """Start one more node."""
+        member = Member(len(self.members), self)
+        self.members.append(member)
+        member.start()
+        return member
+
+    @property
+    def targets(self) -> list[str]:
+        return [member.process.address for member in self.members]
+
+    @asynccontextmanager
+    async def catalog(self) -> AsyncIterator[SqlCatalog]:
+        catalog = SqlCatalog(DesDbConnector(self.postgresql.url))
+        try:
+            yield catalog
+        finally:
+            await catalog.close()
+
+    async def settled(self) -> None:
+        """Wait until every node has its share and nothing is owed."""
+
+        async def look() -> bool:
+            async with self.catalog() as catalog:
+                view = await catalog.cluster_view()
+            alive = {node.holder for node in view.nodes if view.lives(node)}
+            shares = Counter(lock.holder for lock in view.locks if lock.expires_ms > view.now_ms)
+            fair = max(shares.values(), default=0) <= -(-len(view.locks) // len(self.members)) + 1
+            owed = [estate for estate in view.estates if estate.owed]
+            return (
+                len(alive) == len(self.members)
+                and sum(shares.values()) == 256
+                and set(shares) == alive
+                and fair
+                and not owed
+            )
+
+        deadline = time.monotonic() + SETTLE_S
+        while not await look():
+            assert time.monotonic() < deadline, "the cluster does not settle"
+            await asyncio.sleep(0.2)
+
+    async def all_sealed(self) -> None:
+        """Wait until nothing is open."""
+        deadline = time.monotonic() + SETTLE_S
+        async with AsyncDesClient(self.targets) as client:
+            while True:
+                found = await client.shard_status()
+                if not any(shard.open_files or shard.last_error for shard in found):
+                    return
+                assert time.monotonic() < deadline, [s for s in found if s.open_files or s.last_error][:3]
+                await asyncio.sleep(0.3)
+
+    async def names_in_containers(self) -> Counter[str]:
+        """Read every stored container from the bucket, every byte checked, and count names."""
+        names: Counter[str] = Counter()
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.s3.endpoint_url,
+            region_name=self.s3.region,
+            aws_access_key_id=self.s3.access_key_id.get_secret_value(),
+            aws_secret_access_key=self.s3.secret_access_key.get_secret_value(),
+            config=Config(retries={"max_attempts": 3}),
+        )
+        async with self.catalog() as catalog:
+            rows = await catalog.containers(state=ContainerState.STORED)
+        for row in rows:
+            path = self.folder / "one.des"
+            await asyncio.to_thread(client.download_file, BUCKET, f"{self.folder.name}/{row.key}", str(path))
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
+            with DesReader(path) as reader:
+                names.update(reader.list_files())
+        return names
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
+
+
+@contextmanager
+def running_cluster(folder: Path, nodes: int, environment: dict[str, str] | None = None) -> Iterator[Cluster]:
+    """Run a cluster; everything of it is gone afterwards."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto's server would log every request
+    with restartable_postgresql(folder / "pg") as postgresql, temporary_moto() as s3:
+        cluster = Cluster(folder, postgresql, s3, environment or {})
+        try:
+            for _ in range(nodes):
+                cluster.add()
+            yield cluster
+        finally:
+            cluster.close()
+
+
+@dataclass
+class Traffic:
+    """Clients that write and read all the time, and remember everything they were told."""
+
+    cluster: Cluster
+    seed: int
+    durabilities: tuple[Durability | None, ...] = (None,)
+    events: list[Event] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    """Calls that failed in the end, by kind, after the client's own retries."""
+    slowest_s: float = 0.0
+    stored: set[str] = field(default_factory=set)
+    """Names that were acknowledged as stored."""
+    _names: list[tuple[str, str]] = field(default_factory=list)
+    _stop: bool = False
+
+    async def run(self, clients: int, *, pace_s: float = 0.02) -> None:
+        """Write and read until `stop`."""
+        retry = RetryConfig(attempts=12, backoff_max_s=1.0)
+        async with AsyncDesClient(self.cluster.targets, retry=retry) as client:
+            await asyncio.gather(
+                *(
+                    self._one(client, random.Random(f"{self.seed}/{number}"), pace_s)
+                    for number in range(clients)
+                )
+            )
+
+    def stop(self) -> None:
+        self._stop = True
+
+    async def _one(self, client: AsyncDesClient, dice: random.Random, pace_s: float) -> None:
+        while not self._stop:
+            await asyncio.sleep(pace_s * dice.random())
+            kind = dice.choices(["auto", "named", "again", "get", "stale"], [4, 4, 1, 8, 1])[0]
+            begun = time.monotonic()
+            if kind in {"auto", "named"}:
+                await self._put(client, dice, named=kind == "named")
+            elif not self._names:
+                continue
+            elif kind == "again":
+                name, _ = dice.choice(self._names[-200:])
+                await self._put_as(client, name, dice.randbytes(9))
+            else:
+                pool = self._names[-300:] if kind == "get" else self._names
+                await self._get(client, dice.choice(pool)[0])
+            self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+
+    async def _put(self, client: AsyncDesClient, dice: random.Random, *, named: bool) -> None:
+        data = dice.randbytes(dice.choice([0, 10, 1000, 5000, 40_000]) + dice.randrange(64))
+        name = ""
+        if named:
+            try:
+                name = (await client.assign_names(1))[0].name
+            except DesClientError as error:
+                self.failures[f"assign {type(error).__name__}"] += 1
+                return
+        await self._put_as(client, name, data, durability=dice.choice(self.durabilities))
+
+    async def _put_as(
+        self, client: AsyncDesClient, name: str, data: bytes, durability: Durability | None = None
+    ) -> None:
+        began = time.monotonic()
+        content = hashlib.sha256(data).hexdigest()
+        options: dict[str, Any] = {"name": name} if name else {}
+        if durability is not None:
+            options["durability"] = durability
+        answer = Answer.DONE
+        try:
+            result = await client.put(data, timeout_s=30, **options)
+            name = result.file.name
+            if result.durability is Durability.STORED:
+                self.stored.add(name)
+        except NameConflict:
+            answer = Answer.REFUSED
+        except DesClientError as error:
+            answer = Answer.UNKNOWN
+            self.failures[f"put {type(error).__name__}"] += 1
+        if name:
+            self.events.append(Event(name, Call.PUT, answer, began, time.monotonic(), content))
+            if answer is not Answer.REFUSED:
+                self._names.append((name, content))
+
+    async def _get(self, client: AsyncDesClient, name: str) -> None:
+        began = time.monotonic()
+        content = ""
+        try:
+            content = hashlib.sha256(await client.get(name, timeout_s=30)).hexdigest()
+            answer = Answer.DONE
+        except FileMissing:
+            answer = Answer.ABSENT
+        except DesClientError as error:
+            answer = Answer.UNKNOWN
+            self.failures[f"get {type(error).__name__}"] += 1
+        self.events.append(Event(name, Call.GET, answer, began, time.monotonic(), content))
+
+    async def read_all(self) -> None:
+        """Read every name that was ever tried, for the last time."""
+        names = iter(sorted({name for name, _ in self._names}))
+        async with AsyncDesClient(self.cluster.targets) as client:
+
+            async def work() -> None:
+                for name in names:
+                    await self._get(client, name)
+
+            await asyncio.gather(*(work() for _ in range(16)))
+
+    @property
+    def acknowledged(self) -> set[str]:
+        return {e.name for e in self.events if e.call is Call.PUT and e.answer is Answer.DONE}
+
+
+async def watch_epochs(cluster: Cluster, stop: asyncio.Event) -> list[str]:
+    """Look at the locks all the time; return where an epoch went back."""
+    highest: dict[int, int] = {}
+    found: list[str] = []
+    async with cluster.catalog() as catalog:
+        while not stop.is_set():
+            try:
+                locks = await catalog.shard_locks()
+            except Exception:
+                locks = []
+            for lock in locks:
+                if lock.epoch < highest.get(lock.shard, 0):
+                    found.append(f"shard {lock.shard}: epoch {lock.epoch} after {highest[lock.shard]}")
+                highest[lock.shard] = max(lock.epoch, highest.get(lock.shard, 0))
+            await asyncio.sleep(0.1)
+    return found
+
+
+async def judge(cluster: Cluster, traffic: Traffic) -> dict[str, int]:
+    """Heal, wait until nothing is owed, read everything, and hold it against the history."""
+    await cluster.settled()
+    await traffic.read_all()
+    await cluster.all_sealed()
+    await traffic.read_all()
+    assert violations(traffic.events) == []
+    assert lost(traffic.events) == []
+    counts = await cluster.names_in_containers()
+    doubled = {name: count for name, count in counts.items() if count != 1}
+    assert doubled == {}
+    missing = traffic.acknowledged - set(counts)
+    assert missing == set()
+    async with cluster.catalog() as catalog:
+        highest = {lock.shard: lock.epoch for lock in await catalog.shard_locks()}
+        for row in await catalog.containers():
+            assert row.epoch <= max(highest[s] for s in range(row.run.first, row.run.first + row.run.span))
+    return {
+        "calls": len(traffic.events),
+        "acknowledged": len(traffic.acknowledged),
+        "stored": len(traffic.stored),
+        "lost": 0,
+        "doubled": 0,
+        "failed calls": sum(traffic.failures.values()),
+    }
+
+
+Fault = Callable[[Cluster, random.Random], Any]
+
+
+async def kill_and_restart(cluster: Cluster, dice: random.Random) -> str:
+    member = dice.choice(cluster.members)
+    away_s = dice.choice([0.0, TTL_S * 2])
+    await asyncio.to_thread(member.process.kill)
+    await asyncio.sleep(away_s)
+    await asyncio.to_thread(member.start)
+    return f"kill -9 of node {member.number}, back after {away_s} s"
+
+
+async def pause_and_resume(cluster: Cluster, dice: random.Random) -> str:
+    member = dice.choice(cluster.members)
+    member.pause()
+    await asyncio.sleep(TTL_S * 3.2)
+    member.resume()
+    return f"node {member.number} stopped for three times its time to live"
+
+
+async def restart_postgresql(cluster: Cluster, dice: random.Random) -> str:
+    crash = dice.random() < 0.5
+    await asyncio.to_thread(cluster.postgresql.restart, crash=crash)
+    return f"PostgreSQL {'crashed' if crash else 'restarted'}"
+
+
+async def store_down(cluster: Cluster, dice: random.Random) -> str:
+    down_s = dice.choice([2.0, 8.0])
+    link = dice.choice([Link.REFUSING, Link.SILENT])
+    for member in cluster.members:
+        await asyncio.to_thread(member.to_store.set, link)
+    await asyncio.sleep(down_s)
+    for member in cluster.members:
+        await asyncio.to_thread(member.to_store.set, Link.UP)
+    return f"object store {link.value} for {down_s} s"
+
+
+async def cut_off(cluster: Cluster, dice: random.Random) -> str:
+    member = dice.choice(cluster.members)
+    link = dice.choice([Link.REFUSING, Link.SILENT])
+    cut_s = dice.choice([TTL_S / 2, TTL_S * 2])
+    await asyncio.to_thread(member.link, link)
+    await asyncio.sleep(cut_s)
+    await asyncio.to_thread(member.link, Link.UP)
+    return f"node {member.number} cut off ({link.value}) for {cut_s} s"
+
+
+async def rolling_restart(cluster: Cluster, dice: random.Random) -> str:
+    for member in dice.sample(cluster.members, len(cluster.members)):
+        code = await asyncio.to_thread(member.process.terminate)
+        assert code == 0
+        await asyncio.to_thread(member.start)
+    return "rolling restart"
+
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    kill_and_restart,
+    pause_and_resume,
+    restart_postgresql,
+    store_down,
+    cut_off,
+    rolling_restart,
+)
+
+
+async def torture(
+    cluster: Cluster, faults: list[Fault], *, seed: int, durabilities=(None,)
+) -> dict[str, int]:  # type: ignore[no-untyped-def]
+    """Let clients work while `faults` happen one after the other, then judge what they saw."""
+    dice = random.Random(seed)
+    traffic = Traffic(cluster, seed, durabilities)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(watch_epochs(cluster, stop))
+    working = asyncio.create_task(traffic.run(8))
+    try:
+        await asyncio.sleep(1.0)
+        for fault in faults:
+            said = await fault(cluster, dice)
+            print(f"  {said}; {len(traffic.acknowledged)} acknowledged, failed {dict(traffic.failures)}")
+            await asyncio.sleep(dice.uniform(0.5, 3.0))
+            assert not working.done(), working
+        await cluster.settled()
+    finally:
+        traffic.stop()
+        stop.set()
+    await working
+    assert await watching == []
+    counts = await judge(cluster, traffic)
+    print(f"  seed {seed}: {len(faults)} faults, {counts}, failed {dict(traffic.failures)}")
+    return counts

@@ -1,0 +1,82 @@
+"""A shard moves only while no write to it is under way."""
+
+import asyncio
+
+import pytest
+
+from des.cluster import NotShardOwnerError
+from des.cluster.write_gate import WriteGate, Writing
+
+
+@pytest.fixture
+def tenures():
+    return {1: 7, 2: 7}
+
+
+@pytest.fixture
+def gate(tenures):
+    return WriteGate(tenures.get, lambda shard: f"is not shard {shard}'s owner")
+
+
+async def test_a_write_to_another_nodes_shard_is_refused(gate):
+    with pytest.raises(NotShardOwnerError, match="shard 3 is not") as caught:
+        async with Writing(gate, (1, 3)):
+            pytest.fail("entered")
+    assert caught.value.shard == 3
+    assert not gate.under_way
+
+
+async def test_a_hand_over_waits_for_writes_and_holds_new_ones_back(gate, tenures):
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def write():
+        async with Writing(gate, (1,)):
+            begun.set()
+            await end.wait()
+
+    first = asyncio.create_task(write())
+    await begun.wait()
+    gate.close([1])
+    idle = asyncio.create_task(gate.wait_idle([1, 2]))
+    second = asyncio.create_task(write())
+    await asyncio.sleep(0.01)
+    assert (idle.done(), second.done(), gate.under_way[1]) == (False, False, 1)
+    end.set()
+    await first
+    await idle
+    assert not second.done()
+    del tenures[1]
+    gate.open([1])
+    with pytest.raises(NotShardOwnerError):
+        await second
+
+
+async def test_a_gate_that_opens_again_lets_writes_go_on(gate):
+    gate.close([1])
+    gate.close([1])
+    waiting = asyncio.create_task(gate.enter([1, 2]))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    gate.open([1, 2])
+    assert await waiting == [(1, 7), (2, 7)]
+    assert gate.under_way == {1: 1, 2: 1}
+    gate.leave([1, 2])
+    await gate.wait_idle([1, 2])
+
+
+@pytest.mark.parametrize("after", [None, 8])
+async def test_a_write_during_which_the_shard_was_lost_has_no_known_outcome(gate, tenures, after):
+    with pytest.raises(NotShardOwnerError, match="outcome is unknown"):
+        async with Writing(gate, (1,)):
+            if after is None:
+                del tenures[1]
+            else:
+                tenures[1] = after
+
+
+async def test_the_error_of_a_write_is_its_own(gate, tenures):
+    with pytest.raises(ValueError, match="mine"):
+        async with Writing(gate, (1,)):
+            del tenures[1]
+            raise ValueError("mine")
+    assert not gate.under_way
