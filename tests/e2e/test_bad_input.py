@@ -99,10 +99,10 @@ UPLOADS = {
     "end before finish": ([first(finish=False)], Code.INVALID_ARGUMENT, "STREAM_INCOMPLETE"),
     "a second specification": ([first(finish=False), first(offset=3)], Code.INVALID_ARGUMENT, None),
     "a message after finish": ([first(), more(b"x", offset=3)], Code.INVALID_ARGUMENT, None),
-    "a resumable upload": (
+    "an upload that nobody began": (
         [file_service_pb2.PutFileRequest(upload_id="u", finish=True)],
-        Code.UNIMPLEMENTED,
-        "FEATURE_DISABLED",
+        Code.NOT_FOUND,
+        "UPLOAD_NOT_FOUND",
     ),
     "a first offset that is not 0": ([first(offset=7)], Code.INVALID_ARGUMENT, "OFFSET_MISMATCH"),
     "a gap": ([first(finish=False), more(b"x", offset=4)], Code.INVALID_ARGUMENT, "OFFSET_MISMATCH"),
