@@ -1,7 +1,7 @@
 """Brings a real tree of small files from three source databases into a store, killing the workers at random.
 
 Three databases (PostgreSQL, MariaDB where it is installed, SQLite) hold rows that point at objects of an S3
-server; two markers name the rows and a packer packs them, all as processes that are killed with
+server; two markers name the rows and three packers pack them, all as processes that are killed with
 kill -9 and started again. At the end every row must be packed, every file must come back through gRPC by
 its name with its metadata and its SHA-256, and no name may stand in two containers.
 
@@ -70,7 +70,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     arguments.add_argument("folder", nargs="?", type=Path)
     arguments.add_argument("--files", type=int, default=FILES_MIN, help="files, at most")
-    arguments.add_argument("--packers", type=int, default=1)
+    arguments.add_argument("--packers", type=int, default=3)
     arguments.add_argument("--kills", type=int, default=12)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--minutes", type=float, default=30)

@@ -2,11 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from uuid import uuid4
 
 import typer
 from des_server.http import HttpServer, make_app
@@ -20,16 +21,18 @@ from des_server.listen import (
 )
 from prometheus_client import CollectorRegistry
 
+from des import __version__
 from des.cli import settings
 from des.cli.exits import Exit, Failure
 from des.cli.report import print_json, print_line
 from des.cli.source_databases import DEFAULT, SourcesFile, choose, read_sources
 from des.cli.standalone import run_program
-from des.clock import SystemClock
+from des.clock import Clock, SystemClock
 from des.config import Settings
+from des.db import DesDbConnector, SqlCatalog
 from des.errors import DesError
 from des.ingest.directory import StoreDirectory
-from des.marker import FileMarkerWorker, NameMark
+from des.marker import FileMarkerWorker, MarkerLease, NameMark
 from des.monitoring import configure_logging
 from des.monitoring.ingest_metrics import MarkerMetrics
 from des.naming import SnowflakeNameGenerator
@@ -182,57 +185,117 @@ def _outcome(work: Coroutine[object, object, None]) -> None:
         raise Failure(str(error), code=code) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where this marker's names come from."""
+
+    generator: SnowflakeNameGenerator
+    keep: Callable[[], Coroutine[object, object, None]] | None
+    """Keeps the node id, until cancelled; None where nobody else gives it away."""
+
+
 @asynccontextmanager
-async def _worker(job: _Job, registry: CollectorRegistry) -> AsyncIterator[FileMarkerWorker]:
-    clock = SystemClock()
-    if job.node_id is None:
-        raise Failure(
-            "no --node-id: names need a number from 0 to 255 that no other server, packer or marker of the "
-            f"store has (this configuration's server has {job.store.node_id})",
-            code=Exit.USAGE,
-        )
+async def _names(job: _Job, clock: Clock) -> AsyncIterator[_Names]:
+    """Open the marker's folder and get a node id: leased in a cluster, the operator's elsewhere."""
     job.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = StoreDirectory.open(PosixDisk(job.data_dir))
-    connectors = {
-        name: SourceDatabaseConnector(name, source, clock=clock) for name, source in job.chosen.items()
-    }
     try:
+        if job.store.in_cluster and job.node_id is None:
+            async with _leased_names(job, directory, clock) as leased:
+                yield leased
+            return
+        if job.node_id is None:
+            raise Failure(
+                "no --node-id: names need a number from 0 to 255 that no other server, packer or marker of "
+                f"the store has (its server has {job.store.node_id}); only nodes of a cluster lease theirs",
+                code=Exit.USAGE,
+            )
         mark = NameMark(job.data_dir)
-        generator = SnowflakeNameGenerator(
-            node_id=job.node_id,
-            clock=clock,
-            prefix=job.store.name_prefix,
-            wrap_bits=job.store.wrap_bits,
-            floor_ms=mark.read(),
-            reserve=mark.reserve,
-        )
-        yield FileMarkerWorker(
-            connectors,
-            generator=generator,
-            shard_bits=job.store.shard_bits,
-            config=job.sources.marker,
-            clock=clock,
-            metrics=MarkerMetrics(registry),
-        )
+        generator = _generator(job.store, clock, job.node_id, mark.read(), mark.reserve)
+        yield _Names(generator, None)
         await mark.reserve(await generator.close())
     finally:
-        for connector in connectors.values():
-            await connector.close()
         directory.close()
+
+
+@asynccontextmanager
+async def _leased_names(job: _Job, directory: StoreDirectory, clock: Clock) -> AsyncIterator[_Names]:
+    catalog = SqlCatalog(DesDbConnector(job.store.catalog_url))
+    try:
+        await catalog.migrate()
+        lease = MarkerLease(
+            catalog,
+            node=str(directory.node_uuid),
+            holder=str(uuid4()),
+            boot_epoch=directory.boot_epoch,
+            version=__version__,
+            ttl_s=job.store.cluster.ttl_s,
+            clock=clock,
+        )
+        given = await lease.register(window_ms=1 << job.store.wrap_bits)
+        generator = _generator(job.store, clock, given.node_id, given.floor_ms, lease.reserve)
+        yield _Names(generator, lease.run)
+        await lease.leave(await generator.close())
+    finally:
+        await catalog.close()
+
+
+def _generator(
+    store: Settings, clock: Clock, node_id: int, floor_ms: int, reserve: Callable[[int], Awaitable[None]]
+) -> SnowflakeNameGenerator:
+    return SnowflakeNameGenerator(
+        node_id=node_id,
+        clock=clock,
+        prefix=store.name_prefix,
+        wrap_bits=store.wrap_bits,
+        floor_ms=floor_ms,
+        reserve=reserve,
+    )
+
+
+@asynccontextmanager
+async def _worker(job: _Job, registry: CollectorRegistry) -> AsyncIterator[tuple[FileMarkerWorker, _Names]]:
+    clock = SystemClock()
+    async with _names(job, clock) as names:
+        connectors = {
+            name: SourceDatabaseConnector(name, source, clock=clock) for name, source in job.chosen.items()
+        }
+        try:
+            worker = FileMarkerWorker(
+                connectors,
+                generator=names.generator,
+                shard_bits=job.store.shard_bits,
+                config=job.sources.marker,
+                clock=clock,
+                metrics=MarkerMetrics(registry),
+            )
+            yield worker, names
+        finally:
+            for connector in connectors.values():
+                await connector.close()
 
 
 async def _run(job: _Job, http_listen: str, *, allow_exposed: bool) -> None:
     registry = CollectorRegistry()
-    async with _worker(job, registry) as worker:
+    async with _worker(job, registry) as (worker, names):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         http = _listen(http_listen, registry, worker, allow_exposed=allow_exposed)
         where = "no port" if http is None else f"port {http.port}"
         say(f"marking {', '.join(worker.sources)}, HTTP on {where}, data in {job.data_dir}")
+        tasks = [asyncio.create_task(worker.run())]
+        if names.keep is not None:
+            tasks.append(asyncio.create_task(names.keep()))
         try:
-            await worker.run()
+            # The node id is kept until cancelled, or lost: then no further name may be given.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 await http.stop()
 
@@ -259,7 +322,7 @@ def _listen(
 
 
 async def _once(job: _Job) -> None:
-    async with _worker(job, CollectorRegistry()) as worker:
+    async with _worker(job, CollectorRegistry()) as (worker, _):
         marked = await worker.once()
         failed = sum(source.failed for source in worker.sources.values())
         print_line(f"{marked:,} rows marked, {failed:,} failed")

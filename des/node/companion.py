@@ -39,11 +39,15 @@ class Companions:
         """Start one."""
         self._running.append((companion, asyncio.ensure_future(companion.run())))
 
+    def stop(self) -> None:
+        """Have all begin nothing new."""
+        for companion, _ in self._running:
+            companion.stop()
+
     async def close(self) -> None:
         """Let each end its round, or cut it off when it takes too long. Twice is once."""
+        self.stop()
         running, self._running = self._running, []
-        for companion, _ in running:
-            companion.stop()
         for companion, task in running:
             await asyncio.wait([task], timeout=STOP_S)
             task.cancel()

@@ -194,6 +194,7 @@ class Node:
 
     async def leave(self, *, within_s: float) -> None:
         """Hand the shards to other nodes, if there are any, before serving stops."""
+        self._companions.stop()
         if self.cluster is not None:
             await self.cluster.leave(within_s=within_s)
 
@@ -209,7 +210,11 @@ class Node:
 
     def tenures(self) -> dict[int, int]:
         """Return the shards that this node serves now, each with the epoch of its lock."""
-        return {shard: lock.epoch for shard, lock in self._lease.locks.items()}
+        return {
+            shard: lock.epoch
+            for shard, lock in self._lease.locks.items()
+            if self.cluster is None or self.cluster.owns(shard)
+        }
 
     def is_open(self, name: str) -> bool:
         """Return whether the file is in this node's log and not yet readable from a container."""

@@ -15,6 +15,7 @@ import google_crc32c
 import structlog
 
 from des.clock import Clock
+from des.cluster import NotShardOwnerError, coming_home
 from des.db.catalog import ContainerRow, ContainerState
 from des.errors import (
     AlreadyExistsError,
@@ -312,14 +313,18 @@ class SourceIngest:
                 fetched = self._clock.monotonic()
                 self._metrics.spent("fetch", fetched - begun)
                 sha256 = hashlib.sha256(found.first).hexdigest()
-                result = await self._node.put_bytes(
-                    _sized(spec, found.size), found.first, google_crc32c.value(found.first)
-                )
+                with coming_home():
+                    result = await self._node.put_bytes(
+                        _sized(spec, found.size), found.first, google_crc32c.value(found.first)
+                    )
                 self._metrics.spent("append", self._clock.monotonic() - fetched)
             else:
                 result, sha256 = await self._stream(spec, found)
             self._metrics.fetched(row.source, found.size)
         await self._hold(row, epoch, sha256, result.file, known=result.already_existed)
+
+    # Writes are marked as coming home: another node that is away may have the same file, which it got from
+    # the same object. It was acknowledged to nobody, and when the node is back its copy finds this one.
 
     async def _stream(self, spec: FileSpec, found: OpenObject) -> tuple[PutResult, str]:
         """Pass a long object through, part by part."""
@@ -328,7 +333,8 @@ class SourceIngest:
         try:
             while part := await found.read():
                 await asyncio.gather(asyncio.to_thread(sha256.update, part), upload.write(part))
-            return await upload.finish(None), sha256.hexdigest()
+            with coming_home():
+                return await upload.finish(None), sha256.hexdigest()
         except BaseException:
             await upload.abort()
             raise
@@ -337,7 +343,8 @@ class SourceIngest:
         """Return whether the store has the row's file already, and hold or settle it if so."""
         try:
             info = await self._node.stat(row.name)
-        except NotFoundError:
+        except (NotFoundError, NotShardOwnerError):
+            # The second: a node that is away may have it, which the write below need not wait for.
             return False
         # Its bytes are read: what is marked packed was seen to be whole.
         sha256 = await self._sha256_of(row.name)

@@ -26,8 +26,6 @@ from des.core import DesReader
 from des.testing.source_databases import SourceDatabase, temporary_source
 
 START_S: Final = 90
-FIRST_MARKER: Final = 200
-"""Node ids of markers lie above it, far from those of nodes."""
 PUTS: Final = 8
 """Objects put at once."""
 DOCUMENTS: Final = "docs"
@@ -236,10 +234,7 @@ class IngestPipeline:
             self._add(
                 f"marker-{number}",
                 ["des.cli.marker", "run", "--sources", str(config), "--http-listen", ""],
-                [
-                    *("--data-dir", str(self._folder / f"marker-{number}")),
-                    *("--log-level", "warning", "--node-id", str(FIRST_MARKER + number)),
-                ],
+                ["--data-dir", str(self._folder / f"marker-{number}"), "--log-level", "warning"],
                 serves=False,
             )
 
@@ -284,6 +279,7 @@ class IngestPipeline:
             "DES_SHARD_BITS": str(self._bits),
             "DES_LISTEN": "127.0.0.1:0",
             "DES_HTTP_LISTEN": "127.0.0.1:0",
+            "DES_CLUSTER__TTL_S": "5",
             "DES_SEAL__AGE_S": "4",
             "DES_SEAL__CHECK_INTERVAL_S": "0.5",
             "DES_SEAL__RETRY_S": "0.5",

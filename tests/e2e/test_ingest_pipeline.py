@@ -65,7 +65,7 @@ async def torture(tmp_path, *, kinds, files, markers, packers, kills, within_s):
 @pytest.mark.timeout(300)
 async def test_a_killed_pipeline_packs_every_row_once(tmp_path):
     await torture(
-        tmp_path, kinds=("postgresql", "sqlite"), files=300, markers=2, packers=1, kills=1, within_s=200
+        tmp_path, kinds=("postgresql", "sqlite"), files=300, markers=2, packers=2, kills=1, within_s=200
     )
 
 
@@ -77,7 +77,7 @@ async def test_a_pipeline_killed_many_times_packs_every_row_once(tmp_path):
         kinds=("postgresql", "mariadb", "sqlite"),
         files=6000,
         markers=2,
-        packers=1,
+        packers=3,
         kills=25,
         within_s=1500,
     )
