@@ -147,6 +147,7 @@ class S3StorageBackend:
                 key,
                 self.s3.client.put_object,
                 sent_bytes=size,
+                needs=("ETag",),
                 Bucket=self.s3.bucket,
                 Key=self.prefix + key,
                 Body=data,
@@ -182,12 +183,14 @@ class S3StorageBackend:
             DesError: `error`, when nothing is there: not final, the write may still land.
         """
         try:
-            answer = await self._head(key)
+            for _ in range(2):
+                answer = await self._head(key)
+                if (answer.get("Metadata", {}).get(TOKEN), answer["ContentLength"]) == (token, size):
+                    return head_info(key, answer)
+                # An answer that was cut off in its head may lack the token: another's object is one twice.
         except DesError:
             raise error from None
-        if answer["Metadata"].get(TOKEN) != token or answer["ContentLength"] != size:
-            raise ObjectExistsError(f"object {key!r} exists", key=key) from error
-        return head_info(key, answer)
+        raise ObjectExistsError(f"object {key!r} exists", key=key) from error
 
     def new_token(self) -> str:
         """Return a token that no other write has."""
@@ -243,7 +246,11 @@ class S3StorageBackend:
     async def _head(self, key: str) -> Mapping[str, Any]:
         try:
             return await self.s3.call(
-                key, self.s3.client.head_object, Bucket=self.s3.bucket, Key=self.prefix + key
+                key,
+                self.s3.client.head_object,
+                needs=("ContentLength", "ETag", "LastModified"),
+                Bucket=self.s3.bucket,
+                Key=self.prefix + key,
             )
         except NoSuchObjectError:
             # An answer to HEAD has no body, so that a missing bucket looks like a missing object.
@@ -275,6 +282,7 @@ class S3StorageBackend:
             page = await self.s3.call(
                 prefix,
                 self.s3.client.list_objects_v2,
+                needs=("IsTruncated",),
                 Bucket=self.s3.bucket,
                 Prefix=self.prefix + prefix,
                 **place,

@@ -4,11 +4,11 @@ boto3 writes and administers; obstore, several times cheaper per request, reads 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from des.config import S3Settings
@@ -19,8 +19,6 @@ from des.storage.s3_errors import Boto3Errors
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
-
-T = TypeVar("T")
 
 DEFAULT_REGION: Final = "us-east-1"
 CREDENTIALS_KEPT: Final = timedelta(minutes=5)
@@ -71,9 +69,22 @@ class S3Client:
         )
 
     async def call(
-        self, key: str, operation: Callable[..., T], *, sent_bytes: int = 0, **arguments: Any
-    ) -> T:
+        self,
+        key: str,
+        operation: Callable[..., Mapping[str, Any]],
+        *,
+        sent_bytes: int = 0,
+        needs: Sequence[str] = (),
+        **arguments: Any,
+    ) -> Mapping[str, Any]:
         """Run a blocking call in one of the store's threads.
+
+        Args:
+            key: of the object, for messages.
+            operation: a method of the boto3 client.
+            sent_bytes: length of the body, for which the deadline is extended.
+            needs: fields without which it is no answer: a head that was cut off looks whole to HTTP.
+            arguments: of the method.
 
         Raises:
             ObjectStoreUnavailableError: no answer within the deadline; it may still take effect.
@@ -83,11 +94,16 @@ class S3Client:
         call = partial(self._errors.translated, key, partial(operation, **arguments))
         try:
             async with asyncio.timeout(deadline_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+                answer = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except TimeoutError:
             raise ObjectStoreUnavailableError(
                 f"no answer of the store about {key!r} within {deadline_s:.0f} s", key=key
             ) from None
+        if missing := [name for name in needs if name not in answer]:
+            raise ObjectStoreUnavailableError(
+                f"the answer about {key!r} lacks {', '.join(missing)}: it was cut off", key=key
+            )
+        return answer
 
     async def close(self) -> None:
         """Give connections back; calls that wait for a thread are dropped."""

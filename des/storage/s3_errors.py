@@ -122,10 +122,6 @@ def of_obstore(key: str, error: BaseException) -> DesError:
             return ObjectStoreForbiddenError(f"the store forbids {key!r}: {said[:_TEXT_MAX]}", key=key)
         case exceptions.NotSupportedError() | exceptions.InvalidPathError():
             return ObjectStoreRefusedError(f"the store refuses {key!r}: {said[:_TEXT_MAX]}", key=key)
-        case _ if "non-partial response" in text or "content range" in text.lower():
-            return ObjectDamagedError(
-                f"{key!r} answered without the range asked for: {said[:_TEXT_MAX]}", key=key
-            )
         case _:
             return ObjectStoreUnavailableError(f"{key!r} cannot be read now: {said[:_TEXT_MAX]}", key=key)
 

@@ -234,6 +234,7 @@ class S3Upload:
         answer = await self._s3.call(
             self._key,
             self._s3.client.create_multipart_upload,
+            needs=("UploadId",),
             Bucket=self._s3.bucket,
             Key=self._store.prefix + self._key,
             Metadata=tagged(self._metadata, self._token),
@@ -247,6 +248,7 @@ class S3Upload:
             self._key,
             self._s3.client.upload_part,
             sent_bytes=len(data),
+            needs=("ETag",),
             Bucket=self._s3.bucket,
             Key=self._store.prefix + self._key,
             UploadId=self._upload_id,
@@ -262,6 +264,7 @@ class S3Upload:
             key,
             self._s3.client.upload_part_copy,
             sent_bytes=stop - start,
+            needs=("CopyPartResult",),
             Bucket=self._s3.bucket,
             Key=self._store.prefix + self._key,
             UploadId=self._upload_id,

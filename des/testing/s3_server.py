@@ -81,6 +81,17 @@ def temporary_versitygw(directory: Path) -> Iterator[S3Settings]:
         process.wait(START_S)
 
 
+@contextmanager
+def temporary_s3(directory: Path) -> Iterator[tuple[S3Settings, bool]]:
+    """Run the stronger server where it is installed, else moto's; True for one that verifies no checksums."""
+    if versitygw() is None:
+        with temporary_moto() as settings:
+            yield settings, True
+    else:
+        with temporary_versitygw(directory) as settings:
+            yield settings, False
+
+
 def versitygw() -> str | None:
     """Return the command: the one of `DES_VERSITYGW`, of scripts/s3_server.sh, or of the path."""
     tools = Path(__file__).parents[2] / ".tools" / "go" / "bin" / "versitygw"

@@ -115,7 +115,7 @@ SAID = (
         (SAID.format("416 Range Not Satisfiable", "InvalidRange"), ObjectDamagedError),
         (SAID.format("503 Service Unavailable", "SlowDown"), ObjectStoreUnavailableError),
         ("Generic S3 error: error sending request", ObjectStoreUnavailableError),
-        ("Generic S3 error: Received non-partial response when range requested", ObjectDamagedError),
+        ("Generic S3 error: Received non-partial response when range requested", ObjectStoreUnavailableError),
     ],
 )
 def test_obstore_says_the_same_in_other_words(text: str, kind: type) -> None:

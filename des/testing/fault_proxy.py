@@ -1,0 +1,439 @@
+"""A proxy before an S3 server that knows S3's operations and does to them what networks and stores do.
+
+Real sockets, one event loop. A rule says which operation, of which keys, how often, and what happens: before
+the store hears of it or after the effect, where that is the difference. Held requests reach the store when
+they are released, long after the client has given up: zombies.
+"""
+
+import asyncio
+import base64
+import contextlib
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import google_crc32c
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+HEAD_SIZE_MAX: Final = 64 << 10
+DRIP_S: Final = 0.1
+"""Between two bytes of a slow answer."""
+_NO_BODY: Final = frozenset({204, 304})
+_CONDITIONS: Final = frozenset({"if-match", "if-none-match", "x-amz-copy-source-if-match"})
+
+
+class Operation(StrEnum):
+    """What a request asks of S3."""
+
+    CREATE = "create"
+    BEGIN = "begin"
+    PART = "part"
+    COMPLETE = "complete"
+    ABORT = "abort"
+    HEAD = "head"
+    RANGE = "range"
+    TAIL = "tail"
+    LIST = "list"
+    DELETE = "delete"
+    COPY = "copy"
+    OTHER = "other"
+    """Anything else; no rule that names an operation meets it."""
+
+
+class Fault(StrEnum):
+    """What happens to a request. "before": the store does not hear of it; "after": it does, and acts."""
+
+    ERROR_500_BEFORE = "500 before"
+    ERROR_500_AFTER = "500 after"
+    ERROR_503_BEFORE = "503 before"
+    ERROR_503_AFTER = "503 after"
+    RESET_BEFORE = "reset before"
+    RESET_AFTER = "reset after"
+    TIMEOUT_BEFORE = "timeout before"
+    TIMEOUT_AFTER = "timeout after"
+    DRIP = "slow drip"
+    """The store acts, and its answer comes a byte at a time."""
+    TRUNCATED = "truncated"
+    """The store acts, and half of its answer comes: of the body, or of the head where there is no body."""
+    FLIPPED_SENT = "flipped byte sent"
+    FLIPPED_RECEIVED = "flipped byte received"
+    ERROR_IN_200_BEFORE = "error in 200 before"
+    ERROR_IN_200_AFTER = "error in 200 after"
+    HELD = "held"
+    """No answer; the store hears of it when `release` is called."""
+    UNCONDITIONAL = "conditions ignored"
+
+
+@dataclass(slots=True)
+class Rule:
+    """Which requests a fault meets."""
+
+    fault: Fault
+    operation: Operation | None
+    """None for every one."""
+    key: str
+    """Start of the keys, or prefixes, with bucket: "bucket/key"; empty for all."""
+    times: int | None
+    """How many requests are met; None for all."""
+    hits: int = 0
+    """How many were."""
+
+    def meets(self, request: "Request") -> bool:
+        """Whether the next such request is to be met."""
+        return (
+            (self.times is None or self.hits < self.times)
+            and self.operation in {None, request.operation}
+            and request.key.startswith(self.key)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    operation: Operation
+    key: str
+    """Bucket, "/" and key; for a listing the prefix."""
+
+    def header(self, name: str) -> str:
+        """Return a header's value, empty where it is absent; `name` in lower case."""
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer of the store, whole."""
+
+    status: int
+    head: bytes
+    """Status line and headers with the empty line; says Content-Length."""
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Held:
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class S3FaultProxy:
+    """Listens on loopback; `url` is the endpoint for clients."""
+
+    def __init__(self, upstream: str, *, keys: tuple[str, str], verify_checksums: bool = False) -> None:
+        """Name the store.
+
+        Args:
+            upstream: its endpoint, `http://host:port`.
+            keys: access key and secret key, for requests that are changed and signed anew.
+            verify_checksums: refuse bytes that do not match their CRC32C, as S3 does, on behalf of a store
+                that does not look.
+        """
+        place = urlsplit(upstream)
+        self._upstream: Final = (place.hostname or "", place.port or 80)
+        self._keys: Final = keys
+        self._verify_checksums = verify_checksums
+        self._server: asyncio.Server | None = None
+        self._rules: list[Rule] = []
+        self._held = _Held()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.requests: list[tuple[Operation, str]] = []
+        """Every request that came, in order."""
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_SIZE_MAX)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def inject(
+        self, fault: Fault, operation: Operation | None = None, *, key: str = "", times: int | None = None
+    ) -> Rule:
+        """Make a fault happen from now on; the first rule that meets a request is the one."""
+        rule = Rule(fault, operation, key, times)
+        self._rules.append(rule)
+        return rule
+
+    def clear(self) -> None:
+        """Let every further request through; held ones stay held."""
+        self._rules.clear()
+
+    async def release(self) -> None:
+        """Send the held requests to the store, and return when it has answered all of them."""
+        held, self._held = self._held, _Held()
+        held.released.set()
+        waiting = [task for task in self._tasks if task.get_name() == _HELD]
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    # --- one connection ---------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            while (request := await _read_request(reader, writer)) is not None:
+                self.requests.append((request.operation, request.key))
+                rule = next((rule for rule in self._rules if rule.meets(request)), None)
+                if rule is None:
+                    await _send(writer, await self._forward(request))
+                else:
+                    rule.hits += 1
+                    if not await self._meet(rule.fault, request, reader, writer):
+                        return
+        except (OSError, EOFError, asyncio.CancelledError):
+            # A client that goes, or a proxy that stops, is no defect of either.
+            return
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def _meet(
+        self, fault: Fault, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Do what the fault says; return whether the connection goes on."""
+        match fault:
+            case Fault.ERROR_500_BEFORE | Fault.ERROR_500_AFTER:
+                if fault is Fault.ERROR_500_AFTER:
+                    await self._forward(request)
+                await _send(writer, _error(request, 500, "InternalError"))
+            case Fault.ERROR_503_BEFORE | Fault.ERROR_503_AFTER:
+                if fault is Fault.ERROR_503_AFTER:
+                    await self._forward(request)
+                await _send(writer, _error(request, 503, "SlowDown"))
+            case Fault.ERROR_IN_200_BEFORE | Fault.ERROR_IN_200_AFTER:
+                if fault is Fault.ERROR_IN_200_AFTER:
+                    await self._forward(request)
+                await _send(writer, _error(request, 200, "InternalError"))
+            case Fault.RESET_BEFORE | Fault.RESET_AFTER:
+                if fault is Fault.RESET_AFTER:
+                    await self._forward(request)
+                _reset(writer)
+                return False
+            case Fault.TIMEOUT_BEFORE | Fault.TIMEOUT_AFTER:
+                if fault is Fault.TIMEOUT_AFTER:
+                    await self._forward(request)
+                await reader.read()  # until the client gives up
+                return False
+            case Fault.DRIP:
+                answer = await self._forward(request)
+                for byte in answer.head + answer.body:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(DRIP_S)
+            case Fault.TRUNCATED:
+                answer = await self._forward(request)
+                writer.write(
+                    answer.head + answer.body[: len(answer.body) // 2] if answer.body else _half(answer.head)
+                )
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+                return False
+            case Fault.FLIPPED_SENT:
+                await _send(writer, await self._forward(request, body=_flipped(request.body)))
+            case Fault.FLIPPED_RECEIVED:
+                answer = await self._forward(request)
+                await _send(writer, Response(answer.status, answer.head, _flipped(answer.body)))
+            case Fault.UNCONDITIONAL:
+                await _send(writer, await self._forward(_without_conditions(request, self._keys)))
+            case Fault.HELD:
+                late = asyncio.create_task(self._forward_late(request, self._held), name=_HELD)
+                self._tasks.add(late)
+                late.add_done_callback(self._tasks.discard)
+                await reader.read()
+                return False
+        return True
+
+    async def _forward_late(self, request: Request, held: _Held) -> None:
+        await held.released.wait()
+        with contextlib.suppress(OSError, EOFError):
+            await self._forward(request)
+
+    async def _forward(self, request: Request, *, body: bytes | None = None) -> Response:
+        """Send a request to the store, and return its answer."""
+        sent = request.body if body is None else body
+        if self._verify_checksums and not _matches(request, sent):
+            return _error(request, 400, "BadDigest")
+        reader, writer = await asyncio.open_connection(*self._upstream, limit=HEAD_SIZE_MAX)
+        try:
+            lines = [f"{request.method} {request.target} HTTP/1.1"]
+            lines += [
+                f"{name}: {value}"
+                for name, value in request.headers
+                if name.lower() not in {"expect", "connection"}
+            ]
+            lines += ["Connection: close", "", ""]
+            writer.write("\r\n".join(lines).encode("latin-1") + sent)
+            await writer.drain()
+            return await _read_response(reader, request.method)
+        finally:
+            writer.transport.abort()
+
+
+_HELD: Final = "held request"
+
+
+async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+    """Return the next request of a connection; None when the client is done."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    line, *rest = head.decode("latin-1").split("\r\n")[:-2]
+    method, target, _ = line.split(" ")
+    headers = tuple((name, value.strip()) for name, _, value in (one.partition(":") for one in rest))
+    named = {name.lower(): value for name, value in headers}
+    if named.get("expect", "").lower() == "100-continue":
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+    body = await reader.readexactly(int(named.get("content-length", "0")))
+    operation, key = _understand(method, target, named)
+    return Request(method, target, headers, body, operation, key)
+
+
+def _understand(method: str, target: str, headers: Mapping[str, str]) -> tuple[Operation, str]:
+    place = urlsplit(target)
+    query = parse_qs(place.query, keep_blank_values=True)
+    path = unquote(place.path).lstrip("/")
+    bucket, _, key = path.partition("/")
+    if not key:
+        if method == "GET" and "list-type" in query:
+            return Operation.LIST, f"{bucket}/{query.get('prefix', [''])[0]}"
+        return Operation.OTHER, path
+    match method:
+        case "PUT" if "partNumber" in query:
+            return (Operation.COPY if "x-amz-copy-source" in headers else Operation.PART), path
+        case "PUT":
+            return Operation.CREATE, path
+        case "POST" if "uploads" in query:
+            return Operation.BEGIN, path
+        case "POST" if "uploadId" in query:
+            return Operation.COMPLETE, path
+        case "DELETE":
+            return (Operation.ABORT if "uploadId" in query else Operation.DELETE), path
+        case "HEAD":
+            return Operation.HEAD, path
+        case "GET" if headers.get("range", "").startswith("bytes=-"):
+            return Operation.TAIL, path
+        case "GET":
+            return Operation.RANGE, path
+        case _:
+            return Operation.OTHER, path
+
+
+async def _read_response(reader: asyncio.StreamReader, method: str) -> Response:
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, *rest = head.decode("latin-1").split("\r\n")[:-2]
+        status = int(line.split(" ")[1])
+        if status != 100:
+            break
+    headers = [(name, value.strip()) for name, _, value in (one.partition(":") for one in rest)]
+    named = {name.lower(): value for name, value in headers}
+    if method == "HEAD" or status in _NO_BODY:
+        body = b""
+    elif named.get("transfer-encoding", "").lower() == "chunked":
+        body = await _read_chunks(reader)
+    elif "content-length" in named:
+        body = await reader.readexactly(int(named["content-length"]))
+    else:
+        body = await reader.read()
+    kept = [line]
+    kept += [
+        f"{name}: {value}"
+        for name, value in headers
+        if name.lower() not in {"transfer-encoding", "connection", "keep-alive"}
+        and (name.lower() != "content-length" or method == "HEAD")
+    ]
+    if method != "HEAD" and status not in _NO_BODY:
+        kept.append(f"Content-Length: {len(body)}")
+    return Response(status, "\r\n".join([*kept, "", ""]).encode("latin-1"), body)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    parts: list[bytes] = []
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return b"".join(parts)
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Response) -> None:
+    writer.write(answer.head + answer.body)
+    await writer.drain()
+
+
+def _error(request: Request, status: int, code: str) -> Response:
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>by the fault proxy</Message><RequestId>0</RequestId></Error>"
+    ).encode()
+    head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+    return Response(status, head.encode(), b"" if request.method == "HEAD" else body)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST rather than FIN, as a machine does that knows nothing of the connection."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _flipped(data: bytes) -> bytes:
+    """Return `data` with one bit in its middle changed; nothing stays nothing."""
+    if not data:
+        return data
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def _half(head: bytes) -> bytes:
+    """Return the first half of a head, to the end of a line: a careless client does not miss the rest."""
+    lines = head.split(b"\r\n")
+    return b"\r\n".join(lines[: len(lines) // 2]) + b"\r\n"
+
+
+def _matches(request: Request, body: bytes) -> bool:
+    sent = request.header("x-amz-checksum-crc32c")
+    if not sent or request.operation not in {Operation.CREATE, Operation.PART}:
+        return True
+    crc32c: int = google_crc32c.value(body)
+    return base64.b64decode(sent) == crc32c.to_bytes(4, "big")
+
+
+def _without_conditions(request: Request, keys: tuple[str, str]) -> Request:
+    """Return the request without its conditions, signed anew: as a store reads it that ignores them."""
+    headers = {
+        name: value
+        for name, value in request.headers
+        if name.lower() not in _CONDITIONS | {"authorization", "x-amz-date", "expect", "connection"}
+    }
+    signed = AWSRequest(
+        method=request.method,
+        url=f"http://{request.header('host')}{request.target}",
+        headers=headers,
+        data=request.body,
+    )
+    S3SigV4Auth(Credentials(*keys), "s3", _region(request)).add_auth(signed)
+    return replace(request, headers=tuple((name, str(value)) for name, value in signed.headers.items()))
+
+
+def _region(request: Request) -> str:
+    # Credential=<key>/<day>/<region>/s3/aws4_request
+    return request.header("authorization").split("Credential=")[1].split("/")[2]
