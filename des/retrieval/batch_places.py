@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
+from des.cluster import Shards
 from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import DesError
@@ -18,7 +19,7 @@ from des.format.layout import Layout
 from des.format.name_key import hash_of, name_digest
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
-from des.naming import created_ms_of, parse_name
+from des.naming import consistent_hash, created_ms_of, parse_name
 from des.retrieval.opened_file import ReadCost
 from des.retrieval.spans import ahead
 from des.retrieval.stored_containers import StoredContainers, pages_of
@@ -86,7 +87,9 @@ class BatchPlaces:
         containers: StoredContainers,
         tombstones: Tombstones,
         absent: Callable[[str], DesError],
+        shards: Shards | None = None,
     ) -> None:
+        self._shards = shards
         self._bits = settings.shard_bits
         self._wrap_bits = settings.wrap_bits
         self._open_index = open_index
@@ -100,6 +103,9 @@ class BatchPlaces:
         searched: list[_Search] = []
         get_open = self._open_index.get
         for at, name in enumerate(names):
+            if self._shards is not None and not self._shards.owns(consistent_hash(name, self._bits)):
+                plan.lone.append(at)  # other nodes' files are looked for one by one, and afresh
+                continue
             file = get_open(name)
             if file is None:
                 try:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import google_crc32c
 
+from des.cluster import Shards
 from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError
@@ -93,6 +94,7 @@ class BatchReader:
         open_file: Callable[[str], Coroutine[object, object, OpenedFile]],
         stat_file: Callable[[str], Coroutine[object, object, FileInfo]],
         absent: Callable[[str], DesError],
+        shards: Shards | None = None,
     ) -> None:
         self._wrap_bits = settings.wrap_bits
         self._log = log
@@ -107,6 +109,7 @@ class BatchReader:
             containers=containers,
             tombstones=tombstones,
             absent=absent,
+            shards=shards,
         )
 
     async def read(

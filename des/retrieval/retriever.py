@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from des.cluster import Shards
+from des.cluster import NotShardOwnerError, Shards
 from des.config import Settings
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError, NotFoundError, UnavailableError
@@ -116,6 +116,7 @@ class Retriever:
             open_file=self.open,
             stat_file=self.stat,
             absent=self.absent,
+            shards=shards,
         )
 
     async def open(self, name: str) -> OpenedFile:
@@ -361,7 +362,13 @@ class Retriever:
         )
 
     def absent(self, name: str) -> NotFoundError | UnavailableError:
-        """Return the error for a name that was not found."""
+        """Return the error for a name that was not found, here or by the shard's owner."""
+        if self._shards is not None:
+            shard = consistent_hash(name, self._settings.shard_bits)
+            try:
+                self._shards.check_absence(shard, created_ms_of(name, self._settings.wrap_bits))
+            except NotShardOwnerError as error:
+                return error
         if self.damaged:
             return NameUndecidedError(
                 f"file {name!r} is in no container and not in the readable part of the ingest log, "

@@ -1,0 +1,154 @@
+"""What a cluster costs on one machine: a call that is sent on, and the time without service when a node goes.
+
+Over a real PostgreSQL and a shared folder; all processes share this machine's cores, so calls per second
+say nothing about scaling out. `python benchmarks/bench_cluster.py`.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+from des_client import AsyncDesClient, DesClientError
+
+from des.testing.postgresql import temporary_postgresql
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.conftest import ServerProcess
+
+TTL_S: Final = 4.0
+SECONDS: Final = 5.0
+DATA: Final = os.urandom(4096)
+
+
+def cpu_s(servers: list[ServerProcess]) -> float:
+    """Return the CPU seconds that all servers have used."""
+    return sum(sum(psutil.Process(s.process.pid).cpu_times()[:2]) for s in servers if s.process is not None)
+
+
+async def settle(client: AsyncDesClient, nodes: int) -> dict[str, set[int]]:
+    """Wait until the shards are shared out; return them by owner's address."""
+    while True:
+        owned: dict[str, set[int]] = {}
+        for shard in await client.shard_status():
+            owned.setdefault(shard.owner_address, set()).add(shard.shard_id)
+        if len(owned) == nodes and "" not in owned:
+            return owned
+        await asyncio.sleep(0.2)
+
+
+async def rate(client: AsyncDesClient, servers: list[ServerProcess], names: list[str] | None) -> str:
+    """Put (or get) with 32 in flight for a while."""
+    done = 0
+    ends = time.monotonic() + SECONDS
+    before = cpu_s(servers)
+
+    async def work(number: int) -> None:
+        nonlocal done
+        while time.monotonic() < ends:
+            if names is None:
+                await client.put(DATA)
+            else:
+                await client.get(names[(number + done) % len(names)])
+            done += 1
+
+    await asyncio.gather(*(work(number) for number in range(32)))
+    per_call_us = 1e6 * (cpu_s(servers) - before) / max(done, 1)
+    return f"{done / SECONDS:8.0f}/s, {per_call_us:6.0f} us of server CPU a call"
+
+
+async def forwarding(servers: list[ServerProcess], owned: dict[str, set[int]]) -> str:
+    """Compare named puts at the owner with the same at another node, one at a time."""
+    first, second = servers[0].address, servers[1].address
+    async with AsyncDesClient(first) as near, AsyncDesClient(second) as far:
+        names = [
+            assigned.name
+            for _ in range(4)
+            for assigned in await near.assign_names(500)
+            if assigned.shard_id in owned[first]
+        ]
+        took = []
+        for client, some in ((near, names[:200]), (far, names[200:400])):
+            begun = time.monotonic()
+            used = cpu_s(servers)
+            for name in some:
+                await client.put(DATA, name=name)
+            took.append(((time.monotonic() - begun) / 200, (cpu_s(servers) - used) / 200))
+    (here_s, here_cpu), (there_s, there_cpu) = took
+    return (
+        f"put at the owner {1e3 * here_s:.2f} ms, {1e6 * here_cpu:.0f} us CPU; "
+        f"sent on {1e3 * there_s:.2f} ms, {1e6 * there_cpu:.0f} us CPU"
+    )
+
+
+async def outage(servers: list[ServerProcess], owned: dict[str, set[int]], *, kill: bool) -> str:
+    """Put new names into the last node's shards while it goes; return the longest time without success."""
+    last = servers[-1]
+    shards = owned[last.address]
+    longest = failed = 0.0
+    stop = False
+
+    async def knock() -> None:
+        nonlocal longest, failed
+        async with AsyncDesClient([s.address for s in servers[:-1]], retry=None) as client:
+            since = time.monotonic()
+            while not stop:
+                for assigned in await client.assign_names(20):
+                    if assigned.shard_id not in shards:
+                        continue
+                    try:
+                        await client.put(DATA, name=assigned.name, timeout_s=5)
+                        longest = max(longest, time.monotonic() - since)
+                        since = time.monotonic()
+                    except DesClientError:
+                        failed += 1
+
+    knocking = asyncio.create_task(knock())
+    await asyncio.sleep(2)
+    longest = failed = 0.0
+    await asyncio.to_thread(last.kill if kill else last.terminate)
+    await asyncio.sleep(TTL_S * 2 + 4 if kill else 2)
+    stop = True
+    await knocking
+    return f"{longest:.2f} s without service, {failed:.0f} calls failed (no retries)"
+
+
+async def main(folder: Path, url: str) -> None:
+    """Measure with one node, then two, then three."""
+    environment = {
+        "DES_CATALOG_URL": url,
+        "DES_OBJECT_DIR": str(folder / "objects"),
+        "DES_CLUSTER__TTL_S": str(TTL_S),
+    }
+    servers: list[ServerProcess] = []
+    try:
+        for number in range(3):
+            servers.append(
+                ServerProcess(folder / f"n{number}", folder / f"n{number}.log", environment).start()
+            )
+            async with AsyncDesClient([s.address for s in servers]) as client:
+                owned = await settle(client, number + 1)
+                print(f"{number + 1} nodes, put {await rate(client, servers, None)}")
+                names = [(await client.put(DATA)).file.name for _ in range(200)]
+                print(f"{number + 1} nodes, get {await rate(client, servers, names)}", flush=True)
+        print(await forwarding(servers, owned), flush=True)
+        print(f"SIGTERM: {await outage(servers, owned, kill=False)}", flush=True)
+        servers[-1].start()
+        async with AsyncDesClient([s.address for s in servers]) as client:
+            owned = await settle(client, 3)
+        print(
+            f"kill -9 with a time to live of {TTL_S} s: {await outage(servers, owned, kill=True)}", flush=True
+        )
+    finally:
+        for server in servers:
+            if server.alive():
+                server.kill()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made, temporary_postgresql(Path(made) / "pg") as where:
+        asyncio.run(main(Path(made), where))
