@@ -152,6 +152,8 @@ async def test_the_checkup_finds_a_missing_privilege(database):
 
 
 def test_the_command_checks_every_source_of_the_file(database, tmp_path):
+    if database.kind != "postgresql":
+        pytest.skip("the command is the same for all of them")
     database.add(3)
     plain = database.config().model_dump(mode="json", by_alias=True)
     plain["database"] = dict(database.database)
