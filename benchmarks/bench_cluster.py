@@ -122,6 +122,7 @@ async def main(folder: Path, url: str) -> None:
     environment = {
         "DES_CATALOG_URL": url,
         "DES_OBJECT_DIR": str(folder / "objects"),
+        "DES_CLUSTER__ENABLED": "true",
         "DES_CLUSTER__TTL_S": str(TTL_S),
     }
     servers: list[ServerProcess] = []

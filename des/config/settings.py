@@ -192,8 +192,8 @@ class RedisSettings(_Group):
 class ClusterSettings(_Group):
     """Several nodes over one catalog."""
 
-    enabled: bool | None = None
-    """Share the store with other nodes; None: when the catalog is PostgreSQL."""
+    enabled: bool = False
+    """Share the store with other nodes, over a catalog on PostgreSQL."""
     advertise: str = ""
     """host:port at which other nodes reach this one; empty for the address of `listen`."""
     capacity: PositiveInt = 1
@@ -280,8 +280,6 @@ class Settings(BaseSettings):
     @property
     def in_cluster(self) -> bool:
         """Whether this node shares the store with others."""
-        if self.cluster.enabled is None:
-            return self.catalog_url.startswith("postgres")
         return self.cluster.enabled
 
     @classmethod

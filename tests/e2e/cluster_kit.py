@@ -93,6 +93,7 @@ class Cluster:
             "DES_S3__SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
             "DES_S3__READ_TIMEOUT_S": "5",
             "DES_S3__DEADLINE_S": "10",
+            "DES_CLUSTER__ENABLED": "true",
             "DES_CLUSTER__TTL_S": str(TTL_S),
             "DES_SEAL__AGE_S": "4",
             "DES_SEAL__CHECK_INTERVAL_S": "0.5",
@@ -332,13 +333,13 @@ async def judge(cluster: Cluster, traffic: Traffic) -> dict[str, int]:
     await traffic.read_all()
     await cluster.all_sealed()
     await traffic.read_all()
-    assert violations(traffic.events) == []
-    assert lost(traffic.events) == []
+    assert violations(traffic.events) == [], violations(traffic.events)[:10]
+    assert lost(traffic.events) == [], lost(traffic.events)[:10]
     counts = await cluster.names_in_containers()
     doubled = {name: count for name, count in counts.items() if count != 1}
-    assert doubled == {}
+    assert doubled == {}, doubled
     missing = traffic.acknowledged - set(counts)
-    assert missing == set()
+    assert missing == set(), missing
     async with cluster.catalog() as catalog:
         highest = {lock.shard: lock.epoch for lock in await catalog.shard_locks()}
         for row in await catalog.containers():

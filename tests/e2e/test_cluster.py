@@ -90,6 +90,7 @@ async def test_while_an_owner_is_away_its_open_files_are_unavailable_and_never_m
         assert await client.get(name) == b"open"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_each_fault_once_loses_and_doubles_nothing(cluster):
     faults = [kill_and_restart, cut_off, restart_postgresql, pause_and_resume, store_down, rolling_restart]

@@ -111,7 +111,7 @@ class Supervisor:
         if not settings.in_cluster:
             raise AddressInvalidError(
                 f"{settings.workers} workers share one store, for which they need a catalog on PostgreSQL "
-                "(catalog_url); the catalog is SQLite"
+                "(catalog_url) and cluster.enabled"
             )
         wanted = Address.parse(settings.listen)
         if not self._allow_exposed:
