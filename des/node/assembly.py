@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from des.core import IndexCache
 from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerState
 from des.db.membership import NameLease
-from des.errors import PreconditionError
+from des.errors import PreconditionError, UnavailableError
 from des.files import Durability
 from des.ingest.directory import StoreDirectory
 from des.ingest.facts import FileFacts
@@ -46,6 +46,7 @@ from des.retrieval.tombstones import Tombstones
 from des.storage import open_store
 from des.storage.disk import Disk
 from des.storage.identity import check_identity
+from des.storage.identity_gate import IdentityGate
 from des.storage.metered import MeteredObjectStore
 from des.storage.object_store import ObjectStore
 from des.storage.posix_disk import PosixDisk
@@ -138,12 +139,7 @@ async def assemble(
     """Recover the log, settle what a crash left, and connect the parts. Same errors as `Node.open`."""
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
-    await _look_at_store(doors.store)
-
-    async def known_keys() -> list[str]:
-        return [row.key for row in await doors.catalog.containers(state=ContainerState.STORED)]
-
-    await check_identity(doors.store, store_id, object_prefix=settings.object_prefix, known_keys=known_keys)
+    doors = await _behind_gate(settings, doors, store_id)
     lease, named = await _enter(settings, doors, directory)
     shards = lease if isinstance(lease, ClusterLease) else None
     open_index = OpenIndex()
@@ -388,6 +384,28 @@ async def assemble(
         store_id=store_id,
         executor=executor,
     )
+
+
+async def _behind_gate(settings: Settings, doors: Doors, store_id: str) -> Doors:
+    """Look at the object store; one that does not answer is written to only once it was looked at.
+
+    Raises:
+        WrongStoreError: the objects are another store's.
+    """
+
+    async def known_keys() -> list[str]:
+        return [row.key for row in await doors.catalog.containers(state=ContainerState.STORED)]
+
+    async def check(store: ObjectStore) -> None:
+        await _look_at_store(store)
+        await check_identity(store, store_id, object_prefix=settings.object_prefix, known_keys=known_keys)
+
+    gate = IdentityGate(doors.store, check)
+    try:
+        await gate.pass_gate()
+    except UnavailableError as error:
+        _log.warning("object store does not answer; started on the log alone", error=str(error))
+    return replace(doors, store=gate)
 
 
 async def _look_at_store(store: ObjectStore) -> None:
