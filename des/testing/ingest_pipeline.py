@@ -279,6 +279,7 @@ class IngestPipeline:
             "DES_SHARD_BITS": str(self._bits),
             "DES_LISTEN": "127.0.0.1:0",
             "DES_HTTP_LISTEN": "127.0.0.1:0",
+            "DES_CLUSTER__ENABLED": "true",
             "DES_CLUSTER__TTL_S": "15",
             "DES_SEAL__AGE_S": "4",
             "DES_SEAL__CHECK_INTERVAL_S": "0.5",
