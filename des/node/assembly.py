@@ -344,7 +344,7 @@ async def assemble(
         catalog=doors.catalog,
         store=doors.store,
         clock=doors.clock,
-        claim=lease.claim,
+        claim=lambda run: lease.claim(run) if lease.owns_run(run) else None,
         shard_bits=settings.shard_bits,
         limits=GcLimits.of(settings.gc),
         object_prefix=settings.object_prefix,
