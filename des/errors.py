@@ -90,3 +90,15 @@ class DeadlineError(DesError):
 
     retryable = True
     reason = "DEADLINE_EXCEEDED"
+
+
+class CredentialsError(DesError):
+    """No credentials, or none that are good here."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class DeniedError(DesError):
+    """The caller is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"

@@ -12,7 +12,9 @@ from des.errors import (
     AlreadyExistsError,
     ConflictError,
     CorruptError,
+    CredentialsError,
     DeadlineError,
+    DeniedError,
     DesError,
     DisabledError,
     ExhaustedError,
@@ -36,6 +38,8 @@ STATUSES: Final[dict[type[DesError], HTTPStatus]] = {
     CorruptError: HTTPStatus.INTERNAL_SERVER_ERROR,
     DisabledError: HTTPStatus.NOT_IMPLEMENTED,
     DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    CredentialsError: HTTPStatus.UNAUTHORIZED,
+    DeniedError: HTTPStatus.FORBIDDEN,
 }
 """The status of each kind of error."""
 GONE: Final = frozenset({"FILE_DELETED"})
@@ -71,6 +75,8 @@ def problem_of(error: DesError) -> JSONResponse:
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         wait_s = RETRY_AFTER_S if error.retry_after_s is None else max(1, round(error.retry_after_s))
         headers["retry-after"] = str(wait_s)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="des"'
     return problem(status, str(error), headers, reason=error.reason, facts=error.details)
 
 

@@ -33,6 +33,7 @@ VERBS: Final = {
     "export": "Write an archive as tar or zip.",
     "upgrade": "Add to an archive what makes it open at once.",
     "sources": "Check the source databases that rows are packed from.",
+    "keys": "Make, list and revoke API keys.",
     "doctor": "Check that everything a server needs is there.",
     "fsck": "Check that the store holds what its catalog says.",
     "gc": "Show, or delete, the objects that are nobody's.",

@@ -307,7 +307,7 @@ def _listen(
         return None
     address = Address.parse(http_listen)
     if not allow_exposed:
-        refuse_exposed([address])
+        refuse_exposed([address], tls=False, auth=False)
 
     def ready() -> NodeHealth:
         errors = worker.errors()

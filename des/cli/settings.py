@@ -203,6 +203,10 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, SecretStr):
         return HIDDEN if value else ""
+    if isinstance(value, BaseModel):
+        return {key: plain(each) for key, each in walk(value)}
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
     return hide(value)
 
 

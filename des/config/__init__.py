@@ -1,8 +1,11 @@
 """Settings of a node."""
 
 from des.config.settings import (
+    AuthSettings,
     CatalogSettings,
     ClusterSettings,
+    GrantSettings,
+    JwtSettings,
     LimitSettings,
     LogSettings,
     RedisSettings,
@@ -10,12 +13,16 @@ from des.config.settings import (
     SealSettings,
     Settings,
     StoredSettings,
+    TlsSettings,
     load_settings,
 )
 
 __all__ = [
+    "AuthSettings",
     "CatalogSettings",
     "ClusterSettings",
+    "GrantSettings",
+    "JwtSettings",
     "LimitSettings",
     "LogSettings",
     "RedisSettings",
@@ -23,5 +30,6 @@ __all__ = [
     "SealSettings",
     "Settings",
     "StoredSettings",
+    "TlsSettings",
     "load_settings",
 ]

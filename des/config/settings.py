@@ -17,6 +17,9 @@ GIB = 1 << 30
 
 Bytes = Annotated[ByteSize, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+TokenAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 
 class _Group(BaseModel):
@@ -128,6 +131,8 @@ class LimitSettings(_Group):
     """How long an upload may take from its start to its end."""
     watch_heartbeat_s: Annotated[float, Field(ge=1)] = 10
     """Who watches shards hears something at least this often."""
+    principal_calls_per_s: Seconds = 0
+    """Calls of one principal, on average; 0 for any number. Twice as many at once after a pause."""
     admission_wait_s: Seconds = 10
     """How long a write waits for room before it is told that the server is busy."""
 
@@ -206,6 +211,77 @@ class ClusterSettings(_Group):
     """How long a call waits for a shard that is between two owners before it is told to come back."""
 
 
+class TlsSettings(_Group):
+    """Certificates of both ports; their files are read again when they change."""
+
+    cert: Path | None = None
+    """PEM file of the server's certificate and those between it and its authority."""
+    key: Path | None = None
+    """PEM file of its private key."""
+    client_ca: Path | None = None
+    """PEM file of the authorities whose certificates every client of the gRPC port must have."""
+
+    @model_validator(mode="after")
+    def _come_together(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("expected cert and key together, found one of them")
+        if self.client_ca is not None and self.cert is None:
+            raise ValueError("expected cert and key with client_ca")
+        return self
+
+
+class JwtSettings(_Group):
+    """Whose bearer tokens are good here."""
+
+    jwks: str = ""
+    """File or https URL of the issuer's keys; empty for no tokens."""
+    issuer: str = ""
+    """What a token's `iss` must be."""
+    audience: str = ""
+    """What must be in a token's `aud`."""
+    algorithms: Annotated[tuple[TokenAlgorithm, ...], Field(min_length=1)] = ("RS256", "ES256", "EdDSA")
+    """Ways of signing that are accepted; all have a public key."""
+    leeway_s: Annotated[float, Field(ge=0, le=30)] = 10
+    """How far the issuer's clock may be from ours."""
+
+    @model_validator(mode="after")
+    def _nothing_is_left_open(self) -> Self:
+        if self.jwks and not (self.issuer and self.audience):
+            raise ValueError("expected issuer and audience with jwks")
+        return self
+
+
+class GrantSettings(_Group):
+    """What one principal may do with the names that begin with a prefix."""
+
+    principal: Annotated[str, Field(pattern=r"^(jwt|cert):.+$")]
+    """`jwt:SUBJECT` of a token, or `cert:NAME` of a client certificate's alternative names. API keys carry
+    their grants themselves."""
+    verbs: Annotated[
+        tuple[Literal["assign", "read", "write", "delete", "list", "shards", "admin"], ...],
+        Field(min_length=1),
+    ]
+    prefix: str = ""
+    """Empty for every name."""
+
+
+class AuthSettings(_Group):
+    """Who may use the server. With none of `api_keys`, `mtls` and `jwt.jwks` everyone is served."""
+
+    api_keys: bool = False
+    """Accept the keys that `des keys create` makes."""
+    api_keys_file: Path | None = None
+    """Where their hashes are kept; None for `api-keys.json` in the data folder."""
+    mtls: bool = False
+    """Accept client certificates of `tls.client_ca`."""
+    grants: tuple[GrantSettings, ...] = ()
+    """What holders of tokens and certificates may do. Nothing is granted that is not written."""
+    reflection: bool = False
+    """Describe the service to everyone who asks although callers are told apart."""
+    audit_file: Path | None = None
+    """Where each change and each refusal is written down, as JSON lines; None for nowhere."""
+
+
 class Settings(BaseSettings):
     """All settings of a node.
 
@@ -266,6 +342,9 @@ class Settings(BaseSettings):
     stored: StoredSettings = StoredSettings()
     catalog: CatalogSettings = CatalogSettings()
     limits: LimitSettings = LimitSettings()
+    tls: TlsSettings = TlsSettings()
+    auth: AuthSettings = AuthSettings()
+    jwt: JwtSettings = JwtSettings()
     s3: S3Settings = S3Settings()
     redis: RedisSettings = RedisSettings()
 
@@ -281,6 +360,27 @@ class Settings(BaseSettings):
     def in_cluster(self) -> bool:
         """Whether this node shares the store with others."""
         return self.cluster.enabled
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers are told apart."""
+        return self.auth.api_keys or self.auth.mtls or bool(self.jwt.jwks)
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        if self.auth.mtls and self.tls.client_ca is None:
+            raise ValueError("auth.mtls is on, expected the clients' authorities in tls.client_ca")
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_can_reach_each_other(self) -> Self:
+        # What one node sends another goes in plain text and without credentials of its own.
+        if self.in_cluster and (self.tls.cert is not None or self.authenticates):
+            raise ValueError(
+                "expected cluster.enabled false with TLS or authentication: nodes that share a store have "
+                "neither between them"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

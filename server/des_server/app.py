@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from des_proto.v1 import file_service_pb2, naming_service_pb2, shard_service_pb2, system_service_pb2
@@ -34,6 +34,13 @@ from des_server.inflight import InFlight
 from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, readable, serialized
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.listen import Address, AddressInUseError
+from des_server.security.audit import AuditLog
+from des_server.security.authenticate import Authenticator, Everyone
+from des_server.security.gate import CallGate
+from des_server.security.guard import GuardedNode
+from des_server.security.http_gate import HttpGate
+from des_server.security.quota import Quotas
+from des_server.security.tls import TlsFiles
 from des_server.servicers.disabled import disabled
 from des_server.servicers.files import FileServicer
 from des_server.servicers.naming import NamingServicer
@@ -94,7 +101,7 @@ class DesServer:
         shared: Address | None = None,
     ) -> None:
         limits = settings.limits
-        self._node = node
+        own = self._node = node
         self.settings = settings
         self.registry = registry
         self.metrics = NodeMetrics(registry)
@@ -110,8 +117,20 @@ class DesServer:
         """Where gRPC is served, once it is; by this process alone."""
         self.http_address: Address | None = None
         """Where HTTP is served; None where it is not."""
+        auth = settings.auth
+        self._tls = TlsFiles(settings.tls) if settings.tls.cert is not None else None
+        self._audit = AuditLog(auth.audit_file, clock) if auth.audit_file is not None else None
+        self._gate: CallGate | None = None
+        if settings.authenticates or self._audit is not None:
+            known = Authenticator(settings, clock) if settings.authenticates else Everyone()
+            self._gate = CallGate(known, Quotas(limits.principal_calls_per_s, clock), self._audit)
+            # A guard, not a node, but all that the doors use of one: a test holds the two together.
+            node = self._node = cast("Node", GuardedNode(node, self._audit))
         self._wrapper = CallWrapper(
-            metrics=GrpcMetrics(registry), inflight=self.inflight, make_request_id=make_request_id
+            metrics=GrpcMetrics(registry),
+            inflight=self.inflight,
+            make_request_id=make_request_id,
+            gate=self._gate,
         )
         self._peers: Peers | None = None
         self._router: Router | None = None
@@ -126,7 +145,7 @@ class DesServer:
                 wait_s=settings.cluster.forward_wait_s,
                 message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
             )
-            self.homecoming = Homecoming(node, self._peers, limits)
+            self.homecoming = Homecoming(own, self._peers, limits)
             cluster_status = ClusterStatus(node.cluster, self._peers)
         self._servicers: dict[str, object] = {
             "des.v1.NamingService": NamingServicer(node),
@@ -153,7 +172,12 @@ class DesServer:
         wanted = Address.parse(self.settings.listen)
         http_wanted = Address.parse(self.settings.http_listen) if self.settings.http_listen else None
         if http_wanted is not None:
-            self._http = HttpServer(self._http_app(), http_wanted.bind())
+            app = self._http_app()
+            self._http = HttpServer(
+                HttpGate(app, self._gate) if self._gate is not None else app,
+                http_wanted.bind(),
+                self._tls.http_context() if self._tls is not None else None,
+            )
             self.http_address = http_wanted.with_port(self._http.port)
         try:
             self.address = wanted.with_port(self._bind(wanted))
@@ -215,6 +239,8 @@ class DesServer:
         if self._http is not None:
             await self._http.stop()
             self._http = None
+        if self._audit is not None:
+            self._audit.close()
 
     def _bind(self, wanted: Address) -> int:
         # gRPC says only that binding failed; a socket of our own says why.
@@ -223,6 +249,8 @@ class DesServer:
 
     def _add_port(self, wanted: Address) -> int:
         try:
+            if self._tls is not None:
+                return self._grpc.add_secure_port(str(wanted), self._tls.grpc_credentials())
             return self._grpc.add_insecure_port(str(wanted))
         except RuntimeError as error:
             raise AddressInUseError(f"cannot listen on {wanted}: {error}") from error
@@ -233,9 +261,10 @@ class DesServer:
             self._register(service, self._servicers[name], name=name, admit=True)
         health = health_pb2.DESCRIPTOR.services_by_name["Health"]
         self._register(health, self.health.servicer, name=health.full_name, admit=False)
-        reflecting = reflection.make_servicer([*SERVICES, health.full_name])
-        for name in (reflection.V1, reflection.V1ALPHA):
-            self._register(reflection.descriptor(), reflecting, name=name, admit=False)
+        if self.settings.auth.reflection or not self.settings.authenticates:
+            reflecting = reflection.make_servicer([*SERVICES, health.full_name])
+            for name in (reflection.V1, reflection.V1ALPHA):
+                self._register(reflection.descriptor(), reflecting, name=name, admit=False)
         self._grpc.add_generic_rpc_handlers((self._methods,))
 
     def _register(self, service: ServiceDescriptor, servicer: object, *, name: str, admit: bool) -> None:

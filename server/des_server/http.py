@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from des import __version__
 from des.assignment.docs_page import serve_docs
@@ -68,21 +70,24 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an application on a socket, in the loop that everything else runs in."""
 
-    def __init__(self, app: FastAPI, sock: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Take the listening socket; with `tls` nobody is served in plain text."""
         self._sock = sock
         self.port: int = sock.getsockname()[1]
-        self._server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                access_log=False,
-                log_config=None,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                limit_concurrency=256,
-            )
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=256,
         )
+        if tls is not None:
+            config.load()  # before: it would make a context of its own from files
+            config.ssl = tls
+        self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -104,7 +104,7 @@ async def _serve(
 ) -> int:
     addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
     if not allow_exposed:
-        refuse_exposed(addresses)
+        refuse_exposed(addresses, tls=settings.tls.cert is not None, auth=settings.authenticates)
     node = await open_node(settings)
     try:
         server = build_server(node, settings, registry=registry, shared=shared)
@@ -157,8 +157,10 @@ async def _leave(server: DesServer, node: Node) -> None:
 
 async def _warn_exposed(server: DesServer, addresses: list[Address]) -> None:
     """Remind, every minute, that anyone who reaches the port may read and write everything."""
-    reachable = [str(address) for address in addresses if not address.is_loopback()]
+    settings = server.settings
+    safe = settings.tls.cert is not None and settings.authenticates
+    reachable = [str(address) for address in addresses if not (safe or address.is_loopback())]
     server.metrics.insecure.set(bool(reachable))
     while reachable:
-        _log.warning("plain text, no authentication, reachable from other machines", addresses=reachable)
+        _log.warning("reachable from other machines without both TLS and authentication", addresses=reachable)
         await asyncio.sleep(EXPOSED_WARNING_INTERVAL_S)

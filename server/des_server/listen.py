@@ -114,15 +114,20 @@ def advertised(listen: Address, advertise: str, *, own_port: bool = False) -> st
     return str(given.with_port(listen.port) if own_port or not given.port else given)
 
 
-def refuse_exposed(addresses: list[Address]) -> None:
-    """Refuse to be reached from other machines.
+def refuse_exposed(addresses: list[Address], *, tls: bool, auth: bool) -> None:
+    """Refuse to be reached from other machines without both TLS and authentication.
 
     Raises:
-        AddressRefusedError: an address is not loopback.
+        AddressRefusedError: an address is not loopback, and one of the two is not set up.
     """
+    if tls and auth:
+        return
+    lacking = (
+        "neither TLS nor authentication" if not (tls or auth) else "no authentication" if tls else "no TLS"
+    )
     for address in addresses:
         if not address.is_loopback():
             raise AddressRefusedError(
-                f"{address} can be reached from other machines, and this server has neither TLS nor "
-                "authentication; give --insecure-allow-plaintext-non-loopback if that is meant"
+                f"{address} can be reached from other machines, and this server has {lacking}; "
+                "give --insecure-allow-plaintext-non-loopback if that is meant"
             )

@@ -116,7 +116,7 @@ class Supervisor:
         wanted = Address.parse(settings.listen)
         if not self._allow_exposed:
             http = [Address.parse(settings.http_listen)] if settings.http_listen else []
-            refuse_exposed([wanted, *http])
+            refuse_exposed([wanted, *http], tls=False, auth=False)
         advertised(wanted, settings.cluster.advertise, own_port=True)
         wanted.bind().close()  # says why, if somebody else has it
         family, kind, protocol, _, where = socket.getaddrinfo(

@@ -19,6 +19,7 @@ from grpc.aio import EOF, AbortError, ServicerContext
 from des.errors import DesError, InvalidInputError
 from des_server.inflight import InFlight
 from des_server.interceptors.metrics import GrpcMetrics
+from des_server.security.gate import CallGate
 from des_server.status import CallStatus, internal_status, status_of
 
 REQUEST_ID_KEY: Final = "des-request-id"
@@ -173,11 +174,18 @@ class CallWrapper:
     """Wraps the handlers of all four arities alike."""
 
     def __init__(
-        self, *, metrics: GrpcMetrics, inflight: InFlight, make_request_id: Callable[[], str]
+        self,
+        *,
+        metrics: GrpcMetrics,
+        inflight: InFlight,
+        make_request_id: Callable[[], str],
+        gate: CallGate | None = None,
     ) -> None:
+        """Share what all calls share; without a `gate` everyone is served."""
         self._metrics = metrics
         self._inflight = inflight
         self._make_request_id = make_request_id
+        self._gate = gate
 
     def wrap(
         self,
@@ -207,6 +215,7 @@ class CallWrapper:
         series = self._metrics.of(service, method, kind=kind)
         full_name = f"{service}/{method}"
         inflight = self._inflight if admit else None
+        gate = self._gate if admit else None
         ends_with_status = server_stream and does_end_with_status(handler)
         writes_itself = server_stream and not ends_with_status and inspect.iscoroutinefunction(handler)
 
@@ -221,6 +230,13 @@ class CallWrapper:
             if client_stream:
                 request = Incoming(context)
             try:
+                if gate is not None:
+                    await gate.admit(
+                        full_name,
+                        metadata=context.invocation_metadata(),
+                        certificate=context.auth_context(),
+                        request_id=request_id,
+                    )
                 if inflight is not None:
                     inflight.enter()
                     entered = True

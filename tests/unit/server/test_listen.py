@@ -50,10 +50,12 @@ def test_only_loopback_needs_no_flag(text, loopback):
     address = Address.parse(text)
     assert address.is_loopback() == loopback
     if loopback:
-        refuse_exposed([address])
-    else:
+        refuse_exposed([address], tls=False, auth=False)
+        return
+    for tls, auth in ((False, False), (True, False), (False, True)):
         with pytest.raises(AddressRefusedError, match="insecure-allow-plaintext"):
-            refuse_exposed([address])
+            refuse_exposed([address], tls=tls, auth=auth)
+    refuse_exposed([address], tls=True, auth=True)
 
 
 def test_a_taken_port_says_so():
