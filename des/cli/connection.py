@@ -1,8 +1,9 @@
 """The way to the server: opening a client, and saying what its errors mean to a user."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from des_client import (
     AsyncDesClient,
@@ -14,6 +15,7 @@ from des_client import (
     FileMissing,
     NameConflict,
     RetryConfig,
+    TlsConfig,
     Unavailable,
     UploadInterrupted,
 )
@@ -47,6 +49,28 @@ def failure(error: DesClientError) -> Failure:
     return Failure(str(error), code=code, reason=error.reason or error.code.name)
 
 
+def credentials() -> dict[str, Any]:
+    """Return how the environment says to reach the server: never on a command line, which others can read.
+
+    `DES_TOKEN` is an API key or token. `DES_CA` (a PEM file, or `system`) asks for TLS; `DES_CLIENT_CERT`
+    and `DES_CLIENT_KEY` show who calls; `DES_SERVER_NAME` is what the certificate must say.
+
+    Raises:
+        Failure: a file cannot be read.
+    """
+    ca, cert, key, name = (
+        os.environ.get(each) or None
+        for each in ("DES_CA", "DES_CLIENT_CERT", "DES_CLIENT_KEY", "DES_SERVER_NAME")
+    )
+    for path in (None if ca == "system" else ca, cert, key):
+        if path is not None and not os.access(path, os.R_OK):
+            raise Failure(f"cannot read {path}", code=Exit.USAGE)
+    tls = None
+    if ca or cert or key or name:
+        tls = TlsConfig(ca=None if ca == "system" else ca, cert=cert, key=key, server_name=name)
+    return {"tls": tls, "token": os.environ.get("DES_TOKEN") or None}
+
+
 def unreachable(address: str, error: DesClientError) -> Failure:
     """Translate the failure of the first call, where a wrong address is the likely cause."""
     # gRPC tells the whole way to the cause; the cause stands last.
@@ -67,7 +91,9 @@ def connected(address: str, *, timeout_s: float, retry: bool = True) -> Iterator
         Failure: always in place of a `DesClientError`.
     """
     try:
-        with DesClient(address, timeout_s=timeout_s, retry=RetryConfig() if retry else None) as client:
+        with DesClient(
+            address, timeout_s=timeout_s, retry=RetryConfig() if retry else None, **credentials()
+        ) as client:
             yield client
     except Unavailable as error:
         raise unreachable(address, error) from None
@@ -87,7 +113,7 @@ async def connected_async(address: str, *, patience_s: float) -> AsyncIterator[A
     retry = RetryConfig(attempts=PATIENT_ATTEMPTS, backoff_max_s=PATIENT_BACKOFF_S) if patience_s else None
     timeout_s = max(patience_s, CALL_S_MIN) if patience_s else options.DEFAULT_TIMEOUT_S
     try:
-        async with AsyncDesClient(address, timeout_s=timeout_s, retry=retry) as client:
+        async with AsyncDesClient(address, timeout_s=timeout_s, retry=retry, **credentials()) as client:
             try:
                 await client.server_info(timeout_s=FIRST_CONTACT_S)
             except (Unavailable, DeadlineExceeded) as error:

@@ -17,7 +17,12 @@ from des.cli.exits import Exit, Failure
 from des.config import Settings, load_settings
 
 PREFIX: Final = "DES_"
-OURS: Final = frozenset({"DES_CONFIG", "DES_ADDRESS", "DES_SOURCES"})
+OURS: Final = frozenset(
+    {
+        *("DES_CONFIG", "DES_ADDRESS", "DES_SOURCES"),
+        *("DES_TOKEN", "DES_CA", "DES_CLIENT_CERT", "DES_CLIENT_KEY", "DES_SERVER_NAME"),
+    }
+)
 """Variables of the command line itself."""
 HIDDEN: Final = "***"
 _PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.*)@")

@@ -23,6 +23,8 @@ from des_server.security.rules import METHODS
 from google.protobuf import message_factory
 from prometheus_client import CollectorRegistry
 
+from des.cli.connection import connected
+from des.cli.exits import Failure
 from des.clock import SystemClock
 from des.config import AuthSettings, GrantSettings, JwtSettings, LimitSettings
 from des.files import FileSpec
@@ -367,3 +369,17 @@ def test_the_guard_has_all_that_the_doors_use_of_a_node():
     used = {name for name in used if hasattr(Node, name)}
     assert used
     assert used <= set(vars(GuardedNode))
+
+
+async def test_the_command_line_takes_its_credentials_from_the_environment(server, key_file, monkeypatch):
+    _, key = key_file.create([Grant(frozenset({Verb.READ}))], expires_ms=None, note="")
+
+    def ask():
+        with connected(str(server.address), timeout_s=20, retry=False) as client:
+            return client.server_info()
+
+    with pytest.raises(Failure) as caught:
+        await asyncio.to_thread(ask)
+    assert caught.value.reason == "CREDENTIALS_INVALID"
+    monkeypatch.setenv("DES_TOKEN", key)
+    assert await asyncio.to_thread(ask)
