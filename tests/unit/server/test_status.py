@@ -47,6 +47,8 @@ KINDS = {
     errors.CorruptError: grpc.StatusCode.DATA_LOSS,
     errors.DisabledError: grpc.StatusCode.UNIMPLEMENTED,
     errors.DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CredentialsError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     DesError: grpc.StatusCode.INTERNAL,
 }
 
