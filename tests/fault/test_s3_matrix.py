@@ -8,7 +8,7 @@ anything but a deliberate one; and what unfinished uploads left is found and dro
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
@@ -25,7 +25,10 @@ from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_vers
 PART: Final = 5 << 20
 SMALL: Final = bytes(range(256)) * 4
 LONG: Final = bytes(PART) + b"the last part"
-AT_ONCE: Final = 96
+AT_ONCE: Final = 64
+AT_ONCE_AGAIN: Final = 4
+RUNS_MAX: Final = 5
+NEVER_MET: Final = "the fault met no request"
 
 # A cell is "once/always": what the caller hears, and what the store holds when everything held was released.
 #   o ok   u unavailable, may be repeated   x other bytes, which only a checksum above can tell
@@ -65,10 +68,13 @@ class Cell:
     operation: Operation
     fault: Fault
     always: bool
+    run: int = 0
+    """A cell that the machine was too slow for is run again, under other keys."""
 
     @property
     def key(self) -> str:
-        return f"{self.operation}/{self.fault.name.lower()}-{'always' if self.always else 'once'}"
+        again = f"-{self.run}" if self.run else ""
+        return f"{self.operation}/{self.fault.name.lower()}-{'always' if self.always else 'once'}{again}"
 
     @property
     def wanted(self) -> bytes:
@@ -178,6 +184,7 @@ async def run_all(settings: S3Settings, *, needs_help: bool) -> dict[Cell, Seen]
             key: S3StorageBackend(BUCKET, prefix="matrix", settings=hasty)
             for key in {(cell.operation, cell.always) for cell in CELLS}
         }
+        spare = [S3StorageBackend(BUCKET, prefix="matrix", settings=hasty) for _ in range(1, RUNS_MAX)]
         direct = S3StorageBackend(BUCKET, prefix="matrix", settings=settings)
         source = await direct.create("source", BytesBody(bytes(PART)), metadata={})
 
@@ -191,22 +198,37 @@ async def run_all(settings: S3Settings, *, needs_help: bool) -> dict[Cell, Seen]
                     key=f"{BUCKET}/{direct.prefix}{cell.key}",
                     times=None if cell.always else 1,
                 )
-                heard = await act(stores[cell.operation, cell.always], cell, source.etag)
-                assert rule.hits, f"no request met {cell}"
-                return heard
+                heard = await act(
+                    spare[cell.run - 1] if cell.run else stores[cell.operation, cell.always],
+                    cell,
+                    source.etag,
+                )
+                return heard if rule.hits else NEVER_MET
 
-        try:
-            heard = await asyncio.gather(*(run(cell) for cell in CELLS))
+        async def run_cells(cells: list[Cell]) -> dict[Cell, Seen]:
+            heard = await asyncio.gather(*(run(cell) for cell in cells))
             proxy.clear()
             await proxy.release()
-            seen = {
-                cell: Seen(words, await held(direct, cell)) for cell, words in zip(CELLS, heard, strict=True)
+            return {
+                cell: Seen(words, await held(direct, cell)) for cell, words in zip(cells, heard, strict=True)
             }
+
+        try:
+            seen = await run_cells(CELLS)
+            every = dict(seen)
+            for again in range(1, RUNS_MAX):
+                late = [cell for cell in CELLS if is_late(cell, seen[cell])]
+                turns = asyncio.Semaphore(AT_ONCE_AGAIN)
+                found = await run_cells([replace(cell, run=again) for cell in late])
+                every |= found
+                seen |= {replace(cell, run=0): what for cell, what in found.items()}
+            for cell, what in every.items():
+                check_rules(cell, what)
             await direct.abort_stale_uploads("", begun_before_ms=1 << 42)
             assert await direct.abort_stale_uploads("", begun_before_ms=1 << 42) == 0
             return seen
         finally:
-            for store in (*stores.values(), direct):
+            for store in (*stores.values(), *spare, direct):
                 await store.close()
 
 
@@ -228,11 +250,23 @@ def test_every_cell_ends_as_it_must(matrix: dict[Cell, Seen], cell: Cell) -> Non
         )
     else:
         assert (seen.heard, seen.held) == (HEARD[heard], HELD[left])
-    assert seen.held in {"whole", "none"}
+    check_rules(cell, seen)
+
+
+def check_rules(cell: Cell, seen: Seen) -> None:
+    """What holds in every run of every cell, also of one that the machine was too slow for."""
+    assert seen.held in {"whole", "none"}, cell
     if cell.operation in WRITES and seen.heard == "ok":
-        assert seen.held == "whole"
+        assert seen.held == "whole", cell
     if cell.operation in READS:
-        assert seen.held == "whole"
+        assert seen.held == "whole", cell
+    assert seen.heard != "missing", cell
+
+
+def is_late(cell: Cell, seen: Seen) -> bool:
+    """Whether more attempts failed than were spoilt: on a busy machine an answer may come too late."""
+    heard, _ = expected(cell)
+    return seen.heard == NEVER_MET or (seen.heard == "unavailable" and heard in {"o", "x"})
 
 
 def test_the_table_has_every_cell() -> None:

@@ -28,7 +28,7 @@ from des.testing.object_store_suite import BytesBody
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_s3
 from des.testing.simulated_clock import SimulatedClock
 
-ROUNDS_MAX = 30
+ROUNDS_MAX = 60
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def settings_of(folder: Path, prefix: str, s3: S3Settings, proxy: S3FaultProxy) 
     hasty = {
         "endpoint_url": proxy.url,
         "attempts": 2,
-        "read_timeout_s": 1,
-        "deadline_s": 3,
+        "read_timeout_s": 2,
+        "deadline_s": 6,
         "upload_bytes_per_s_min": 64 << 20,
     }
     return load_settings(
@@ -83,7 +83,7 @@ class Store:
         raise AssertionError(f"not sealed in {ROUNDS_MAX} rounds: {self.node._packer.last_error(0)}")
 
     async def check(self, direct: S3StorageBackend) -> None:
-        """Every file reads right, lies in one container, and no object is there that no row names."""
+        """Every file reads right and lies in one stored container; no object is there that no row names."""
         for name, data in self.files.items():
             assert await (await self.node.open_file(name)).read_whole() == data
         names: Counter[str] = Counter()
@@ -92,8 +92,12 @@ class Store:
             reader = S3DesReader(direct, row.key, etag=row.etag)
             names.update(await reader.list_files())
         assert names == dict.fromkeys(self.files, 1)
-        objects = [info.key async for info in direct.list("") if info.key.endswith(".des")]
-        assert sorted(objects) == sorted(row.key for row in rows)
+        objects = {info.key async for info in direct.list("") if info.key.endswith(".des")}
+        # An answer to HEAD whose end was cut off shows no identity; that container is abandoned, for GC to
+        # remove, and its files are sealed anew.
+        abandoned = await self.node._doors.catalog.containers(state=ContainerState.ABANDONED)
+        stored = {row.key for row in rows}
+        assert stored <= objects <= stored | {row.key for row in abandoned}
 
 
 async def run_through(
@@ -108,13 +112,16 @@ async def run_through(
         try:
             store = Store(node, {}, random.Random(operation.value))
             for fault in Fault:
-                await store.put(*sizes)
-                rule = proxy.inject(fault, operation, key=f"{BUCKET}/{prefix}/20")
-                with suppress(DesError):
-                    await node.seal_shard(0)
-                assert rule.hits, f"the seal made no request {operation}"
-                proxy.clear()
-                await store.seal_in_the_end()
+                for _ in range(ROUNDS_MAX):
+                    await store.put(*sizes)
+                    rule = proxy.inject(fault, operation, key=f"{BUCKET}/{prefix}/20")
+                    with suppress(DesError):
+                        await node.seal_shard(0)
+                    proxy.clear()
+                    await store.seal_in_the_end()
+                    if rule.hits:  # else a busy machine let an earlier request of the seal run out of time
+                        break
+                assert rule.hits, f"no seal made a request {operation}"
             await proxy.release()  # what was held lands now, after everything was settled
             await store.check(direct)
         finally:
@@ -122,6 +129,7 @@ async def run_through(
             await direct.close()
 
 
+@pytest.mark.timeout(400)
 async def test_every_fault_of_every_request_of_a_seal(
     server: tuple[S3Settings, bool], tmp_path: Path
 ) -> None:
