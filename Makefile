@@ -7,6 +7,7 @@ TOOLS ?= .tools
 FUZZ_VENV ?= .venv-fuzz
 FUZZ_FOUND ?= .tools/fuzz
 FUZZ_S ?= 60
+TEST_JOBS ?= 3
 FUZZ_JOBS ?= 2
 FUZZ_TARGETS := container index frame metadata ext zstd
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory,
 	$(BIN)/des serve
 
 test: $(VENV)/.ready test-client ## Every test but the slow ones.
-	$(BIN)/pytest -m "not slow" tests
+	$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --timeout 300 -m "not slow" tests
 
 test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
 	$(BIN)/pytest -m slow --timeout 1800 tests
