@@ -165,10 +165,10 @@ async def test_ten_minutes_of_503_on_everything_delete_nothing(
         with pytest.raises(UnavailableError):
             await node.seal_shard(0)
         await node.close()
-        # A start that meets the brown-out fails and changes nothing, however often it is tried.
+        # A start that meets the brown-out goes on with its log and changes nothing in the store.
         for _ in range(3):
-            with pytest.raises(UnavailableError):
-                await Node.open(quick, clock=clock)
+            node = await Node.open(quick, clock=clock)
+            await node.close()
         proxy.clear()
         node = await Node.open(quick, clock=clock)
         proxy.requests.clear()

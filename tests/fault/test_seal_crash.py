@@ -400,7 +400,7 @@ async def test_a_retry_after_a_crash_gets_the_file_of_the_first_attempt(tmp_path
 def forget_pending_seals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: a start seals the members of an unfinished seal anew, under another id."""
 
-    async def settle(self: Any, recovered: Any) -> Any:
+    async def settle(self: Any, recovered: Any, **_: Any) -> Any:
         opened, dropped = self._publish(recovered.files)
         return RecoverySummary(opened, 0, 0, dropped)
 

@@ -349,7 +349,7 @@ async def test_a_local_write_is_stored_later_when_somebody_waits(tmp_path: Path)
     world = World(tmp_path)
     node = await world.start()
     names = [(await put(node, b"x" * n, durability=Durability.LOCAL)).name for n in range(5)]
-    absent = "DES_20260228_(000000000000_00)"
+    absent = "DES_20260228_(A18B83E80000_97)"
     waited = await node.wait_stored([*names, absent, names[0]])
     assert [info.name for info in waited if isinstance(info, FileInfo)] == [*names, names[0]]
     assert isinstance(waited[5], NotFoundError)
@@ -445,7 +445,7 @@ async def test_a_store_that_cannot_be_read_keeps_the_node_from_starting(tmp_path
     node = await world.start()
     info = await put(node, b"data")
     await world.power_cut(node, disk_lost=True)
-    trap = Trap(2, "before", unavailable)  # the list is read, the object is not
+    trap = Trap(4, "before", unavailable)  # identity and list are read, the segment is not
     with pytest.raises(UnavailableError):
         await world.start(trap)
     node = await world.start()

@@ -124,7 +124,7 @@ async def test_a_batch_is_refused_only_where_it_asks_for_what_is_not_served(file
 async def test_waiting_answers_for_each_file(channel, files, refusal):
     put = [await files.PutFile(whole(b"%d" % n, durability=LOCAL)) for n in range(3)]
     names = [answer.file.name for answer in put]
-    absent = "DES_20260228_(000000000000_00)"
+    absent = "DES_20260228_(A18B83E80000_97)"
     answer = await files.WaitStored(WaitStoredRequest(names=[*names, absent, "no name"]))
     assert [result.file.name for result in answer.results[:3]] == names
     assert [result.file.state for result in answer.results[:3]] == [types_pb2.FILE_STATE_OPEN] * 3

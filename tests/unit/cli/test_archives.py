@@ -69,7 +69,7 @@ def tree(des):
         file = root / f"docs/{number % 7}" / f"{number}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(
-            json.dumps({"number": number, "title": f"document {number}", "body": ["as ever"] * 9})
+            json.dumps({"number": number, "title": f"document {number}", "body": ["as ever"] * 40})
         )
     (root / "empty").write_bytes(b"")
     (root / "zażółć.txt").write_text("ż")
