@@ -182,9 +182,8 @@ async def test_the_callers_own_timeout_works_as_usual(des, double):
 
 
 async def test_cancelling_a_wait_between_attempts_is_prompt(server, double):
-    slow = RetryConfig(backoff_initial_s=20, backoff_max_s=20)
-    async with AsyncDesClient(server.target, retry=slow, timeout_s=1000) as client:
-        double.fail("StatFile", code="UNAVAILABLE")
+    async with AsyncDesClient(server.target, timeout_s=1000) as client:
+        double.fail("StatFile", code="UNAVAILABLE", retry_after_s=20)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await client.stat("x")
