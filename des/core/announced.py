@@ -30,8 +30,10 @@ def check_whole(
     found: int = google_crc32c.value(data)
     if crc32c is not None and crc32c != found:
         raise SourceMismatchError(f"{name!r} has CRC32C {found:08x}, announced was {crc32c:08x}", name=name)
+    if system.block_size is None:
+        return found
     check_blocks(name, system, length)
-    if system.block_size is not None and block_checksums(data, system.block_size) != system.block_crc32c:
+    if block_checksums(data, system.block_size) != system.block_crc32c:
         raise SourceMismatchError(f"{name!r} does not have the block checksums announced", name=name)
     return found
 

@@ -10,7 +10,7 @@ from des.format.compression import CODEC_RAW
 from des.format.errors import InvalidEntryError
 from des.format.footer import INDEX_LENGTH_MAX, Footer
 from des.format.frame import FRAME_HEADER_SIZE
-from des.format.index import FIXED, NAME_LENGTH, IndexEntry
+from des.format.index import FIXED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry
 
 _U64: Final = Struct("<Q")
 _META_OFFSET_PLACE: Final = 16
@@ -56,29 +56,24 @@ class Contents:
         raw_length: int | None = None,
     ) -> IndexEntry:
         """Note a file; `document` goes to META, and `proof` to EXT, where it is v1. Return its entry."""
+        name, data_offset, data_length, meta_offset, meta_length, flags = entry
+        index = self._index
         if self._builder is not None:
-            frame = entry.meta_offset - len(encoded) - FRAME_HEADER_SIZE
-            if self._framed and not entry.is_external:
-                frame = entry.data_offset - FRAME_HEADER_SIZE
+            if not self._framed:
+                start = data_offset
+            elif flags & FLAG_EXTERNAL:
+                start, proof = meta_offset - len(encoded) - FRAME_HEADER_SIZE, meta_length
+            else:
+                start, proof = data_offset - FRAME_HEADER_SIZE, meta_length
             self._builder.add(
-                digest,
-                offset=frame if self._framed else entry.data_offset,
-                length=entry.data_length,
-                flags=entry.flags,
-                proof=entry.meta_length if self._framed else proof,
-                index_position=len(self._index),
-                meta_position=len(self._meta),
-                slot=codec,
-                raw_length=raw_length,
+                digest, start, data_length, flags, proof, len(index), len(self._meta), codec, raw_length
             )
-        self._index += NAME_LENGTH.pack(len(encoded)) + encoded
+        index += NAME_LENGTH.pack(len(encoded)) + encoded
         if not self._framed:
             self._meta += document
-            self._meta_offset_places.append(len(self._index) + _META_OFFSET_PLACE)
-        self._index += FIXED.pack(
-            entry.data_offset, entry.data_length, entry.meta_offset, entry.meta_length, entry.flags
-        )
-        self.names.add(entry.name)
+            self._meta_offset_places.append(len(index) + _META_OFFSET_PLACE)
+        index += FIXED.pack(data_offset, data_length, meta_offset, meta_length, flags)
+        self.names.add(name)
         return entry
 
     def seal(self, *, data_start: int, meta_start: int) -> tuple[Footer, bytes, bytes]:

@@ -1,14 +1,14 @@
 """Gathers what EXT says of a container while its files are written (docs/format.md, section 13)."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from struct import pack
-from typing import Final
+from struct import Struct, pack
+from typing import Any, Final
 from uuid import UUID
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from des.core.sink import Sink
 from des.format.block_crc import FLAG_ROOT, BlockCrc
@@ -16,7 +16,7 @@ from des.format.ext import Ext, NewSection, encode_ext, read_ext, section_order
 from des.format.ext_trailer import TRAILER_SIZE, Feature
 from des.format.footer import FOOTER_SIZE, Footer
 from des.format.fuse_filter import build_filter
-from des.format.hash_pages import PAGE_SIZE, SLOT_RAW, encode_record, plan_pages
+from des.format.hash_pages import PAGE_SIZE, SLOT_RAW, encode_records, plan_pages
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL
 from des.format.index_directory import GROUP_SIZE, encode_directory, group_count
 from des.format.name_key import key_of
@@ -31,26 +31,38 @@ PAGES_LAST_MAX: Final = TAIL_SIZE - (1 << 13)
 
 NO_FEATURES: Final = Feature(0)
 
+# key 12 bytes | offset u64 | length u64 | raw_length u64 | proof u32 | flags u8 | slot u8
+_ROW: Final = Struct("<12sQQQIBB")
+_ROW_TYPE: Final = np.dtype(
+    [
+        ("key", "V12"),
+        ("offset", "<u8"),
+        ("length", "<u8"),
+        ("raw_length", "<u8"),
+        ("proof", "<u4"),
+        ("flags", "u1"),
+        ("slot", "u1"),
+    ]
+)
+assert _ROW_TYPE.itemsize == _ROW.size
+
+_POWERS: Final = np.array([1 << bits for bits in range(64)], dtype=np.uint64)
+
 
 class ExtBuilder:
     """Takes every file's place as it is written; makes EXT when all are."""
 
     def __init__(self, features: Feature = NO_FEATURES) -> None:
         """Start, with features that nothing added will show."""
-        self._records = bytearray()
+        self._rows = bytearray()
         self._group_starts: list[int] = []
         self._meta_starts: list[int] = []
         self._count = 0
         self._features = features
-        self._external = 0
-        self._data_bytes = 0
-        self._stored_bytes = 0
-        self._sizes: Counter[int] = Counter()
 
     def add(
         self,
         digest: bytes,
-        *,
         offset: int,
         length: int,
         flags: int,
@@ -64,20 +76,13 @@ class ExtBuilder:
 
         `raw_length` is the file's length where it is not `length`.
         """
-        if flags & FLAG_COMPRESSED:
-            self._features |= Feature.COMPRESSED
-        raw_length = length if raw_length is None else raw_length
         if self._count % GROUP_SIZE == 0:
             self._group_starts.append(index_position)
             self._meta_starts.append(meta_position)
-        self._records += encode_record(key_of(digest), offset, length, flags, proof, self._count, slot)
         self._count += 1
-        self._data_bytes += raw_length
-        self._sizes[raw_length.bit_length()] += 1
-        if flags & FLAG_EXTERNAL:
-            self._external += 1
-        else:
-            self._stored_bytes += length
+        self._rows += _ROW.pack(
+            key_of(digest), offset, length, length if raw_length is None else raw_length, proof, flags, slot
+        )
 
     def finish(
         self,
@@ -99,6 +104,10 @@ class ExtBuilder:
             checksums: of the bytes before EXT; None where nobody read them, and there is no BLOCKCRC.
             container_id: the container's id; None to derive one from the bytes before EXT.
         """
+        rows = np.frombuffer(self._rows, _ROW_TYPE)
+        features = self._features
+        if (rows["flags"] & FLAG_COMPRESSED).any():
+            features |= Feature.COMPRESSED
         block_crc = BlockCrc((), None) if checksums is None else BlockCrc(*checksums)
         uuid = _content_uuid(footer, index, block_crc) if container_id is None else container_id.bytes
         meta_stops = [*self._meta_starts, len(meta)][1:]
@@ -109,15 +118,7 @@ class ExtBuilder:
             if meta
             else [],
         )
-        stats = Stats(
-            files=self._count,
-            external_files=self._external,
-            data_bytes=self._data_bytes,
-            stored_bytes=self._stored_bytes,
-            name_first=names[0] if names else "",
-            name_last=names[-1] if names else "",
-            sizes={str(bits): count for bits, count in sorted(self._sizes.items())},
-        )
+        stats = _stats(rows, names)
         names_parts = list(encode_names(names))
         sections = [
             NewSection(
@@ -138,7 +139,7 @@ class ExtBuilder:
             )
             sections.insert(2, blocks)
         pages_last = True
-        pages = plan_pages(self._records)
+        pages = plan_pages(encode_records(rows))
         if pages is not None:
             pages_last = pages.written_count * PAGE_SIZE <= PAGES_LAST_MAX
             fuse_filter = build_filter(np.unique(pages.hashes))
@@ -150,7 +151,7 @@ class ExtBuilder:
                 )
             )
         return encode_ext(
-            section_order(sections, pages_last=pages_last), footer=footer, uuid=uuid, features=self._features
+            section_order(sections, pages_last=pages_last), footer=footer, uuid=uuid, features=features
         )
 
 
@@ -162,6 +163,29 @@ def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> Ext:
         end = [end[1], part]
     table_start = sink.size - TRAILER_SIZE - len(end[0])
     return run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
+
+
+def _stats(rows: npt.NDArray[Any], names: list[str]) -> Stats:
+    external = (rows["flags"] & FLAG_EXTERNAL) != 0
+    raw_lengths = rows["raw_length"]
+    # Of each length how many bits it has, exactly: the first power of two above it.
+    bits = np.searchsorted(_POWERS, raw_lengths, side="right")
+    counts = np.bincount(bits)
+    return Stats(
+        files=len(rows),
+        external_files=int(external.sum()),
+        data_bytes=_sum(raw_lengths),
+        stored_bytes=_sum(rows["length"][~external]),
+        name_first=names[0] if names else "",
+        name_last=names[-1] if names else "",
+        sizes={str(bits): int(count) for bits, count in enumerate(counts) if count},
+    )
+
+
+def _sum(numbers: npt.NDArray[np.uint64]) -> int:
+    """Return the sum; unlike numpy's it does not wrap at 64 bits."""
+    halves = numbers >> np.uint64(32), numbers & np.uint64(0xFFFFFFFF)
+    return (int(halves[0].sum()) << 32) + int(halves[1].sum())
 
 
 def _content_uuid(footer: Footer, index: bytes, block_crc: BlockCrc) -> bytes:

@@ -1,14 +1,14 @@
 """Where a writer's bytes go: a stream of the caller's, or a path that appears whole or not at all."""
 
-import hashlib
 import os
 import secrets
 from pathlib import Path
 from typing import Final, Protocol
 
+from des.core.background_digest import BackgroundDigest
 from des.errors import AlreadyExistsError
 from des.format.block_crc import BLOCK_SIZE
-from des.format.checksums import Checksums
+from des.format.checksums import BlockChecksums
 
 BUFFER_SIZE: Final = 1 << 20
 """Bytes gathered before they are hashed and written: small files cost no system call each."""
@@ -72,12 +72,14 @@ class StreamSink:
         self._stream = stream
         self._waiting: list[bytes] = []
         self._waiting_size = 0
-        self._digest = hashlib.sha256() if digest else None
-        self._blocks = Checksums(BLOCK_SIZE)
+        self._digest = BackgroundDigest() if digest else None
+        self._blocks = BlockChecksums(BLOCK_SIZE)
 
     def write(self, *parts: bytes) -> None:
         """Append `parts`; small ones wait for each other."""
-        size = sum(map(len, parts))
+        size = 0
+        for part in parts:
+            size += len(part)
         self._waiting += parts
         self._waiting_size += size
         self.size += size
@@ -92,10 +94,8 @@ class StreamSink:
         """
         if self._digest is None:
             raise ValueError("the writer was told not to compute a digest")
-        digest = self._digest.copy()
-        for data in self._waiting:
-            digest.update(data)
-        return digest.hexdigest()
+        self._flush()
+        return self._digest.digest().hex()
 
     def checksums(self) -> tuple[tuple[int, ...], bytes | None]:
         """Return the CRC32C of each MiB taken, and the SHA-256 of all unless made with `digest=False`."""
@@ -106,20 +106,34 @@ class StreamSink:
         """Hand the stream everything; syncing it is the caller's."""
         self._flush()
         self._stream.flush()
+        self._end_digest()
 
     def discard(self) -> None:
         """Drop what waits. What the stream has already is a container without a footer."""
         self._waiting.clear()
         self._waiting_size = 0
+        self._end_digest()
+
+    def _end_digest(self) -> None:
+        if self._digest is not None:
+            self._digest.close()
 
     def _flush(self) -> None:
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
         if not waiting:
             return
-        if max(map(len, waiting), default=0) < BUFFER_SIZE:
-            waiting = [b"".join(waiting)]
+        small: list[bytes] = []
         for data in waiting:
+            if len(data) < BUFFER_SIZE:
+                small.append(data)
+                continue
+            # Not joined to its neighbours: that would copy it.
+            if small:
+                self._hand_over(b"".join(small))
+                small = []
             self._hand_over(data)
+        if small:
+            self._hand_over(b"".join(small))
 
     def _hand_over(self, data: bytes) -> None:
         if self._digest is not None:

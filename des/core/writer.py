@@ -27,12 +27,14 @@ from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_
 from des.format.header import HEADER
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL, IndexEntry, encode_name
 from des.format.layout import Layout
-from des.format.metadata import Metadata
+from des.format.metadata import Metadata, encode_size
 from des.format.name_key import bound_seed, name_digest
 from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
 _NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
+_JOINED_MAX: Final = 1 << 12
+"""Stored bytes below which a frame is handed on in one piece: copying them costs less than three more."""
 _DAY: Final = re.compile(r"[0-9]{8}")
 
 
@@ -287,7 +289,8 @@ class DesWriter:
 
     def _admit(self, name: str) -> bytes:
         """Return the name as it will be stored, or refuse it."""
-        self._demand_open()
+        if self._failed or self._sealed_index is not None:
+            self._demand_open()
         if name in self._contents.names:
             raise DuplicateNameError(f"the container has a file {name!r} already", name=name)
         if self._day_mark not in name:
@@ -334,9 +337,13 @@ class DesWriter:
             key=frame_key_of(digest),
         )
         data_offset = self._sink.size + FRAME_HEADER_SIZE
-        self._write(header, stored, encoded, document)
-        meta_offset = data_offset + len(stored) + len(encoded)
-        entry = IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
+        stored_length = len(stored)
+        if stored_length < _JOINED_MAX:
+            self._write(b"".join((header, stored, encoded, document)))
+        else:
+            self._write(header, stored, encoded, document)
+        meta_offset = data_offset + stored_length + len(encoded)
+        entry = IndexEntry(name, data_offset, stored_length, meta_offset, len(document), flags)
         return self._contents.add(encoded, digest, entry, codec=codec, raw_length=length)
 
     def _add_stream(
@@ -392,6 +399,8 @@ class DesWriter:
     ) -> bytes:
         """Return the metadata; the checksum of the whole stands in the frame where there is one."""
         recorded = None if self._framed else crc32c
+        if system is _NO_SYSTEM and recorded is None and not user:
+            return encode_size(size)
         if system.crc32c != recorded:
             system = replace(system, crc32c=recorded)
         return Metadata(size, user, None, system).encode()

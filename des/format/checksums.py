@@ -16,14 +16,12 @@ def block_checksums(data: bytes, block_size: int = BLOCK_SIZE) -> tuple[int, ...
     )
 
 
-class Checksums:
-    """CRC32C of a stream: of the whole and of each block."""
+class BlockChecksums:
+    """CRC32C of each block of a stream."""
 
     def __init__(self, block_size: int = BLOCK_SIZE) -> None:
         self.size = 0
         """Bytes seen."""
-        self.crc32c = _NO_BYTES
-        """CRC32C of all bytes seen."""
         self._block_size = block_size
         self._blocks: list[int] = []
         self._open = _NO_BYTES
@@ -35,7 +33,6 @@ class Checksums:
 
     def update(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
-        self.crc32c = google_crc32c.extend(self.crc32c, data)
         start = 0
         while start < len(data):
             room = self._block_size - self.size % self._block_size
@@ -46,3 +43,17 @@ class Checksums:
             if self.size % self._block_size == 0:
                 self._blocks.append(self._open)
                 self._open = _NO_BYTES
+
+
+class Checksums(BlockChecksums):
+    """CRC32C of a stream: of the whole and of each block."""
+
+    def __init__(self, block_size: int = BLOCK_SIZE) -> None:
+        super().__init__(block_size)
+        self.crc32c = _NO_BYTES
+        """CRC32C of all bytes seen."""
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self.crc32c = google_crc32c.extend(self.crc32c, data)
+        super().update(data)

@@ -53,6 +53,10 @@ assert _HEADER.size == PAGE_HEADER_SIZE
 assert _RECORD.size == RECORD_SIZE
 assert PAGE_HEADER_SIZE + RECORDS_MAX * RECORD_SIZE + _SEAL.size == PAGE_SIZE
 
+_RECORD_TYPE: Final = np.dtype(
+    [("key", "V12"), ("low", "<u8"), ("high", "<u4"), ("proof", "<u4"), ("ordinal", "<u4")]
+)
+assert _RECORD_TYPE.itemsize == RECORD_SIZE
 _HEADER_TYPE: Final = np.dtype(
     [("magic", "S4"), ("page", "<u4"), ("count", "<u2"), ("flags", "<u2"), ("uuid", "<u8"), ("zero", "<u8")]
 )
@@ -173,6 +177,27 @@ def encode_record(
         proof,
         ordinal,
     )
+
+
+def encode_records(rows: npt.NDArray[Any]) -> bytes:
+    """Return the records of many files, as `encode_record` would make them one by one.
+
+    `rows` has the fields key, offset, length, flags, proof and slot; a row's number is its ordinal.
+    """
+    length = rows["length"].astype(np.uint64)
+    offset = rows["offset"].astype(np.uint64)
+    misfit = (length >= LENGTH_CHECK_INDEX) | (offset > OFFSET_MAX)
+    length[misfit] = LENGTH_CHECK_INDEX
+    offset[misfit] = 0
+    slot = np.where(misfit, SLOT_RAW, rows["slot"]).astype(np.uint32)
+    records = np.empty(len(rows), _RECORD_TYPE)
+    records["key"] = rows["key"]
+    records["low"] = offset | (length & np.uint64(0xFFFF)) << np.uint64(48)
+    records["high"] = (length >> np.uint64(16)).astype(np.uint32)
+    records["high"] |= (rows["flags"].astype(np.uint32) | slot << np.uint32(SLOT_SHIFT)) << np.uint32(24)
+    records["proof"] = np.where(misfit, 0, rows["proof"])
+    records["ordinal"] = np.arange(len(rows), dtype=np.uint32)
+    return records.tobytes()
 
 
 def find_records(page: bytes, digest: bytes) -> tuple[list[Record], bool]:

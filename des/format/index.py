@@ -1,8 +1,7 @@
 """INDEX: one entry per file, in insertion order (docs/format.md, section 7)."""
 
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from des.format.errors import CorruptContainerError, InvalidEntryError, UnsupportedContainerError
 from des.format.layout import Layout
@@ -35,8 +34,7 @@ class BadIndexError(CorruptContainerError):
     """INDEX contradicts itself or points where it must not."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexEntry(NamedTuple):
     """Where one file and its metadata lie, counted from the start of the container."""
 
     name: str

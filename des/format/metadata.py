@@ -40,7 +40,7 @@ class Metadata:
             InvalidEntryError: a reserved key, a value JSON cannot say, or too many bytes.
         """
         if not self.user and self.external_key is None and self.system == _NO_SYSTEM:
-            return b'{"size":%d}' % self.size
+            return encode_size(self.size)
         for key in self.user:
             if not isinstance(key, str):
                 raise InvalidEntryError(f"metadata key {key!r} is not a string", field="metadata")
@@ -75,6 +75,11 @@ class Metadata:
             self.external_key,
             SystemMetadata(crc32c, system.content_type, system.block_size, system.block_crc32c),
         )
+
+
+def encode_size(size: int) -> bytes:
+    """Return the metadata of a file of which nothing but its length is said."""
+    return b'{"size":%d}' % size
 
 
 def decode_metadata(data: bytes, entry: IndexEntry, *, raw_length: int | None = None) -> Metadata:

@@ -21,6 +21,7 @@ from des.format.hash_pages import (
     BadPageError,
     PagesGeometry,
     encode_record,
+    encode_records,
     plan_pages,
     scale,
 )
@@ -110,6 +111,33 @@ def test_what_fits_no_record_is_looked_up_in_index():
         data = b"".join(plan_pages(encode_record(bytes(12), offset, length, 1, 5, 0)).pages(UUID))
         [record] = find(geometry, data, bytes(32))
         assert record.check_index
+
+
+u64 = (
+    st.integers(0, 1 << 48)
+    | st.integers(LENGTH_CHECK_INDEX - 2, LENGTH_CHECK_INDEX + 2)
+    | st.integers(0, (1 << 64) - 1)
+)
+RECORD = st.tuples(
+    st.binary(min_size=12, max_size=12), u64, u64, *[st.integers(0, 15)] * 2, st.integers(0, (1 << 32) - 1)
+)
+
+
+@given(st.lists(RECORD, max_size=20))
+def test_records_made_together_are_those_made_one_by_one(records):
+    fields = [
+        ("key", "V12"),
+        ("offset", "<u8"),
+        ("length", "<u8"),
+        ("flags", "u1"),
+        ("slot", "u1"),
+        ("proof", "<u4"),
+    ]
+    one_by_one = b"".join(
+        encode_record(key, offset, length, flags, proof, ordinal, slot)
+        for ordinal, (key, offset, length, flags, slot, proof) in enumerate(records)
+    )
+    assert encode_records(np.array(records, np.dtype(fields))) == one_by_one
 
 
 def test_a_page_in_another_place_is_refused():
