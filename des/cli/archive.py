@@ -34,12 +34,16 @@ EXITS: Final[tuple[tuple[type[DesError], Exit], ...]] = (
 NAME_MAX: Final = 255
 """Bytes of one name in a folder (Linux)."""
 Archive = Annotated[
-    str, typer.Argument(metavar="ARCHIVE", help="A container: a local file, or s3://BUCKET/KEY.")
+    str,
+    typer.Argument(metavar="ARCHIVE", help="A container: a local file, or s3://, gs:// or az://BUCKET/KEY."),
 ]
 NewArchive = Annotated[
     str,
     typer.Option(
-        "--output", "-o", metavar="ARCHIVE", help="The new archive, local or s3://; it must not exist."
+        "--output",
+        "-o",
+        metavar="ARCHIVE",
+        help="The new archive, local or in a store; it must not exist.",
     ),
 ]
 EndpointUrl = Annotated[
@@ -47,7 +51,8 @@ EndpointUrl = Annotated[
     typer.Option(
         "--endpoint-url",
         metavar="URL",
-        help="Where s3:// is, if not at AWS; also AWS_ENDPOINT_URL_S3. Credentials as for AWS's own tools.",
+        help="Where the store is, if not at its usual place; also AWS_ENDPOINT_URL_S3. Credentials as for "
+        "the maker's own tools.",
     ),
 ]
 MapNames = Annotated[

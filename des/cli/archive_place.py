@@ -18,7 +18,9 @@ from des.core.store_file import StoreFile
 from des.storage import open_store
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
-SCHEMES: Final = ("s3", "gs", "az")
+_GROUPS: Final = {"s3": "s3", "gs": "gcs", "az": "azure"}
+"""Scheme -> the settings that say how it is reached."""
+SCHEMES: Final = tuple(_GROUPS)
 """Of object stores; everything else is a path."""
 READ_SIZE: Final = 1 << 20
 
@@ -33,14 +35,15 @@ class StorePlace:
     endpoint_url: str | None
 
     def open(self) -> ObjectStore:
-        """Return the store; the environment says how it is reached, as for every AWS tool.
+        """Return the store; the environment says how it is reached, as for the maker's own tools.
 
         Raises:
             BadStoreUrlError: the URL names none.
             MissingExtraError: its libraries are not installed.
         """
-        s3 = {} if self.endpoint_url is None else {"endpoint_url": self.endpoint_url}
-        return open_store(self.store_url, load_settings(s3=s3))
+        group = _GROUPS[urlsplit(self.store_url).scheme]
+        there = None if self.endpoint_url is None else {"endpoint_url": self.endpoint_url}
+        return open_store(self.store_url, load_settings(None, **{group: there}))
 
 
 def place_of(archive: str, endpoint_url: str | None) -> Path | StorePlace:

@@ -1,5 +1,6 @@
 """Settings of a node."""
 
+from des.config.object_stores import AzureSettings, GcsSettings, S3Settings, StoreSettings
 from des.config.settings import (
     AuthSettings,
     CatalogSettings,
@@ -9,7 +10,6 @@ from des.config.settings import (
     LimitSettings,
     LogSettings,
     RedisSettings,
-    S3Settings,
     SealSettings,
     Settings,
     StoredSettings,
@@ -19,8 +19,10 @@ from des.config.settings import (
 
 __all__ = [
     "AuthSettings",
+    "AzureSettings",
     "CatalogSettings",
     "ClusterSettings",
+    "GcsSettings",
     "GrantSettings",
     "JwtSettings",
     "LimitSettings",
@@ -29,6 +31,7 @@ __all__ = [
     "S3Settings",
     "SealSettings",
     "Settings",
+    "StoreSettings",
     "StoredSettings",
     "TlsSettings",
     "load_settings",

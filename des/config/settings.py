@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt, SecretStr, model_validator
+from pydantic import ByteSize, Field, PositiveInt, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,22 +11,15 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
+from des.config.group import GIB, KIB, MIB, Bytes, Group, Seconds
+from des.config.object_stores import AzureSettings, GcsSettings, S3Settings
 
-Bytes = Annotated[ByteSize, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
 TokenAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LogSettings(_Group):
+class LogSettings(Group):
     """The ingest log."""
 
     segment_bytes: Bytes = ByteSize(64 * MIB)
@@ -41,7 +34,7 @@ class LogSettings(_Group):
     """A segment is removed no sooner than this after its last file was recorded as stored."""
 
 
-class SealSettings(_Group):
+class SealSettings(Group):
     """When open files become containers."""
 
     size_bytes: Bytes = ByteSize(256 * MIB)
@@ -60,7 +53,7 @@ class SealSettings(_Group):
     """How long a seal that failed waits before it is tried again."""
 
 
-class GcSettings(_Group):
+class GcSettings(Group):
     """Collection of objects that are nobody's any more (docs/upkeep.md)."""
 
     every_s: Seconds = 0
@@ -75,7 +68,7 @@ class GcSettings(_Group):
     """... or more than this, or a thousandth of all bytes where that is more."""
 
 
-class CatalogSettings(_Group):
+class CatalogSettings(Group):
     """Connections to the catalog's database, and how long each may take."""
 
     connections_max: PositiveInt = 8
@@ -89,7 +82,7 @@ class CatalogSettings(_Group):
     """A whole transaction, with its waits and repetitions."""
 
 
-class StoredSettings(_Group):
+class StoredSettings(Group):
     """Durability `stored`: files go to the object store before any seal, many in one object."""
 
     any_store: bool = False
@@ -107,7 +100,7 @@ class StoredSettings(_Group):
     """How long an object that was not taken waits before it is sent again."""
 
 
-class LimitSettings(_Group):
+class LimitSettings(Group):
     """What one client can ask for."""
 
     file_bytes: Bytes = ByteSize(16 * GIB)
@@ -137,52 +130,7 @@ class LimitSettings(_Group):
     """How long a write waits for room before it is told that the server is busy."""
 
 
-class S3Settings(_Group):
-    """How an S3 object store is reached. What is empty is looked for where every AWS tool looks.
-
-    That is `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_PROFILE`, `AWS_REGION`,
-    `AWS_ENDPOINT_URL_S3`, the files in `~/.aws`, and the roles of containers and instances.
-    """
-
-    endpoint_url: str = ""
-    """`https://host:port` of a store that is not AWS."""
-    region: str = ""
-    """us-east-1 where nothing says otherwise."""
-    access_key_id: SecretStr = SecretStr("")
-    secret_access_key: SecretStr = SecretStr("")
-    session_token: SecretStr = SecretStr("")
-    profile: str = ""
-    """Section of `~/.aws/config`."""
-    addressing: Literal["auto", "path", "virtual"] = "auto"
-    """Bucket in the path or in the host name; auto: in the host name at AWS, else in the path."""
-    ca_bundle: Path | None = None
-    """PEM file of the authorities that sign the store's certificate; None for the system's."""
-    checksum: Literal["crc32c", "md5", "when_required"] = "crc32c"
-    """Sent with every byte written. md5 for stores that know no newer ones, when_required for none."""
-    connections: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Calls that write or administer at once; ranged reads have connections of their own."""
-    connect_timeout_s: Annotated[float, Field(gt=0)] = 5
-    read_timeout_s: Annotated[float, Field(gt=0)] = 20
-    """How long one attempt may hear nothing; for a ranged read, how long it may take."""
-    deadline_s: Annotated[float, Field(gt=0)] = 60
-    """How long a call may take with all its attempts, besides the time its bytes need."""
-    upload_bytes_per_s_min: Annotated[ByteSize, Field(ge=KIB)] = ByteSize(MIB // 4)
-    """An upload slower than this is given up."""
-    attempts: Annotated[int, Field(ge=1, le=20)] = 4
-    """How often one request is tried."""
-    part_bytes: Annotated[ByteSize, Field(ge=5 * MIB, le=5 * GIB)] = ByteSize(8 * MIB)
-    """Longer objects are written in parts of this size, at most 10,000."""
-    parts_at_once: Annotated[int, Field(ge=1, le=64)] = 8
-    """Parts of all uploads on their way at once: what they hold in memory is this many and one each."""
-
-    @model_validator(mode="after")
-    def _keys_come_together(self) -> Self:
-        if bool(self.access_key_id) != bool(self.secret_access_key):
-            raise ValueError("expected access_key_id and secret_access_key together, found one of them")
-        return self
-
-
-class RedisSettings(_Group):
+class RedisSettings(Group):
     """The Redis in which nodes share pages of indexes, where `index_cache` is redis."""
 
     url: SecretStr = SecretStr("")
@@ -194,7 +142,7 @@ class RedisSettings(_Group):
     connections: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
-class ClusterSettings(_Group):
+class ClusterSettings(Group):
     """Several nodes over one catalog."""
 
     enabled: bool = False
@@ -211,7 +159,7 @@ class ClusterSettings(_Group):
     """How long a call waits for a shard that is between two owners before it is told to come back."""
 
 
-class TlsSettings(_Group):
+class TlsSettings(Group):
     """Certificates of both ports; their files are read again when they change."""
 
     cert: Path | None = None
@@ -230,7 +178,7 @@ class TlsSettings(_Group):
         return self
 
 
-class JwtSettings(_Group):
+class JwtSettings(Group):
     """Whose bearer tokens are good here."""
 
     jwks: str = ""
@@ -251,7 +199,7 @@ class JwtSettings(_Group):
         return self
 
 
-class GrantSettings(_Group):
+class GrantSettings(Group):
     """What one principal may do with the names that begin with a prefix."""
 
     principal: Annotated[str, Field(pattern=r"^(jwt|cert):.+$")]
@@ -265,7 +213,7 @@ class GrantSettings(_Group):
     """Empty for every name."""
 
 
-class AuthSettings(_Group):
+class AuthSettings(Group):
     """Who may use the server. With none of `api_keys`, `mtls` and `jwt.jwks` everyone is served."""
 
     api_keys: bool = False
@@ -313,7 +261,8 @@ class Settings(BaseSettings):
     object_prefix: str = ""
     """Put before every object key."""
     object_store: str = ""
-    """`s3://bucket/prefix`, `file:///folder`; empty for the folder `object_dir`."""
+    """`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`; empty for the
+    folder `object_dir`."""
     object_dir: Path | None = None
     """Folder of the local object store; None for `objects` in the data folder."""
     catalog_url: Annotated[str, Field(repr=False)] = ""
@@ -346,6 +295,8 @@ class Settings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     jwt: JwtSettings = JwtSettings()
     s3: S3Settings = S3Settings()
+    gcs: GcsSettings = GcsSettings()
+    azure: AzureSettings = AzureSettings()
     redis: RedisSettings = RedisSettings()
 
     @model_validator(mode="after")

@@ -24,12 +24,14 @@ def open_store(url: str, settings: Settings, *, clock: Clock | None = None) -> O
     """Return the object store that `url` names. Nothing is asked of it yet.
 
     Args:
-        url: `s3://bucket/prefix`, `file:///folder`; empty for the folder of the settings.
-        settings: of the node; `s3` says how S3 is reached.
+        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`; empty
+            for the folder of the settings.
+        settings: of the node; `s3`, `gcs` and `azure` say how those are reached.
         clock: time; the machine's by default.
 
     Raises:
         BadStoreUrlError: another scheme, or no bucket.
+        BadStoreSettingsError: what the settings say of the store makes no connection.
         MissingExtraError: the libraries for it are not installed.
         ObjectStoreUnavailableError: the folder cannot be used.
     """
@@ -45,13 +47,37 @@ def open_store(url: str, settings: Settings, *, clock: Clock | None = None) -> O
         if place.netloc or not place.path.startswith("/"):
             raise BadStoreUrlError(f"object_store is {url!r}, expected file:///folder, an absolute path")
         return LocalObjectStore(Path(unquote(place.path)), clock)
-    if place.scheme != "s3":
-        raise BadStoreUrlError(f"object_store is {url!r}, expected s3://bucket/prefix or file:///folder")
+    if place.scheme not in {"s3", "gs", "az"}:
+        raise BadStoreUrlError(
+            f"object_store is {url!r}, expected s3://bucket/prefix, gs://bucket/prefix, "
+            "az://container/prefix or file:///folder"
+        )
     if not _BUCKET.fullmatch(place.netloc):
         raise BadStoreUrlError(f"object_store is {url!r}, expected a bucket's name after {place.scheme}://")
-    from des.storage.s3 import S3StorageBackend  # noqa: PLC0415  optional dependency
+    return _in_the_cloud(place.scheme, place.netloc, place.path, settings, clock)
 
-    return S3StorageBackend(place.netloc, prefix=place.path, settings=settings.s3, clock=clock)
+
+def _in_the_cloud(
+    scheme: str, bucket: str, prefix: str, settings: Settings, clock: Clock | None
+) -> ObjectStore:
+    # Optional dependencies: nobody needs the libraries of a store that is not named.
+    if scheme == "s3":
+        from des.storage.s3 import S3StorageBackend  # noqa: PLC0415
+
+        return S3StorageBackend(bucket, prefix=prefix, settings=settings.s3, clock=clock)
+    from des.storage.obstore_clients import connect_azure, connect_gcs  # noqa: PLC0415
+
+    connections = (
+        connect_gcs(bucket, settings.gcs) if scheme == "gs" else connect_azure(bucket, settings.azure)
+    )
+    from des.storage.obstore_backend import ObstoreBackend  # noqa: PLC0415
+
+    return ObstoreBackend(
+        connections,
+        prefix=prefix,
+        settings=settings.gcs if scheme == "gs" else settings.azure,
+        clock=clock,
+    )
 
 
 def _bare(url: str) -> str:

@@ -14,7 +14,7 @@ from des.storage.object_store import (
 from des.storage.s3_errors import of_obstore
 from des.storage.write_token import untagged
 
-OWN_KEYS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+OWN_KEYS: Final = frozenset("_abcdefghijklmnopqrstuvwxyz0123456789")
 """First characters of metadata keys; obstore's own attributes start with a capital."""
 
 
@@ -104,15 +104,20 @@ def listed_info(key: str, meta: Mapping[str, Any], metadata: Mapping[str, str]) 
     return ObjectInfo(
         key=key,
         size=meta["size"],
-        etag=meta["e_tag"] or "",
+        etag=quoted(meta["e_tag"]),
         metadata=metadata,
         # HEAD gives whole seconds, a listing may give more.
         modified_ms=int(meta["last_modified"].timestamp()) * 1000,
     )
 
 
+def quoted(etag: str | None) -> str:
+    """Return an etag as a header has it: some listings leave its quotes away."""
+    return f'"{etag}"' if etag and not etag.endswith('"') else etag or ""
+
+
 def _check_etag(path: str, meta: Mapping[str, Any], etag: str | None) -> None:
     """Demand the etag again from the answer: a store may ignore the condition."""
     found = meta["e_tag"]
-    if etag is not None and found is not None and found != etag:
+    if etag is not None and found is not None and quoted(found) != etag:
         raise ObjectChangedError(f"{path!r} has etag {found!r}, expected {etag!r}", key=path)

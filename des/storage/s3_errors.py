@@ -23,6 +23,7 @@ from des.storage.object_store import (
 
 T = TypeVar("T")
 
+_NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
 _CHANGED: Final = frozenset({"412", "PreconditionFailed"})
 _CONFLICT: Final = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
@@ -47,8 +48,12 @@ _MANGLED: Final = frozenset(
     }
 )
 """Bytes changed on their way to the store, which refused them: sending them again may help."""
-_STATUS: Final = re.compile(r"status code: (\d{3})")
+_STATUS: Final = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_UNKNOWN_CALLER: Final = "token request"
+"""Of whoever gives out credentials, whose answer says nothing about objects."""
+_SHORTER: Final = re.compile(r"Wanted range starting at|CONTENT_RANGE header: \"bytes 0--1/0\"")
+"""A range of nothing, and how azurite answers for an object of no bytes."""
 _TEXT_MAX: Final = 300
 
 
@@ -71,7 +76,7 @@ def meaning_of(key: str, code: str, status: int, text: str) -> DesError:
     """
     said = f"{key!r}: {text[:_TEXT_MAX]}"
     names = {code, str(status)}
-    if code == "NoSuchBucket":
+    if code in _NO_BUCKET:
         return NoSuchBucketError(f"the bucket is not there, asked for {said}", key=key)
     if code == "NoSuchUpload":
         return NoSuchUploadError(f"the upload is not there: {said}", key=key)
@@ -105,19 +110,30 @@ def of_obstore(key: str, error: BaseException) -> DesError:
     """Translate an exception of obstore."""
     from obstore import exceptions  # noqa: PLC0415  optional dependency
 
-    text = str(error)
+    # The rest repeats it as Rust prints it.
+    text = str(error).split("\n\nDebug source", maxsplit=1)[0]
     status = _STATUS.search(text)
     code = _CODE.search(text)
-    said = " ".join(text.split("\n\nDebug source", maxsplit=1)[0].split())
+    said = " ".join(text.split())
+    absent = isinstance(error, FileNotFoundError | exceptions.NotFoundError)
+    if isinstance(error, exceptions.AlreadyExistsError):
+        return ObjectExistsError(f"object {key!r} exists", key=key)
+    if _UNKNOWN_CALLER in text and not absent:
+        if status is not None and status[0].endswith(("400", "401", "403", "404")):
+            return ObjectStoreForbiddenError(
+                f"no credentials for the object store: {said[:_TEXT_MAX]}", key=key
+            )
+        return ObjectStoreUnavailableError(f"no credentials for {key!r} now: {said[:_TEXT_MAX]}", key=key)
+    if _SHORTER.search(text):
+        return ObjectDamagedError(f"{key!r} is shorter than what is asked of it", key=key)
     if code is not None or status is not None:
-        return meaning_of(key, code[1] if code else "", int(status[1]) if status else 0, said)
+        number = int(status[1] or status[2]) if status else 0
+        return meaning_of(key, code[1] if code else "", number, said)
     match error:
         case FileNotFoundError() | exceptions.NotFoundError():
             return NoSuchObjectError(f"no object {key!r}", key=key)
         case exceptions.PreconditionError() | exceptions.NotModifiedError():
             return ObjectChangedError(f"{key!r} is not the object it was", key=key)
-        case exceptions.AlreadyExistsError():
-            return ObjectExistsError(f"object {key!r} exists", key=key)
         case PermissionError() | exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
             return ObjectStoreForbiddenError(f"the store forbids {key!r}: {said[:_TEXT_MAX]}", key=key)
         case exceptions.NotSupportedError() | exceptions.InvalidPathError():

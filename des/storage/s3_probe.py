@@ -72,11 +72,11 @@ class _Probe:
             advice=tuple(
                 sentence
                 for lacking, sentence in (
-                    (not create, _NO_CONDITIONS),
+                    (not create, NO_CONDITIONS),
                     (not checksums, _NO_CHECKSUMS),
-                    (not conditional_read, _NO_READ_CONDITIONS),
+                    (not conditional_read, NO_READ_CONDITIONS),
                     (not conditional_delete, _NO_DELETE_CONDITIONS),
-                    (not ranges, _NO_RANGES),
+                    (not ranges, NO_RANGES),
                     (not copy, _NO_COPY),
                 )
                 if lacking
@@ -227,7 +227,7 @@ class _Probe:
                 return
 
 
-_NO_CONDITIONS: Final = (
+NO_CONDITIONS: Final = (
     "of many creates of one key more than one won: keys are never used twice and only the catalog decides "
     "what counts, so nothing is lost, but never let two stores share bucket and prefix"
 )
@@ -235,7 +235,7 @@ _NO_CHECKSUMS: Final = (
     "bytes are not checked against a checksum on arrival: each container is read back before it counts, and "
     "every byte is checked when it is read"
 )
-_NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
+NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
 _NO_DELETE_CONDITIONS: Final = "If-Match on deletes is ignored: the object is looked at before it is removed"
-_NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
+NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
 _NO_COPY: Final = "parts are not copied inside the store: compaction moves the bytes through the node"

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from des.config import load_settings
+from des.config import AzureSettings, GcsSettings, Settings, load_settings
 from des.storage import S3StorageBackend, open_store
 from des.storage.by_url import BadStoreUrlError
 from des.storage.local import LocalObjectStore
+from des.storage.obstore_backend import ObstoreBackend
 from des.storage.s3_client import MissingExtraError
 
 
@@ -38,8 +40,30 @@ async def test_an_s3_url_is_bucket_and_prefix(url: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "kind", "prefix"),
+    [("gs://bucket/a/b", "gcs", "a/b/"), ("gs://bucket", "gcs", ""), ("az://container/a/", "azure", "a/")],
+)
+async def test_google_and_azure_have_urls_too(url: str, kind: str, prefix: str) -> None:
+    settings = Settings(gcs=GcsSettings(token=SecretStr("t")), azure=AzureSettings(account="account"))
+    store = open_store(url, settings)
+    assert isinstance(store, ObstoreBackend)
+    assert (store.dialect.kind, store.prefix) == (kind, prefix)
+    await store.close()
+
+
+@pytest.mark.parametrize(
     "url",
-    ["ftp://x/y", "s3:///prefix", "s3://", "bucket/prefix", "file://host/x", "file:relative", "s3://b?x=1"],
+    [
+        "ftp://x/y",
+        "gs://",
+        "az:///x",
+        "s3:///prefix",
+        "s3://",
+        "bucket/prefix",
+        "file://host/x",
+        "file:relative",
+        "s3://b?x=1",
+    ],
 )
 def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(BadStoreUrlError, match="expected"):
@@ -54,5 +78,6 @@ def test_a_secret_in_a_url_is_refused_and_not_repeated() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(MissingExtraError, match=r"obstore.*pip install 'des-store\[s3\]'"):
-        open_store("s3://bucket", load_settings())
+    for scheme, extra in (("s3", "s3"), ("gs", "gcs"), ("az", "azure")):
+        with pytest.raises(MissingExtraError, match=rf"obstore.*pip install 'des-store\[{extra}\]'"):
+            open_store(f"{scheme}://bucket", load_settings())

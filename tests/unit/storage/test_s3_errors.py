@@ -2,7 +2,7 @@
 
 import pytest
 from botocore import exceptions
-from obstore.exceptions import GenericError
+from obstore.exceptions import AlreadyExistsError, GenericError
 
 from des.storage.object_store import (
     NoSuchBucketError,
@@ -94,6 +94,12 @@ def test_no_answer_is_unavailable_and_no_credentials_are_forbidden(raised: str, 
         Boto3Errors().translated("key", call)
 
 
+def test_a_taken_key_is_taken_whatever_the_status() -> None:
+    for status in ("409 Conflict", "412 Precondition Failed"):
+        error = AlreadyExistsError(SAID.format(status, "BlobAlreadyExists"))
+        assert type(of_obstore("key", error)) is ObjectExistsError
+
+
 def test_a_mistake_of_ours_is_not_an_outage() -> None:
     with pytest.raises(TypeError):
         Boto3Errors().translated("key", lambda: None + 1)  # type: ignore[operator]
@@ -115,6 +121,16 @@ SAID = (
         (SAID.format("416 Range Not Satisfiable", "InvalidRange"), ObjectDamagedError),
         (SAID.format("503 Service Unavailable", "SlowDown"), ObjectStoreUnavailableError),
         ("Generic S3 error: error sending request", ObjectStoreUnavailableError),
+        (SAID.format("404 Not Found", "ContainerNotFound"), NoSuchBucketError),
+        (SAID.format("404 Not Found", "BlobNotFound"), NoSuchObjectError),
+        (SAID.format("412 Precondition Failed", "ConditionNotMet"), ObjectChangedError),
+        (SAID.format("503 Service Unavailable", "ServerBusy"), ObjectStoreUnavailableError),
+        ("Bulk delete request failed for key k: no permission. (code: 403)", ObjectStoreForbiddenError),
+        ("Generic X error: Wanted range starting at 5, but object was only 5 bytes", ObjectDamagedError),
+        # Who gives out credentials says nothing about objects.
+        (f"Error performing token request: {SAID.format('404 Not Found', '')}", ObjectStoreForbiddenError),
+        (f"Error performing token request: {SAID.format('503 Busy', '')}", ObjectStoreUnavailableError),
+        ("Error performing token request: error sending request", ObjectStoreUnavailableError),
         ("Generic S3 error: Received non-partial response when range requested", ObjectStoreUnavailableError),
     ],
 )

@@ -1,0 +1,204 @@
+"""One object written through obstore in parts: bounded memory, one winner, nothing visible before the end.
+
+What fits one part is one conditional request. Longer ones go in parts to a key of their own below `.uploads`,
+which no listing shows, and the whole is then copied inside the store under the condition that the real key is
+free: multipart uploads of Google and Azure overwrite what is there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from des.errors import AlreadyExistsError, DesError
+from des.storage.object_store import (
+    NoSuchObjectError,
+    ObjectDamagedError,
+    ObjectInfo,
+    ObjectStoreUnavailableError,
+    UploadOverError,
+)
+
+if TYPE_CHECKING:
+    from des.storage.obstore_backend import ObstoreBackend
+
+STAGING: Final = ".uploads/"
+"""Start of the keys of objects that are whole and not yet where they belong; no object's key starts so."""
+PARTS_AT_ONCE: Final = 2
+"""Of one upload on their way. With one that waits and one that fills, an upload holds four parts at most."""
+COPY_WAIT_S: Final = 0.5
+"""Between two looks whether a copy is whole."""
+
+
+class _GivenUpError(Exception):
+    """Makes obstore abort the parts."""
+
+
+class ObstoreUpload:
+    """Parts are sent while the next one fills; after an error every call but `abort` raises."""
+
+    def __init__(self, store: "ObstoreBackend", key: str, metadata: Mapping[str, str]) -> None:
+        self._store = store
+        self._key = key
+        self._metadata = metadata
+        self._token = store.new_token()
+        self._staged = f"{store.prefix}{STAGING}{key}/{self._token}"
+        self._part_size = int(store.settings.part_bytes)
+        self._part_s = store.settings.deadline_s + (
+            PARTS_AT_ONCE * self._part_size / store.settings.upload_bytes_per_s_min
+        )
+        """How long the parts under way may take."""
+        self._buffer = bytearray()
+        self._size = 0
+        self._pieces: asyncio.Queue[bytes | _GivenUpError | None] = asyncio.Queue(maxsize=1)
+        self._sending: asyncio.Task[Any] | None = None
+        self._over = False
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`; waits while a part is on its way and the next one is full.
+
+        Raises:
+            UploadOverError: it was finished, aborted, or failed.
+            DesError: a part was not taken.
+        """
+        self._demand_open()
+        try:
+            view = memoryview(data)
+            while view:
+                # A full buffer is sent only when more comes: what fits one part needs no parts.
+                if len(self._buffer) == self._part_size:
+                    await self._send_buffer()
+                taken = view[: self._part_size - len(self._buffer)]
+                self._buffer += taken
+                view = view[len(taken) :]
+            self._size += len(data)
+        except BaseException:
+            self._over = True
+            raise
+
+    async def finish(self) -> ObjectInfo:
+        """Make the object visible and durable, whole.
+
+        Raises:
+            UploadOverError: it was finished, aborted, or failed.
+            ObjectExistsError: the key was taken meanwhile; nothing was written.
+            ObjectStoreUnavailableError: outcome unknown; `head` tells.
+            DesError: a part was not taken.
+        """
+        self._demand_open()
+        self._over = True
+        if self._sending is None:
+            return await self._store.put(self._key, bytes(self._buffer), metadata=self._metadata)
+        await self._send_buffer()
+        await self._hand_over(None)
+        await self._store.call(self._key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
+        info = await self._moved()
+        await self._drop_staged()
+        return info
+
+    async def abort(self) -> None:
+        """Drop what was written. Safe after any failure, and twice; a finished object stays."""
+        self._over = True
+        self._buffer.clear()
+        sending, self._sending = self._sending, None
+        if sending is None:
+            return
+        if not sending.done():
+            # Only an error of the stream makes obstore abort the parts; cancelled, it would leave them.
+            while not self._pieces.empty():
+                self._pieces.get_nowait()
+            self._pieces.put_nowait(_GivenUpError())
+            await asyncio.wait({sending}, timeout=self._store.settings.deadline_s)
+            sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await self._drop_staged()
+
+    async def _moved(self) -> ObjectInfo:
+        """Copy the whole to its key under the condition that it is free, and settle what came of it."""
+        import obstore  # noqa: PLC0415  optional dependency
+
+        store = self._store
+        try:
+            if not store.conditional:
+                await store.demand_free(self._key)
+            await store.call(
+                self._key,
+                lambda: obstore.copy_async(
+                    store.connections.writes, self._staged, store.prefix + self._key, overwrite=False
+                ),
+            )
+        except (AlreadyExistsError, ObjectStoreUnavailableError, NoSuchObjectError) as error:
+            return await self._settled(error)
+        return await self._settled(
+            ObjectStoreUnavailableError(f"object {self._key!r} is not there yet", key=self._key)
+        )
+
+    async def _settled(self, error: DesError) -> ObjectInfo:
+        """Look until the copy is whole: Azure may still be moving the bytes when it answers."""
+        store = self._store
+        async with asyncio.timeout(store.settings.deadline_s):
+            while True:
+                info = await store.settle(self._key, size=self._size, token=self._token, error=error)
+                try:
+                    await store.get_range(self._key, info.size - 1, info.size, etag=info.etag)
+                except (ObjectDamagedError, ObjectStoreUnavailableError):
+                    await store.clock.sleep(COPY_WAIT_S)
+                else:
+                    return info
+
+    async def _drop_staged(self) -> None:
+        try:
+            await self._store.remove(self._staged)
+        except DesError:
+            # `abort_stale_uploads` finds it later.
+            return
+
+    async def _send_buffer(self) -> None:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if self._sending is None:
+            self._sending = asyncio.ensure_future(self._send())
+        await self._hand_over(data)
+
+    async def _hand_over(self, piece: bytes | None) -> None:
+        """Wait until the stream takes `piece`; raise what it failed with, should it never."""
+        sending = self._sending
+        assert sending is not None, "pieces are handed to a stream"
+        putting = asyncio.ensure_future(self._pieces.put(piece))
+        try:
+            await asyncio.wait({putting, sending}, timeout=self._part_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            in_time = putting.done() or sending.done()
+            putting.cancel()
+        if not in_time:
+            raise ObjectStoreUnavailableError(
+                f"a part of {self._key!r} was not taken within {self._part_s:.0f} s", key=self._key
+            )
+        if sending.done() and (piece is not None or sending.exception() is not None):
+            await self._store.call(self._key, self._sent)
+
+    async def _sent(self) -> None:
+        assert self._sending is not None, "a stream was begun"
+        await asyncio.shield(self._sending)
+
+    async def _send(self) -> None:
+        import obstore  # noqa: PLC0415  optional dependency
+
+        await obstore.put_async(
+            self._store.connections.writes,
+            self._staged,
+            self._stream(),
+            attributes=self._store.attributes(self._metadata, self._token),
+            use_multipart=True,
+            chunk_size=self._part_size,
+            max_concurrency=PARTS_AT_ONCE,
+        )
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            if isinstance(piece, _GivenUpError):
+                raise piece
+            yield piece
+
+    def _demand_open(self) -> None:
+        if self._over:
+            raise UploadOverError(f"upload of {self._key!r} is over")
