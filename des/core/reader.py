@@ -17,6 +17,7 @@ from des.core.file_view import (
 )
 from des.core.local_file import LocalFile
 from des.core.located import Located
+from des.core.plain_read import read_plain
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
@@ -81,6 +82,7 @@ class DesReader:
             opened = run(open_end(self._source.size, tail_size=TAIL_SIZE), self._read)
             check_header(self._read(ByteRange(0, HEADER_SIZE)))
             self.footer: Final[Footer] = opened.footer
+            self._framed: Final = opened.footer.layout is Layout.FRAMED
             self._dictionaries: Final = Dictionaries(opened.footer.data_start)
             self.ext: Final[Ext | None] = opened.ext
             geometry = ExtGeometry.of(opened.ext, opened.footer)
@@ -190,6 +192,18 @@ class DesReader:
             FileNotInContainerError: no such name.
             UnsupportedContainerError: the file is encrypted or deleted.
         """
+        pages = self._pages
+        if pages is not None and self._framed and (digest := digest_of(name)) is not None:
+            data = read_plain(
+                name.encode(),
+                digest,
+                pages=pages,
+                footer=self.footer,
+                dictionaries=self._dictionaries,
+                read=self._read,
+            )
+            if data is not None:
+                return data
         return self._read_located(self._demand(name))
 
     def get_files_batch(self, names: Iterable[str]) -> dict[str, bytes]:
