@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -14,6 +14,9 @@ from des_client.errors import InvalidArgument
 DEFAULT_TARGET: Final = "127.0.0.1:7420"
 
 ChannelOptions: TypeAlias = tuple[tuple[str, str | int], ...]
+Token: TypeAlias = str | Callable[[], str]
+"""A bearer token, or what returns one that is good now. It is called before every attempt of every call, from
+any thread, and should return at once: keep a token, and renew it before it ends."""
 
 _KEEPALIVE_TIME_MS: Final = 60_000
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
@@ -79,15 +82,31 @@ class Endpoints:
     credentials: grpc.ChannelCredentials | None
     """None for plaintext."""
     options: ChannelOptions
-    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     """Sent with every call."""
+    token: Token | None = field(repr=False)
+    """Sent with every call, as it is at that time."""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What the next call sends.
+
+        Raises:
+            InvalidArgument: the token is not printable ASCII.
+        """
+        if self.token is None:
+            return self.headers
+        token = self.token if isinstance(self.token, str) else self.token()
+        if not isinstance(token, str) or not _HEADER_VALUE.fullmatch(token):
+            raise InvalidArgument("the token is not printable ASCII")
+        return (*self.headers, ("authorization", f"Bearer {token}"))
 
 
 def endpoints(
     target: str | Sequence[str],
     *,
     tls: TlsConfig | bool | None,
-    token: str | None,
+    token: Token | None,
     allow_insecure_token: bool,
     metadata: Mapping[str, str],
     channels: int,
@@ -112,17 +131,21 @@ def endpoints(
             raise InvalidArgument(
                 f"the token would go to {far[0]!r} in clear text: set tls, or allow_insecure_token=True"
             )
-        headers["authorization"] = f"Bearer {token}"
+        headers.pop("authorization", None)  # a server refuses a call with two
     for key, value in headers.items():
         if not _HEADER_KEY.fullmatch(key) or key.startswith("grpc-") or key.endswith("-bin"):
             raise InvalidArgument(f"metadata key {key!r} is not lower-case ASCII, or is reserved by gRPC")
         if not _HEADER_VALUE.fullmatch(value):
             raise InvalidArgument(f"metadata value of {key!r} is not printable ASCII")
     name = (("grpc.ssl_target_name_override", config.server_name),) if config and config.server_name else ()
-    return Endpoints(
+    made = Endpoints(
         # All targets once, then all again: neighbours in the round robin are different servers.
         targets=targets * channels,
         credentials=config.credentials() if config else None,
         options=(*_BASE_OPTIONS, *name, *options),
-        metadata=tuple(headers.items()),
+        headers=tuple(headers.items()),
+        token=token,
     )
+    if isinstance(token, str):
+        _ = made.metadata  # what cannot be sent is refused at once
+    return made

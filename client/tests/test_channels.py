@@ -148,3 +148,26 @@ async def test_tls_with_a_certificate_of_ones_own(certificate, mutual):
                 des.stat(name)
     finally:
         running.close()
+
+
+def test_a_token_that_is_asked_for_is_the_one_of_now():
+    tokens = iter(["first", "second"])
+    made_once = made(token=lambda: next(tokens))
+    assert made_once.metadata == (("authorization", "Bearer first"),)
+    assert made_once.metadata == (("authorization", "Bearer second"),)
+    assert made(token=lambda: "t", metadata={"authorization": "mine", "x": "y"}).metadata == (
+        ("x", "y"),
+        ("authorization", "Bearer t"),
+    )
+
+
+@pytest.mark.parametrize("token", ["a\nb", "ä", None])
+def test_a_token_that_cannot_be_sent_is_refused_when_it_is_given(token):
+    with pytest.raises(InvalidArgument, match="printable ASCII") as caught:
+        _ = made(token=lambda: token).metadata
+    assert str(token) not in str(caught.value)
+
+
+def test_a_callable_that_gives_tokens_crosses_no_network_in_clear_text_either():
+    with pytest.raises(InvalidArgument, match="clear text"):
+        made("10.0.0.1:1", token=lambda: "t")

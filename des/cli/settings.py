@@ -136,6 +136,10 @@ def _explain(error: Any, config: Path | None, given: Flags) -> str:
         )
     expected = error["msg"][:1].lower() + error["msg"][1:]
     expected = expected.replace("input should be", "expected", 1)
+    if isinstance(error["input"], Mapping) and not _SECRET_KEY.search(
+        key
+    ):  # a group, in which secrets may be
+        return f"{key}: {expected}" if key else expected
     found = HIDDEN if _SECRET_KEY.search(key) else hide(error["input"])
     return f"{key}: found {found!r} from {source}, {expected}"
 

@@ -118,6 +118,8 @@ class LimitSettings(Group):
     concurrent_calls: PositiveInt = 2000
     stall_s: Seconds = 60
     """A sender silent for this long loses its stream."""
+    bytes_per_s_min: Annotated[ByteSize, Field(ge=0)] = ByteSize(KIB)
+    """So does one that owes the rest of a file and was slower for `stall_s` in all; 0 for any pace."""
     uploads: PositiveInt = 1000
     """Resumable uploads that may be unfinished at once."""
     upload_ttl_s: Annotated[float, Field(ge=60)] = 86_400
@@ -126,6 +128,8 @@ class LimitSettings(Group):
     """Who watches shards hears something at least this often."""
     principal_calls_per_s: Seconds = 0
     """Calls of one principal, on average; 0 for any number. Twice as many at once after a pause."""
+    principal_bytes_in_flight: Bytes = ByteSize(64 * MIB)
+    """Of `bytes_in_flight`, what one principal may hold, where callers are told apart."""
     admission_wait_s: Seconds = 10
     """How long a write waits for room before it is told that the server is busy."""
 

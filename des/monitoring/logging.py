@@ -49,6 +49,9 @@ def configure_logging(
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(threshold)
+    # What libraries say for their own debugging has requests in it, headers and session tokens included.
+    root.setLevel(max(threshold, logging.INFO))
+    for own in ("des", "des_server"):
+        logging.getLogger(own).setLevel(threshold)
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
         logging.getLogger(noisy).setLevel(max(threshold, logging.WARNING))

@@ -60,12 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except pydantic.ValidationError as error:
         for fault in error.errors():
-            say(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r}")
+            key = ".".join(map(str, fault["loc"]))
+            say(f"setting {key}: {fault['msg']}{_found(key, fault['input'])}")
         return EXIT_USAGE
     except (OSError, yaml.YAMLError, SettingsError) as error:
         say(f"cannot read the settings: {error}")
         return EXIT_USAGE
     return run(settings, allow_exposed=flags.insecure_allow_plaintext_non_loopback)
+
+
+def _found(key: str, value: object) -> str:
+    """Return what was found, unless it may have a secret in it: a group, a URL, a value called so."""
+    plain = isinstance(value, int | float) or (isinstance(value, str) and "://" not in value)
+    secret = any(word in key.lower() for word in ("password", "secret", "token", "access_key", "url"))
+    return f", found {value!r}" if plain and not secret else ""
 
 
 def _parser() -> argparse.ArgumentParser:

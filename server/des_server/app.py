@@ -26,7 +26,7 @@ from des_server.cluster.peers import Peers
 from des_server.cluster.router import Router
 from des_server.cluster.shard_status import ClusterStatus
 from des_server.convert import MESSAGE_HEADROOM
-from des_server.credits import ByteCredits
+from des_server.credits import ByteCredits, SharedCredits
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
 from des_server.http_files import file_router
@@ -39,6 +39,7 @@ from des_server.security.authenticate import Authenticator, Everyone
 from des_server.security.gate import CallGate
 from des_server.security.guard import GuardedNode
 from des_server.security.http_gate import HttpGate
+from des_server.security.principal import CURRENT
 from des_server.security.quota import Quotas
 from des_server.security.tls import TlsFiles
 from des_server.servicers.disabled import disabled
@@ -107,7 +108,7 @@ class DesServer:
         self.metrics = NodeMetrics(registry)
         node.show_metrics(registry)
         self.inflight = InFlight(limits.concurrent_calls)
-        self.lending = ByteCredits(limits.bytes_in_flight, wait_s=limits.admission_wait_s)
+        self.lending = _lending(settings)
         self.metrics.upload_bytes_in_flight.set_function(lambda: self.lending.lent)
         self.metrics.calls_in_flight.set_function(lambda: self.inflight.count)
         self.health = HealthFollower(node, SERVICES, clock=clock, metrics=self.metrics)
@@ -289,6 +290,19 @@ class DesServer:
             self._methods.by_path[f"/{name}/{method.name}"] = _method_handler(
                 method, wrapped, many_responses=method.server_streaming and not does_end_with_status(handler)
             )
+
+
+def _lending(settings: Settings) -> ByteCredits:
+    """Return the byte credits of all calls: with a share for each principal where they are told apart."""
+    limits = settings.limits
+    if not settings.authenticates:
+        return ByteCredits(limits.bytes_in_flight, wait_s=limits.admission_wait_s)
+    return SharedCredits(
+        limits.bytes_in_flight,
+        each=limits.principal_bytes_in_flight,
+        wait_s=limits.admission_wait_s,
+        who=lambda: CURRENT.get().principal.name,
+    )
 
 
 class _Methods(grpc.GenericRpcHandler):

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from des_server.errors import ServerBusyError
+from des_server.security.quota import QuotaExceededError
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +58,7 @@ class ByteCredits:
                 self.waiting -= size
                 self._admit()
             elif not waiter.admitted.cancelled():
-                self.give_back(size)
+                self._take_back(size)
             if isinstance(error, TimeoutError):
                 raise self._busy(f"no room within {self._wait_s:g} s") from None
             raise
@@ -64,6 +66,9 @@ class ByteCredits:
 
     def give_back(self, size: int) -> None:
         """Return what `borrow` said, once."""
+        self._take_back(size)
+
+    def _take_back(self, size: int) -> None:
         self.lent -= size
         self._admit()
 
@@ -85,6 +90,61 @@ class ByteCredits:
             retry_after_s=1.0,
             limit="bytes_in_flight",
         )
+
+
+class SharedCredits(ByteCredits):
+    """A budget of which no one borrower gets more than a share, so that one cannot keep all others out.
+
+    Whoever wants more than its share waits as long as for room, whatever others leave free.
+    """
+
+    def __init__(self, total: int, *, each: int, wait_s: float, who: Callable[[], str]) -> None:
+        """Lend `total` bytes in all and `each` to one borrower; `who` names the one that asks."""
+        super().__init__(total, wait_s=wait_s)
+        self._each = min(each, total)
+        self._who = who
+        self._shares: dict[str, ByteCredits] = {}
+        """Of those who have borrowed something, or wait to."""
+
+    async def borrow(self, size: int) -> int:
+        """Borrow as `ByteCredits.borrow` does, from the borrower's share and from all.
+
+        Raises:
+            QuotaExceededError: no room in the share within the admission wait.
+            ServerBusyError: none in all.
+        """
+        who = self._who()
+        share = self._shares.setdefault(who, ByteCredits(self._each, wait_s=self._wait_s))
+        try:
+            try:
+                size = await share.borrow(size)
+            except ServerBusyError as error:
+                raise QuotaExceededError(
+                    f"{share.lent} of {self._each} upload bytes of one principal are in flight",
+                    retry_after_s=error.retry_after_s,
+                    quota="principal_bytes_in_flight",
+                    limit=str(self._each),
+                ) from None
+            try:
+                return await super().borrow(size)
+            except BaseException:
+                share.give_back(size)
+                raise
+        finally:
+            self._forget(who, share)
+
+    def give_back(self, size: int) -> None:
+        """Return what `borrow` said, once, in the name of the borrower."""
+        who = self._who()
+        share = self._shares.get(who)
+        if share is not None:
+            share.give_back(size)
+            self._forget(who, share)
+        super().give_back(size)
+
+    def _forget(self, who: str, share: ByteCredits) -> None:
+        if not share.lent and not share.waiting:
+            self._shares.pop(who, None)
 
 
 class Loan:

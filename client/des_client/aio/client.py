@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from des_client.aio.shards import AsyncShards
-from des_client.channels import DEFAULT_TARGET, ChannelOptions, TlsConfig, endpoints
+from des_client.channels import DEFAULT_TARGET, ChannelOptions, TlsConfig, Token, endpoints
 from des_client.retry import RetryConfig
 
 
@@ -26,7 +26,7 @@ class AsyncDesClient(AsyncShards):
         target: str | Sequence[str] = DEFAULT_TARGET,
         *,
         tls: TlsConfig | bool | None = None,
-        token: str | None = None,
+        token: Token | None = None,
         timeout_s: float = 30.0,
         retry: RetryConfig | None = RetryConfig(),  # noqa: B008  frozen
         verify: bool = True,
@@ -41,7 +41,8 @@ class AsyncDesClient(AsyncShards):
             target: host:port (or any gRPC target, `dns:///host:port`, `unix:/path`), or several nodes
                 of one store, asked in turn.
             tls: True for TLS with public roots, a `TlsConfig` for others; None or False for plaintext.
-            token: sent as `authorization: Bearer ...`; in clear text only to loopback targets.
+            token: sent as `authorization: Bearer ...`; in clear text only to loopback targets. A callable is
+                asked for it before every attempt, so that a token that ends soon can be renewed.
             timeout_s: time for a call, all attempts together. A transfer of many messages may be silent
                 for this long, and has this plus a second per 256 KiB in all.
             retry: None to try once.

@@ -46,7 +46,6 @@ class AsyncTransport:
         verify: bool,
     ) -> None:
         self._endpoints = config
-        self._metadata = config.metadata
         self._timeout_s = calls.check_timeout(timeout_s)
         self._retry = retry or NO_RETRY
         self._verify = verify
@@ -56,6 +55,10 @@ class AsyncTransport:
         self._closing = asyncio.Event()
         self._server_info: ServerInfo | None = None
         self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._endpoints.metadata
 
     def _enter(self) -> None:
         self._own_loop()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from des_server import convert
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import ServerBusyError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.pace import Pace
 from des_server.servicers.batch_read import check_count
 from des_server.servicers.claims import Claims, check_chunk, check_crc32c, check_sha256
 from des_server.servicers.index_set import IndexSet
@@ -57,17 +59,23 @@ class BatchWrite:
             async with asyncio.TaskGroup() as tasks:
                 # Always one ahead: gRPC moves the next message while this one is worked on.
                 reading = tasks.create_task(self._next(requests))
-                while (message := await reading) is not None:
+                while (arrived := await reading) is not None:
+                    message, waited_s = arrived
                     reading = tasks.create_task(self._next(requests))
-                    await stream.take(message, tasks)
+                    await stream.take(message, tasks, waited_s=waited_s)
                 stream.give_up_unfinished(tasks)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
             await stream.close()
 
-    async def _next(self, requests: Incoming[BatchWriteFilesRequest]) -> BatchWriteFilesRequest | None:
-        return await self._watch.read(requests)
+    async def _next(
+        self, requests: Incoming[BatchWriteFilesRequest]
+    ) -> tuple[BatchWriteFilesRequest, float] | None:
+        """Return the next message and how long it was waited for, None after the last."""
+        before = time.monotonic()
+        message = await self._watch.read(requests)
+        return None if message is None else (message, time.monotonic() - before)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,11 +110,17 @@ class _Stream:
         """Those that may hold something, also while they are being finished."""
         self._room = asyncio.Semaphore(MESSAGES_AT_ONCE)
         self._writing = asyncio.Lock()
+        self._pace = Pace(limits.bytes_per_s_min, limits.stall_s)
 
-    async def take(self, message: BatchWriteFilesRequest, tasks: asyncio.TaskGroup) -> None:
+    async def take(
+        self, message: BatchWriteFilesRequest, tasks: asyncio.TaskGroup, *, waited_s: float
+    ) -> None:
         """Check a message's items and begin to write them; returns when the next may be read.
 
+        A stream of whole files may come at any pace; one that owes the rest of a file may not.
+
         Raises:
+            StalledError: files under way come too slowly.
             MessageTooLargeError: more items than a message may have.
             ServerBusyError: no room for its bytes.
         """
@@ -115,7 +129,10 @@ class _Stream:
         borrowed = 0
         begun = False
         try:
-            borrowed = await self._lending.borrow(sum(len(item.chunk.data) for item in message.items))
+            size = sum(len(item.chunk.data) for item in message.items)
+            if self._parted:
+                self._pace.count(size, waited_s)
+            borrowed = await self._lending.borrow(size)
             indexes: list[int] = []
             files: list[WholeFile] = []
             refused: list[tuple[int, _Outcome]] = []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import time
 from typing import Final
 
 from des_proto.v1.file_service_pb2 import PutFileRequest
@@ -17,6 +18,7 @@ from des_server import convert
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import OffsetMismatchError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.pace import Pace
 from des_server.servicers.claims import Claims, check_chunk, check_crc32c, check_sha256
 from des_server.stalls import StallWatch
 
@@ -74,6 +76,7 @@ class PutFile:
         self, spec: FileSpec, message: PutFileRequest, requests: Incoming[PutFileRequest]
     ) -> PutResult:
         loan = Loan(self._lending)
+        pace = self._pace()
         claims = Claims()
         claims.add(message.checksums)
         received = 0
@@ -89,7 +92,7 @@ class PutFile:
                 await upload.write(data)
                 if message.finish:
                     break
-                following = await self._watch.read(requests)
+                following = await self._following(requests, pace)
                 if following is None:
                     # A client that has left looks the same until the cancellation arrives.
                     await asyncio.sleep(CANCELLATION_LAG_S)
@@ -113,6 +116,7 @@ class PutFile:
         """Go on with an upload; every message is kept before the next is read."""
         writer = await self._node.uploads.resume(message.upload_id)
         loan = Loan(self._lending)
+        pace = self._pace()
         claims = Claims()
         try:
             if writer.finished is not None:
@@ -128,7 +132,7 @@ class PutFile:
                     result = await writer.finish(claims.crc32c, claims.sha256)
                     self._metrics.put(size=result.file.size, already_existed=result.already_existed)
                     return result
-                following = await self._watch.read(requests)
+                following = await self._following(requests, pace)
                 if following is None:
                     return writer.size
                 message = following
@@ -136,6 +140,17 @@ class PutFile:
         finally:
             writer.close()
             loan.give_back()
+
+    def _pace(self) -> Pace:
+        return Pace(self._limits.bytes_per_s_min, self._limits.stall_s)
+
+    async def _following(self, requests: Incoming[PutFileRequest], pace: Pace) -> PutFileRequest | None:
+        """Return the next message of a file that has begun, None after the last."""
+        before = time.monotonic()
+        message = await self._watch.read(requests)
+        if message is not None:
+            pace.count(len(message.chunk.data), time.monotonic() - before)
+        return message
 
     async def _expect_end(self, requests: Incoming[PutFileRequest]) -> None:
         """Nothing is stored before the stream has ended as `finish` said it would."""

@@ -19,7 +19,12 @@ CHUNK = 64 * KIB
 @pytest.fixture
 def limits():
     return LimitSettings(
-        chunk_bytes=CHUNK, file_bytes=1 << 20, bytes_in_flight=4 * CHUNK, stall_s=0.4, admission_wait_s=0.4
+        chunk_bytes=CHUNK,
+        file_bytes=1 << 20,
+        bytes_in_flight=4 * CHUNK,
+        stall_s=0.4,
+        bytes_per_s_min=0,
+        admission_wait_s=0.4,
     )
 
 

@@ -1,8 +1,9 @@
 import asyncio
 
 import pytest
-from des_server.credits import ByteCredits, Loan
+from des_server.credits import ByteCredits, Loan, SharedCredits
 from des_server.errors import ServerBusyError
+from des_server.security.quota import QuotaExceededError
 
 
 def lending(total=10, wait_s=5.0):
@@ -92,3 +93,56 @@ async def test_a_loan_grows_to_the_largest_message_and_is_given_back_once():
     loan.give_back()
     loan.give_back()
     assert bank.lent == 0
+
+
+class Bank:
+    """Credits with shares of 6 of 10 bytes; `who` is whoever asks next."""
+
+    def __init__(self, wait_s=5.0):
+        self.who = "a"
+        self.credits = SharedCredits(10, each=6, wait_s=wait_s, who=lambda: self.who)
+
+    async def borrow(self, who, size):
+        self.who = who
+        return await self.credits.borrow(size)
+
+    def give_back(self, who, size):
+        self.who = who
+        self.credits.give_back(size)
+
+
+async def test_nobody_gets_more_than_a_share_and_others_get_the_rest():
+    bank = Bank(wait_s=0.05)
+    assert await bank.borrow("a", 99) == 6
+    with pytest.raises(QuotaExceededError, match="6 of 6 upload bytes of one principal") as caught:
+        await bank.borrow("a", 1)
+    assert caught.value.details["quota"] == "principal_bytes_in_flight"
+    assert caught.value.retry_after_s == 1.0
+    assert await bank.borrow("b", 4) == 4
+    assert bank.credits.lent == 10
+
+
+async def test_who_waits_for_a_share_holds_nothing_of_what_others_may_have():
+    bank = Bank()
+    assert await bank.borrow("a", 6) == 6
+    waiting = asyncio.ensure_future(bank.borrow("a", 3))
+    await asyncio.sleep(0)
+    assert await bank.borrow("b", 4) == 4
+    assert not waiting.done()
+    bank.give_back("a", 6)
+    assert await waiting == 3
+    bank.give_back("a", 3)
+    bank.give_back("b", 4)
+    assert bank.credits.lent == 0
+    assert not bank.credits._shares
+
+
+async def test_a_full_house_takes_nothing_of_the_share_of_who_is_sent_away():
+    bank = Bank(wait_s=0.05)
+    assert await bank.borrow("a", 6) == 6
+    assert await bank.borrow("b", 4) == 4
+    with pytest.raises(ServerBusyError):
+        await bank.borrow("c", 1)
+    bank.give_back("a", 6)
+    assert await bank.borrow("c", 6) == 6
+    assert bank.credits.lent == 10
