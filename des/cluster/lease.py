@@ -48,6 +48,8 @@ class Duties:
     """Seal all that the shards hold open."""
     is_empty: Callable[[int], bool]
     """Whether nothing of the shard is open."""
+    awaits_files: Callable[[int], bool]
+    """Whether files of the shard lie in this node's own log and are not shown yet: it lost the shard once."""
     holds_local_files: Callable[[], bool]
     """Whether files may lie here and nowhere else."""
     name_floor_ms: Callable[[], int]
@@ -63,6 +65,7 @@ IDLE: Final = Duties(
     lost=lambda _: None,
     empty=_nothing,
     is_empty=lambda _: True,
+    awaits_files=lambda _: False,
     holds_local_files=lambda: False,
     name_floor_ms=lambda: 0,
 )
@@ -183,6 +186,8 @@ class ClusterLease:
             return
         if not self.owns(shard):
             raise not_shard_owner(shard, self.describe_owner(shard))
+        if self.duties.awaits_files(shard):
+            raise not_shard_owner(shard, "may have this file among those that this node brings home just now")
         for estate in self._blocked.get(shard, ()):
             if name_ms <= estate.taken_ms + NAMED_AHEAD_MS:
                 raise not_shard_owner(

@@ -3,7 +3,7 @@
 Every time is the database's. A node is one data folder (its UUID); a holder is one start of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -155,8 +155,12 @@ class Membership(Protocol):
         """Hand the locks that are still the claim's to another holder, each with the next epoch."""
         ...
 
-    async def settle_estates(self, node: str, shards: Sequence[int], *, seq: int) -> None:
-        """Record that others have all that `node` held of `shards` below `seq` of its log. Twice is once."""
+    async def settle_estates(self, node: str, taken: Mapping[int, int], *, seq: int) -> None:
+        """Record that others have all that `node` held of some shards below `seq` of its log. Twice is once.
+
+        `taken` has for each shard the epoch of the estate. A shard that was taken from the node once more
+        since then has another one, of which nothing is known yet: it stays as it is.
+        """
         ...
 
     async def forgive_estates(self, node: str, shards: Sequence[int]) -> None:

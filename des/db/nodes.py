@@ -1,6 +1,6 @@
 """Statements over `des_nodes`, `des_node_ids` and `des_estates`; each is part of a transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, and_, delete, func, select, update
@@ -132,16 +132,22 @@ async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> Non
     )
 
 
-async def settle(connection: AsyncConnection, node: str, shards: Sequence[int], *, seq: int) -> None:
-    """Mark estates as settled up to `seq`."""
-    for portion in in_portions(sorted(set(shards))):
-        await connection.execute(
-            update(estates)
-            .where(_of(node, portion))
-            .values(
-                owed=False, local_files=False, settled_seq=_greater(estates.c.settled_seq, seq, connection)
+async def settle(connection: AsyncConnection, node: str, taken: Mapping[int, int], *, seq: int) -> None:
+    """Mark estates as settled up to `seq`, those that are still of the given epochs."""
+    by_epoch: dict[int, list[int]] = {}
+    for shard, epoch in sorted(taken.items()):
+        by_epoch.setdefault(epoch, []).append(shard)
+    for epoch, shards in by_epoch.items():
+        for portion in in_portions(shards):
+            await connection.execute(
+                update(estates)
+                .where(and_(_of(node, portion), estates.c.epoch == epoch))
+                .values(
+                    owed=False,
+                    local_files=False,
+                    settled_seq=_greater(estates.c.settled_seq, seq, connection),
+                )
             )
-        )
 
 
 async def forgive(connection: AsyncConnection, node: str, shards: Sequence[int]) -> None:

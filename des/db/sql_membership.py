@@ -1,6 +1,6 @@
 """The nodes of a cluster in a SQL database: the part of `SqlCatalog` that `Membership` describes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from des.db import nodes
 from des.db.catalog import ShardClaim, ShardLock
@@ -44,9 +44,9 @@ class SqlMembership:
             repeatable=False,  # repeated, it would find the locks gone and say that it gave none
         )
 
-    async def settle_estates(self, node: str, shards: Sequence[int], *, seq: int) -> None:
+    async def settle_estates(self, node: str, taken: Mapping[int, int], *, seq: int) -> None:
         """See `Membership.settle_estates`."""
-        await self._connector.write(lambda connection: nodes.settle(connection, node, shards, seq=seq))
+        await self._connector.write(lambda connection: nodes.settle(connection, node, taken, seq=seq))
 
     async def forgive_estates(self, node: str, shards: Sequence[int]) -> None:
         """See `Membership.forgive_estates`."""

@@ -285,6 +285,7 @@ async def assemble(
             lost=duties.lost,
             empty=duties.empty,
             is_empty=duties.is_empty,
+            awaits_files=duties.awaits_files,
             holds_local_files=duties.holds_local_files,
             name_floor_ms=generator.shutdown_mark,
         )

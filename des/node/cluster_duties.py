@@ -200,12 +200,23 @@ class ClusterDuties:
 
     async def empty(self, shards: Sequence[int]) -> None:
         """See `Duties.empty`."""
-        if not all(self.is_empty(shard) for shard in shards):
-            await self._packer.seal_shards(shards)
+        if all(self.is_empty(shard) for shard in shards):
+            return
+        if self.deletions is not None:
+            await self.deletions.settle_shards(shards)
+        await self._packer.seal_shards(shards)
 
     def is_empty(self, shard: int) -> bool:
         """See `Duties.is_empty`."""
-        return self._open_index.shard_counts(shard)[0] == 0 and not self._packer.is_sealing(shard)
+        return (
+            self._open_index.shard_counts(shard)[0] == 0
+            and not self._packer.is_sealing(shard)
+            and not (self.deletions is not None and self.deletions.owes(shard))
+        )
+
+    def awaits_files(self, shard: int) -> bool:
+        """See `Duties.awaits_files`."""
+        return self.foreign.count(shard) > 0
 
     def holds_local_files(self) -> bool:
         """See `Duties.holds_local_files`."""
@@ -227,12 +238,12 @@ class ClusterDuties:
     async def settle_estates(self) -> None:
         """Tell the catalog of shards of which nothing is left to bring home."""
         node = self._lease.node
-        by_seq: dict[int, list[int]] = {}
+        by_seq: dict[int, dict[int, int]] = {}
         for estate in self._lease.own_estates():
             if estate.owed and not self.foreign.count(estate.shard):
-                by_seq.setdefault(self.foreign.settled_seq(estate.shard), []).append(estate.shard)
-        for seq, shards in by_seq.items():
-            await self._catalog.settle_estates(node, shards, seq=seq)
+                by_seq.setdefault(self.foreign.settled_seq(estate.shard), {})[estate.shard] = estate.epoch
+        for seq, taken in by_seq.items():
+            await self._catalog.settle_estates(node, taken, seq=seq)
         void = [
             estate.shard
             for estate in self._lease.own_estates()

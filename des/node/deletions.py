@@ -230,6 +230,14 @@ class Deletions:
         self._owe(deletions)
         await self._settle(list(dict.fromkeys(deletion.name for deletion in deletions)))
 
+    def owes(self, shard: int) -> bool:
+        """Whether a deletion of the shard is in the log and not known to be in the catalog."""
+        return any(deletion.shard == shard for deletion in self._owed.values())
+
+    async def settle_shards(self, shards: Collection[int]) -> None:
+        """Bring to the catalog what is owed of some shards. Same errors as `step`."""
+        await self._settle([name for name, deletion in self._owed.items() if deletion.shard in shards])
+
     async def step(self) -> None:
         """Bring to the catalog what is still owed.
 

@@ -211,6 +211,8 @@ class MultiShardPacker:
                 self._open_index.put_back(
                     [file for file in seal.files if self._open_index.get(file.name) is file]
                 )
+                # Deleted while the seal had them: nobody else will let go of their records.
+                self._log.mark_stored([file for file in seal.files if self._open_index.is_deleted(file.name)])
                 _log.info("seal given up", container=seal.sealing.container_id, files=len(seal.files))
 
     def adopt(self, sealing: Sealing, files: list[OpenFile]) -> None:
@@ -303,7 +305,7 @@ class MultiShardPacker:
             raise
         if row.state is ContainerState.ABANDONED:
             self._pending.remove(pending)
-            self._open_index.put_back(pending.files)
+            self._log.mark_stored(self._open_index.put_back(pending.files))
             return []
         self._given_up = 0
         if row.state is ContainerState.STORED:

@@ -180,6 +180,11 @@ class Retriever:
         """Whether no file has this valid name, as far as that is certain without waiting."""
         if self.damaged or self._open_index.get(name) is not None:
             return False
+        if self._shards is not None:
+            try:
+                self._shards.check_absence(shard, created_ms_of(name, self._settings.wrap_bits))
+            except NotShardOwnerError:
+                return False
         bits = self._settings.shard_bits
         if self._tombstones.known(name, name[-26:-18], shard, bits=bits) != 0:
             return False

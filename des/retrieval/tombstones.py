@@ -118,10 +118,11 @@ class Tombstones:
         self._loaded_at.clear()
         self._names = 0
 
-    def _is_old(self, key: tuple[str, int, int] | str) -> bool:
+    def _is_old(self, key: tuple[str, int, int] | str, at: float | None = None) -> bool:
+        """Whether what is remembered may not be told to who asked at a time; now, where None."""
         if self._owns is None or (not isinstance(key, str) and self._owns(key[1])):
             return False
-        return self._clock.monotonic() - self._loaded_at[key] > self._cache_s
+        return (self._clock.monotonic() if at is None else at) - self._loaded_at[key] > self._cache_s
 
     async def deleted_ms(self, name: str, day: str, shard: int, *, bits: int) -> int:
         """Return when a name was deleted, UTC milliseconds since 1970; 0 where it was not.
@@ -133,8 +134,12 @@ class Tombstones:
         if known is not None:
             return known
         key = (day, shard, bits)
-        bucket = await self._flights.run(key, lambda: self._load(key))
-        return bucket.get(name, 0) or self._fresh.get(name, 0)
+        asked_at = self._clock.monotonic()
+        while True:
+            bucket = await self._flights.run(key, lambda: self._load(key))
+            # A load that others began may be older than what this caller may be told.
+            if key not in self._loaded_at or not self._is_old(key, asked_at):
+                return bucket.get(name, 0) or self._fresh.get(name, 0)
 
     async def of_day(self, day: str) -> dict[str, int]:
         """Return when each deleted file of a day was deleted; the caller changes nothing in it.
@@ -143,7 +148,8 @@ class Tombstones:
             CatalogUnavailableError: the catalog did not answer; nothing is known.
         """
         found = self._days.get(day)
-        if found is None or self._is_old(day):
+        asked_at = self._clock.monotonic()
+        while found is None or (day in self._loaded_at and self._is_old(day, asked_at)):
             found = await self._flights.run(day, lambda: self._load_day(day))
         fresh = {name: ms for name, ms in self._fresh.items() if name[-26:-18] == day}
         return found | fresh if fresh else found

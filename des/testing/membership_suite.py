@@ -159,8 +159,8 @@ class MembershipSuite:
         await take(catalog, [1, 2, 3], lost, ttl_s=SHORT_S)
         await self.expire(catalog, 1, pass_time)
         await take(catalog, [1, 2, 3], beat_of(2))
-        await catalog.settle_estates(lost.node, [1, 9], seq=70)
-        await catalog.settle_estates(lost.node, [1], seq=60)
+        await catalog.settle_estates(lost.node, {1: 1, 9: 1}, seq=70)
+        await catalog.settle_estates(lost.node, {1: 1}, seq=60)
         await catalog.forgive_estates(lost.node, [2])
         await catalog.drop_estates(lost.node, [3])
         assert await self.estates(catalog) == [(1, 70, False, False), (2, 0, True, False), (3, 0, True, True)]
@@ -175,12 +175,17 @@ class MembershipSuite:
         await take(catalog, [1], lost, ttl_s=SHORT_S)
         await self.expire(catalog, 1, pass_time)
         other = await take(catalog, [1], beat_of(2))
-        await catalog.settle_estates(lost.node, [1], seq=70)
+        await catalog.settle_estates(lost.node, {1: 1}, seq=70)
         await catalog.release_shards(claim_of(other))
         await take(catalog, [1], lost, ttl_s=SHORT_S)
         await self.expire(catalog, 1, pass_time)
         await take(catalog, [1], beat_of(2))
         assert await self.estates(catalog) == [(1, 70, True, False)]
+        # Whoever saw only the first loss knows nothing of what the second one left.
+        await catalog.settle_estates(lost.node, {1: 1}, seq=90)
+        assert await self.estates(catalog) == [(1, 70, True, False)]
+        await catalog.settle_estates(lost.node, {1: 3}, seq=90)
+        assert await self.estates(catalog) == [(1, 90, False, False)]
 
     async def test_a_lock_that_was_let_go_leaves_no_estate(self, catalog: Catalog) -> None:
         await register(catalog, beat_of(1))

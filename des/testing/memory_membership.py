@@ -1,6 +1,6 @@
 """The nodes of a cluster in memory: the part of `MemoryCatalog` that `Membership` describes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,10 +90,12 @@ class MemoryMembership:
         self._meet("transfer_shards", "after")
         return given
 
-    async def settle_estates(self: _Shared, node: str, shards: Sequence[int], *, seq: int) -> None:
+    async def settle_estates(self: _Shared, node: str, taken: Mapping[int, int], *, seq: int) -> None:
         """See `Membership.settle_estates`."""
         self._meet("settle_estates", "before")
-        for estate in _of(self._membership, node, shards):
+        for estate in _of(self._membership, node, list(taken)):
+            if estate.epoch != taken[estate.shard]:
+                continue
             self._membership.estates[estate.shard, node] = replace(
                 estate, owed=False, local_files=False, settled_seq=max(seq, estate.settled_seq)
             )

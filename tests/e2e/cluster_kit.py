@@ -3,13 +3,17 @@
 import asyncio
 import hashlib
 import logging
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +26,7 @@ from des.core import DesReader
 from des.db import ContainerState, DesDbConnector, SqlCatalog
 from des.testing.history import Answer, Call, Event, lost, violations
 from des.testing.postgresql import TemporaryPostgresql, restartable_postgresql
-from des.testing.s3_server import BUCKET, temporary_moto
+from des.testing.s3_server import BUCKET, temporary_s3
 from des.testing.tcp_proxy import Link, TcpProxy
 from tests.conftest import ServerProcess
 
@@ -179,6 +183,24 @@ class Cluster:
                 names.update(reader.list_files())
         return names
 
+    def fsck(self) -> None:
+        """Run `des fsck` over all bytes, as an operator would; it must find nothing."""
+        done = subprocess.run(
+            [sys.executable, "-m", "des.cli", "fsck", "--read-data", "--json"],
+            capture_output=True,
+            text=True,
+            timeout=SETTLE_S * 2,
+            check=False,
+            env=os.environ
+            | self.environment
+            | {
+                "DES_DATA_DIR": str(self.folder / "fsck"),
+                "DES_CATALOG_URL": self.postgresql.url,
+                "DES_S3__ENDPOINT_URL": self.s3.endpoint_url,
+            },
+        )
+        assert done.returncode == 0, f"des fsck: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+
     def close(self) -> None:
         for member in self.members:
             member.close()
@@ -188,7 +210,7 @@ class Cluster:
 def running_cluster(folder: Path, nodes: int, environment: dict[str, str] | None = None) -> Iterator[Cluster]:
     """Run a cluster; everything of it is gone afterwards."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto's server would log every request
-    with restartable_postgresql(folder / "pg") as postgresql, temporary_moto() as s3:
+    with restartable_postgresql(folder / "pg") as postgresql, temporary_s3(folder / "s3") as (s3, _):
         cluster = Cluster(folder, postgresql, s3, environment or {})
         try:
             for _ in range(nodes):
@@ -231,7 +253,7 @@ class Traffic:
     async def _one(self, client: AsyncDesClient, dice: random.Random, pace_s: float) -> None:
         while not self._stop:
             await asyncio.sleep(pace_s * dice.random())
-            kind = dice.choices(["auto", "named", "again", "get", "stale"], [4, 4, 1, 8, 1])[0]
+            kind = dice.choices(["auto", "named", "again", "get", "stale", "delete"], [4, 4, 1, 8, 1, 1])[0]
             begun = time.monotonic()
             if kind in {"auto", "named"}:
                 await self._put(client, dice, named=kind == "named")
@@ -240,6 +262,8 @@ class Traffic:
             elif kind == "again":
                 name, _ = dice.choice(self._names[-200:])
                 await self._put_as(client, name, dice.randbytes(9))
+            elif kind == "delete":
+                await self._delete(client, dice.choice(self._names[-300:])[0])
             else:
                 pool = self._names[-300:] if kind == "get" else self._names
                 await self._get(client, dice.choice(pool)[0])
@@ -280,7 +304,7 @@ class Traffic:
             if answer is not Answer.REFUSED:
                 self._names.append((name, content))
 
-    async def _get(self, client: AsyncDesClient, name: str) -> None:
+    async def _get(self, client: AsyncDesClient, name: str) -> Answer:
         began = time.monotonic()
         content = ""
         try:
@@ -292,21 +316,57 @@ class Traffic:
             answer = Answer.UNKNOWN
             self.failures[f"get {type(error).__name__}"] += 1
         self.events.append(Event(name, Call.GET, answer, began, time.monotonic(), content))
+        return answer
+
+    async def _delete(self, client: AsyncDesClient, name: str) -> None:
+        began = time.monotonic()
+        try:
+            await client.delete(name, timeout_s=30)
+            answer = Answer.DONE
+        except FileMissing:
+            answer = Answer.ABSENT
+        except DesClientError as error:
+            answer = Answer.UNKNOWN
+            self.failures[f"delete {type(error).__name__}"] += 1
+        self.events.append(Event(name, Call.DELETE, answer, began, time.monotonic()))
 
     async def read_all(self) -> None:
-        """Read every name that was ever tried, for the last time."""
-        names = iter(sorted({name for name, _ in self._names}))
+        """Read every name that was ever tried, until each has a definite answer."""
+        deadline = time.monotonic() + SETTLE_S
+        wanted = {name for name, _ in self._names}
         async with AsyncDesClient(self.cluster.targets) as client:
+            while wanted:
+                undecided: set[str] = set()
+                names = iter(sorted(wanted))
 
-            async def work() -> None:
-                for name in names:
-                    await self._get(client, name)
+                async def work() -> None:
+                    for name in names:  # noqa: B023  all workers of a round end within it
+                        if await self._get(client, name) is Answer.UNKNOWN:
+                            undecided.add(name)  # noqa: B023
 
-            await asyncio.gather(*(work() for _ in range(16)))
+                await asyncio.gather(*(work() for _ in range(16)))
+                wanted = undecided
+                assert not wanted or time.monotonic() < deadline, (
+                    f"unavailable for good: {sorted(wanted)[:10]}"
+                )
+
+    def _names_of(self, call: Call, *answers: Answer) -> set[str]:
+        return {event.name for event in self.events if event.call is call and event.answer in answers}
 
     @property
     def acknowledged(self) -> set[str]:
-        return {e.name for e in self.events if e.call is Call.PUT and e.answer is Answer.DONE}
+        """Names whose put was acknowledged."""
+        return self._names_of(Call.PUT, Answer.DONE)
+
+    @property
+    def deleted(self) -> set[str]:
+        """Names that somebody was told are deleted."""
+        return self._names_of(Call.DELETE, Answer.DONE)
+
+    @property
+    def kept(self) -> set[str]:
+        """Names whose put was acknowledged and that nobody tried to delete: they must be there."""
+        return self.acknowledged - self._names_of(Call.DELETE, *Answer)
 
 
 async def watch_epochs(cluster: Cluster, stop: asyncio.Event) -> list[str]:
@@ -333,25 +393,50 @@ async def judge(cluster: Cluster, traffic: Traffic) -> dict[str, int]:
     await traffic.read_all()
     await cluster.all_sealed()
     await traffic.read_all()
-    assert violations(traffic.events) == [], violations(traffic.events)[:10]
-    assert lost(traffic.events) == [], lost(traffic.events)[:10]
+    wrong = violations(traffic.events)
+    assert wrong == [], told(traffic, wrong)
+    gone = lost(traffic.events)
+    assert gone == [], told(traffic, gone)
+    # All that was acknowledged as stored, and that nobody tried to delete, is among what was read last.
+    read = {event.name for event in traffic.events if event.call is Call.GET and event.answer is Answer.DONE}
+    assert traffic.stored & traffic.kept <= read, told(traffic, sorted(traffic.stored & traffic.kept - read))
     counts = await cluster.names_in_containers()
-    doubled = {name: count for name, count in counts.items() if count != 1}
-    assert doubled == {}, doubled
-    missing = traffic.acknowledged - set(counts)
-    assert missing == set(), missing
+    doubled = sorted(name for name, count in counts.items() if count != 1)
+    assert doubled == [], told(traffic, doubled)
+    missing = sorted(traffic.kept - set(counts))
+    assert missing == [], told(traffic, missing)
+    await asyncio.to_thread(cluster.fsck)
     async with cluster.catalog() as catalog:
         highest = {lock.shard: lock.epoch for lock in await catalog.shard_locks()}
-        for row in await catalog.containers():
-            assert row.epoch <= max(highest[s] for s in range(row.run.first, row.run.first + row.run.span))
+        rows = await catalog.containers()
+    for row in rows:
+        assert row.epoch <= max(highest[s] for s in range(row.run.first, row.run.first + row.run.span)), row
+    # What was committed for a shard carries epochs that never go back; a row of many shards has the highest.
+    single = sorted((row.run.first, row.stored_ms or 0, row.epoch) for row in rows if row.run.span == 1)
+    for (shard, _, epoch), (next_shard, _, next_epoch) in pairwise(single):
+        assert shard != next_shard or epoch <= next_epoch, f"shard {shard}: {next_epoch} after {epoch}"
     return {
         "calls": len(traffic.events),
         "acknowledged": len(traffic.acknowledged),
         "stored": len(traffic.stored),
+        "deleted": len(traffic.deleted),
         "lost": 0,
         "doubled": 0,
         "failed calls": sum(traffic.failures.values()),
     }
+
+
+def told(traffic: Traffic, lines: list[str]) -> str:
+    """Return what is wrong with the first few names, and all that clients were told of them."""
+    names = [line.split(":")[0] for line in lines[:5]]
+    started = traffic.events[0].began
+    history = [
+        f"  {event.began - started:.3f} to {event.ended - started:.3f}: {event.call} {event.name} "
+        f"{event.answer} {event.content[:8]}"
+        for event in traffic.events
+        if event.name in names
+    ]
+    return "\n".join([f"{len(lines)} names", *lines[:5], *history])
 
 
 Fault = Callable[[Cluster, random.Random], Any]
@@ -420,8 +505,12 @@ FAULTS: Final[tuple[Fault, ...]] = (
 
 
 async def torture(
-    cluster: Cluster, faults: list[Fault], *, seed: int, durabilities=(None,)
-) -> dict[str, int]:  # type: ignore[no-untyped-def]
+    cluster: Cluster,
+    faults: list[Fault],
+    *,
+    seed: int,
+    durabilities: tuple[Durability | None, ...] = (None, Durability.STORED),
+) -> dict[str, int]:
     """Let clients work while `faults` happen one after the other, then judge what they saw."""
     dice = random.Random(seed)
     traffic = Traffic(cluster, seed, durabilities)
@@ -432,7 +521,11 @@ async def torture(
         await asyncio.sleep(1.0)
         for fault in faults:
             said = await fault(cluster, dice)
-            print(f"  {said}; {len(traffic.acknowledged)} acknowledged, failed {dict(traffic.failures)}")
+            print(
+                f"  {said}; {len(traffic.acknowledged)} acknowledged ({len(traffic.stored)} as stored), "
+                f"{len(traffic.deleted)} deleted, failed {dict(traffic.failures)}",
+                flush=True,
+            )
             await asyncio.sleep(dice.uniform(0.5, 3.0))
             assert not working.done(), working
         await cluster.settled()

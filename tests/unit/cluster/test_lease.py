@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from des.cluster import ClusterLease, Duties, NotShardOwnerError
+from des.cluster import ClusterLease, Duties, NotShardOwnerError, coming_home
 from des.db.catalog import CatalogUnavailableError, ShardRun
 from des.db.membership import NodeReplacedError
 from des.testing.memory_catalog import MemoryCatalog
@@ -26,6 +26,7 @@ class Member:
     gained: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     sealed: list[int] = field(default_factory=list)
+    foreign: set[int] = field(default_factory=set)
     gain_fails: int = 0
     seal_fails: int = 0
 
@@ -49,6 +50,7 @@ class Member:
             lost=self.lost.extend,
             empty=empty,
             is_empty=lambda shard: not self.open[shard],
+            awaits_files=self.foreign.__contains__,
             holds_local_files=lambda: bool(self.open),
             name_floor_ms=lambda: 0,
         )
@@ -335,3 +337,18 @@ async def test_who_owns_a_shard_is_known_while_its_lock_lives(world):
     assert first.lease.owner(shard).address == "10.0.0.2:1"
     world.clock.advance(TTL_S * 1.5)
     assert first.lease.owner(shard) is None
+
+
+async def test_a_node_that_regained_a_shard_says_nothing_is_missing_before_its_own_files_are_home(world):
+    first = await world.start(1)
+    name_ms = world.clock.now_ms()
+    first.lease.check_absence(3, name_ms)
+    first.foreign.add(3)
+    assert first.lease.owns(3)
+    with pytest.raises(NotShardOwnerError, match="brings home"):
+        first.lease.check_absence(3, name_ms)
+    first.lease.check_absence(4, name_ms)
+    with coming_home():
+        first.lease.check_absence(3, name_ms)
+    first.foreign.clear()
+    first.lease.check_absence(3, name_ms)
