@@ -51,6 +51,8 @@ class SealSettings(Group):
     """How often the rules are looked at."""
     retry_s: Seconds = 5
     """How long a seal that failed waits before it is tried again."""
+    checkpoint_s: Seconds = 10
+    """How often the catalog is told how much each shard has open, if it changed; 0 for never."""
 
 
 class GcSettings(Group):

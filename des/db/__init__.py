@@ -14,7 +14,7 @@ from des.db.catalog import (
     ShardTotals,
 )
 from des.db.connector import CatalogDamagedError, CatalogFullError, DesDbConnector
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.db.rules import (
     ContainerConflictError,
     KeyTakenError,
@@ -40,6 +40,7 @@ __all__ = [
     "LogSegmentId",
     "LogSegmentRow",
     "LogSegmentState",
+    "OpenContainer",
     "ShardClaim",
     "ShardLock",
     "ShardRun",

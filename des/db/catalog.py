@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from des.db.membership import Membership
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.errors import ConflictError, PreconditionError, UnavailableError
 
 
@@ -32,7 +32,7 @@ class FencedError(ConflictError):
 
 
 class ContainerState(StrEnum):
-    """Where a container is in its life."""
+    """Where a container is in its life, once it has a place; before, it is an `OpenContainer`."""
 
     UPLOADING = "uploading"
     """Announced; its object may or may not exist."""
@@ -196,6 +196,18 @@ class Catalog(Membership, Protocol):
 
     async def shard_locks(self) -> list[ShardLock]:
         """Return every lock row, by shard."""
+        ...
+
+    async def checkpoint_open(self, rows: Sequence[OpenContainer], claim: ShardClaim) -> None:
+        """Say what the shards of the claim have in no container; what was said of them before is forgotten.
+
+        Raises:
+            FencedError: a shard's epoch is not the claim's; nothing was written.
+        """
+        ...
+
+    async def open_containers(self) -> list[OpenContainer]:
+        """Return what was last said of every shard, by day and shard; the truth is in the holders' logs."""
         ...
 
     async def announce_container(self, row: ContainerRow, claim: ShardClaim) -> ContainerRow:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, desc, func, select, update
+from sqlalchemy import Row, bindparam, delete, desc, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,24 +16,29 @@ from des.db.catalog import (
     ShardRun,
     ShardTotals,
 )
+from des.db.rows import OpenContainer
 from des.db.rules import (
     KeyTakenError,
     check_announcement,
     check_cover,
+    check_open,
     hash_range,
     known,
+    open_container_id,
     settle_abandon,
     settle_announcement,
     settle_commit,
     settle_remove,
     settle_retire,
 )
-from des.db.schema import HASH_BITS, tombstones
+from des.db.schema import HASH_BITS, OPEN, tombstones
 from des.db.schema import containers as table
-from des.db.statements import insert_if_absent, now_ms
+from des.db.statements import in_portions, insert_if_absent, now_ms
 from des.errors import InvalidInputError
 
 _SEPARATOR: Final = ","
+# A literal, without which neither database would use the index of open rows.
+_IS_OPEN: Final = table.c.state == literal_column(f"'{OPEN}'")
 _OF_DAY: Final = select(table).where(
     table.c.day == bindparam("day"), table.c.state == ContainerState.STORED.value
 )
@@ -47,6 +52,30 @@ _COVERING: Final = (
     .union_all(_OF_DAY.where(table.c.hash_first > bindparam("first"), table.c.hash_first < bindparam("stop")))
     .order_by(desc("name_ms_last"), desc("container_id"))
 )
+
+
+async def checkpoint(connection: AsyncConnection, rows: Sequence[OpenContainer], claim: ShardClaim) -> None:
+    """Replace the open rows of the claim's shards.
+
+    Raises:
+        FencedError: the claim does not hold.
+        InvalidInputError: a row is of a shard that the claim leaves out, or says nothing.
+    """
+    check_open(rows, claim)
+    await shard_locks.guard(connection, claim)
+    epochs = dict(claim.epochs)
+    for shards in in_portions(sorted(epochs)):
+        await connection.execute(delete(table).where(_IS_OPEN, table.c.shard_id.in_(shards)))
+    if rows:
+        now = await now_ms(connection)
+        values = [_open_values(row, epoch=epochs[row.shard], now=now) for row in rows]
+        await connection.execute(insert(table), values)
+
+
+async def opened(connection: AsyncConnection) -> list[OpenContainer]:
+    """Return the open rows, by day and shard."""
+    statement = select(table).where(_IS_OPEN).order_by(table.c.day, table.c.shard_id)
+    return [_open_container(row) for row in await connection.execute(statement)]
 
 
 async def announce(connection: AsyncConnection, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
@@ -173,7 +202,7 @@ async def one(
     connection: AsyncConnection, container_id: str, *, for_update: bool = False
 ) -> ContainerRow | None:
     """Return a row by its id, or None."""
-    statement = select(table).where(table.c.container_id == container_id)
+    statement = select(table).where(table.c.container_id == container_id, table.c.state != OPEN)
     if for_update:
         statement = statement.with_for_update()
     row = (await connection.execute(statement)).one_or_none()
@@ -197,7 +226,7 @@ async def every(
     connection: AsyncConnection, *, state: ContainerState | None, day: str | None
 ) -> list[ContainerRow]:
     """Return rows by id, all or of one state or day."""
-    statement = select(table).order_by(table.c.container_id)
+    statement = select(table).where(table.c.state != OPEN).order_by(table.c.container_id)
     if state is not None:
         statement = statement.where(table.c.state == state.value)
     if day is not None:
@@ -275,6 +304,55 @@ def _values(row: ContainerRow, *, created_at: int) -> Mapping[str, Any]:
         "stored_at": None,
         "replaces": _SEPARATOR.join(row.replaces),
     }
+
+
+def _open_values(row: OpenContainer, *, epoch: int, now: int) -> Mapping[str, Any]:
+    hash_first, hash_stop = hash_range(ShardRun(row.shard, 1, row.bits), bits=HASH_BITS)
+    nothing = (
+        "size",
+        "data_start",
+        "data_length",
+        "meta_start",
+        "meta_length",
+        "index_start",
+        "index_length",
+    )
+    return {
+        "container_id": open_container_id(row),
+        "day": row.day,
+        "shard_id": row.shard,
+        "shard_span": 1,
+        "shard_bits": row.bits,
+        "hash_first": hash_first,
+        "hash_stop": hash_stop,
+        "key": None,
+        "state": OPEN,
+        "epoch": epoch,
+        "layout": "",
+        "sha256": None,
+        **dict.fromkeys(nothing, 0),
+        "file_count": row.files,
+        "name_ms_first": row.oldest_ms,
+        "name_ms_last": row.oldest_ms,
+        "data_bytes": row.data_bytes,
+        "node": row.node,
+        "etag": "",
+        "created_at": now,
+    }
+
+
+def _open_container(row: Row[Any]) -> OpenContainer:
+    return OpenContainer(
+        day=row.day,
+        shard=row.shard_id,
+        bits=row.shard_bits,
+        files=row.file_count,
+        data_bytes=row.data_bytes,
+        oldest_ms=row.name_ms_first,
+        node=row.node,
+        epoch=row.epoch,
+        told_ms=row.created_at,
+    )
 
 
 def _container(row: Row[Any]) -> ContainerRow:

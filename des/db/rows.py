@@ -1,8 +1,34 @@
-"""Rows of the catalog about what is to go one day: deleted files, shipped log segments, unknown objects."""
+"""Rows of the catalog besides containers and locks: what is open, deleted, shipped, or seen and unknown."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContainer:
+    """One row of `des_containers` in state `open`: what a shard had in no container when last told.
+
+    It has no object, no key and no part in reading; the holder's log is the truth, and this its shadow
+    for those who cannot ask the holder.
+    """
+
+    day: str
+    """UTC day of the files' names, YYYYMMDD."""
+    shard: int
+    bits: int
+    """Shard bits that `shard` counts in."""
+    files: int
+    data_bytes: int
+    """Sum of their uncompressed sizes, external files left out."""
+    oldest_ms: int
+    """When the oldest of them was appended, UTC milliseconds since 1970 by its node's clock."""
+    node: str
+    """UUID of the node whose log has them."""
+    epoch: int = 0
+    """Of the shard's lock; set by the catalog."""
+    told_ms: int = 0
+    """By the database's clock; set by the catalog."""
 
 
 @dataclass(frozen=True, slots=True)

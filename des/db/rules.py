@@ -3,16 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Final
+from uuid import UUID, uuid5
 
 from des.db.catalog import ContainerRow, ContainerState, FencedError, ShardClaim, ShardLock, ShardRun
 from des.db.membership import NODE_IDS, NodeBeat, NodeIdsExhaustedError, NodeReplacedError, NodeRow
-from des.db.rows import LogSegmentRow, LogSegmentState
+from des.db.rows import LogSegmentRow, LogSegmentState, OpenContainer
 from des.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 
 _OF_ONE_ANNOUNCEMENT: Final = frozenset(
     {"state", "epoch", "node", "etag", "created_ms", "stored_ms", "retired_ms", "abandoned_ms", "removed_ms"}
 )
 """Fields in which a repeated announcement may differ: what the catalog sets, and who repeats it."""
+
+
+_OPEN: Final = UUID("d8a7e4f0-5a43-4b57-9a1c-3f0a6d0c7e21")
+"""Any namespace of this project's own."""
 
 
 class UnknownContainerError(NotFoundError):
@@ -66,6 +71,29 @@ def check_claims(shards: Iterable[int], claim: ShardClaim) -> None:
     missing = next((shard for shard in shards if shard not in claimed), None)
     if missing is not None:
         raise InvalidInputError(f"claim leaves out shard {missing} of what it is shown for")
+
+
+def check_open(rows: Iterable[OpenContainer], claim: ShardClaim) -> None:
+    """Refuse a checkpoint of nothing, of one shard and day twice, or of a shard that the claim leaves out.
+
+    Raises:
+        InvalidInputError: it is one.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        check_claims([row.shard], claim)
+        key = open_container_id(row)
+        if row.files < 1 or row.data_bytes < 0 or key in seen:
+            raise InvalidInputError(
+                f"shard {row.shard} of day {row.day} has {row.files} files of {row.data_bytes} bytes, "
+                "expected one row with at least one file"
+            )
+        seen.add(key)
+
+
+def open_container_id(row: OpenContainer) -> str:
+    """Return the id of the row: one for each day and shard, whoever holds it."""
+    return str(uuid5(_OPEN, f"{row.day}/{row.bits}/{row.shard}"))
 
 
 def check_etag(etag: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 from des.db.catalog import ContainerState
@@ -25,6 +26,9 @@ from des.db.rows import LogSegmentState
 
 HASH_BITS: Final = 32
 """`hash_first` counts in `2**HASH_BITS` parts of the hash space, whatever the row's `shard_bits` are."""
+
+OPEN: Final = "open"
+"""State of a row that stands for an `OpenContainer`; all others stand for a `ContainerRow`."""
 
 metadata = MetaData(
     naming_convention={
@@ -115,11 +119,12 @@ containers = Table(
     Column("shard_bits", SmallInteger, nullable=False),
     Column("hash_first", BigInteger, nullable=False),
     Column("hash_stop", BigInteger, nullable=False),
-    Column("key", Text, nullable=False, unique=True),
+    # NULL for an open container, as is its checksum: it has no object.
+    Column("key", Text, nullable=True, unique=True),
     Column("state", String(16), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("layout", String(16), nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", String(64), nullable=True),
     Column("size", BigInteger, nullable=False),
     Column("data_start", BigInteger, nullable=False),
     Column("data_length", BigInteger, nullable=False),
@@ -157,7 +162,7 @@ containers = Table(
     ),
     CheckConstraint(
         "(etag <> '') = (stored_at IS NOT NULL) AND ("
-        f"(state = '{ContainerState.UPLOADING}' AND stored_at IS NULL AND abandoned_at IS NULL) "
+        f"(state IN ('{OPEN}', '{ContainerState.UPLOADING}') AND stored_at IS NULL AND abandoned_at IS NULL) "
         f"OR (state = '{ContainerState.STORED}' AND stored_at IS NOT NULL AND retired_at IS NULL) "
         f"OR (state = '{ContainerState.RETIRED}' AND stored_at IS NOT NULL AND retired_at IS NOT NULL) "
         f"OR (state = '{ContainerState.ABANDONED}' AND stored_at IS NULL AND abandoned_at IS NOT NULL))",
@@ -170,7 +175,12 @@ containers = Table(
     ),
     CheckConstraint("length(sha256) = 64", name="sha256"),
     CheckConstraint(
-        "size > 0 AND data_start >= 0 AND data_length >= 0 AND meta_start >= 0 AND meta_length >= 0 "
+        f"(state = '{OPEN}') = (key IS NULL) AND (state = '{OPEN}') = (sha256 IS NULL) "
+        f"AND (state = '{OPEN}') = (size = 0)",
+        name="object",
+    ),
+    CheckConstraint(
+        "size >= 0 AND data_start >= 0 AND data_length >= 0 AND meta_start >= 0 AND meta_length >= 0 "
         "AND index_start >= 0 AND index_length >= 0 AND data_start + data_length <= size "
         "AND meta_start + meta_length <= size AND index_start + index_length <= size",
         name="geometry",
@@ -181,6 +191,13 @@ containers = Table(
     ),
     # The read path: the stored containers of a day, by place in the hash space.
     Index("ix_des_containers_day_state_hash_first", "day", "state", "hash_first"),
+    # The few open ones among all.
+    Index(
+        "ix_des_containers_open",
+        "shard_id",
+        postgresql_where=text(f"state = '{OPEN}'"),
+        sqlite_where=text(f"state = '{OPEN}'"),
+    ),
 )
 
 tombstones = Table(

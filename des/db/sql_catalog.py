@@ -10,7 +10,7 @@ from des.db import containers, log_segments, nodes, shard_locks, sightings, tomb
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
 from des.db.connector import DesDbConnector
 from des.db.migration import upgrade
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.db.rules import check_etag, check_holder, ttl_ms_of
 from des.db.schema import stores
 from des.db.sql_membership import SqlMembership
@@ -68,6 +68,14 @@ class SqlCatalog(SqlMembership):
     async def shard_locks(self) -> list[ShardLock]:
         """See `Catalog.shard_locks`."""
         return await self._connector.read(shard_locks.every)
+
+    async def checkpoint_open(self, rows: Sequence[OpenContainer], claim: ShardClaim) -> None:
+        """See `Catalog.checkpoint_open`."""
+        await self._connector.write(lambda connection: containers.checkpoint(connection, rows, claim))
+
+    async def open_containers(self) -> list[OpenContainer]:
+        """See `Catalog.open_containers`."""
+        return await self._connector.read(containers.opened)
 
     async def announce_container(self, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
         """See `Catalog.announce_container`; refuses an id or a key that stands for another object."""

@@ -1,7 +1,7 @@
 """How a node's parts are put together over its doors, in the order that recovery asks for."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +16,7 @@ from des.cluster import ClusterLease, Duties, coming_home
 from des.config import Settings
 from des.core import IndexCache
 from des.db import DesDbConnector, SqlCatalog
-from des.db.catalog import Catalog, ContainerState
+from des.db.catalog import Catalog, ContainerState, ShardRun
 from des.db.membership import NameLease
 from des.errors import PreconditionError, UnavailableError
 from des.files import Durability
@@ -38,6 +38,7 @@ from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
 from des.packer.log_shipper import LogShipper
+from des.packer.open_checkpoint import OpenCheckpoint
 from des.packer.shipped_log import Replay, ShippedLog
 from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
@@ -188,6 +189,12 @@ async def assemble(
         holds=lease.holds,
         random_bytes=doors.random_bytes,
     )
+
+    def tenures() -> Mapping[int, int]:
+        bits = settings.shard_bits
+        served = [shard for shard in lease.locks if lease.owns_run(ShardRun(shard, 1, bits))]
+        return {shard: lease.locks[shard].epoch for shard in served}
+
     packer = MultiShardPacker(
         settings=settings,
         log=log,
@@ -199,6 +206,16 @@ async def assemble(
         claim=lease.claim,
         on_stored=containers.add,
         random_bytes=doors.random_bytes,
+        checkpoint=OpenCheckpoint(
+            catalog=doors.catalog,
+            open_index=open_index,
+            clock=doors.clock,
+            node=str(directory.node_uuid),
+            shard_bits=settings.shard_bits,
+            interval_s=settings.seal.checkpoint_s,
+            tenures=tenures,
+            claim_of=lease.claim_of,
+        ),
         on_reclaimed=forget,
         on_sealed=shipper.sealed,
         on_settled=shipper.settled,

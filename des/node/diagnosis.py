@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import make_url
 
 from des.config import Settings
-from des.db import DesDbConnector, SqlCatalog
+from des.db import Catalog, DesDbConnector, SqlCatalog
 from des.db.migration import revision_of
 from des.errors import DesError, UnavailableError
 from des.storage import open_store
@@ -24,6 +24,8 @@ from des.storage.identity import read_identity
 from des.storage.object_store import ObjectStore, ObjectStoreForbiddenError
 
 CATALOG: Final = "catalog.sqlite"
+OPEN_SINCE: Final = "0007"
+"""Revision of the catalog from which on nodes tell it what they have in no container."""
 CHECK_TIMEOUT_S: Final = 120.0
 """How long one check may take."""
 
@@ -90,9 +92,29 @@ async def check_catalog(settings: Settings) -> list[Finding]:
     connector = DesDbConnector(url)
     try:
         revision = await connector.read(lambda connection: connection.run_sync(revision_of))
-        return [Finding(part, Verdict.OK, f"{connector!r} answers, schema revision {revision or 'none yet'}")]
+        answers = Finding(
+            part, Verdict.OK, f"{connector!r} answers, schema revision {revision or 'none yet'}"
+        )
+        if revision is None or revision < OPEN_SINCE:
+            return [answers]
+        return [answers, *await _open_files(SqlCatalog(connector), part)]
     finally:
         await connector.close()
+
+
+async def _open_files(catalog: Catalog, part: str) -> list[Finding]:
+    """Say how much is in no container, as last told, and how much of it in logs that nobody runs."""
+    rows = await catalog.open_containers()
+    if not rows:
+        return []
+    now = await catalog.now_ms()
+    held = {lock.shard for lock in await catalog.shard_locks() if lock.expires_ms > now}
+    idle = sum(row.files for row in rows if row.shard not in held)
+    found = (
+        f"{sum(row.files for row in rows):,} files of {sum(row.data_bytes for row in rows) >> 20:,} MiB wait "
+        f"for containers in the logs of {len({row.node for row in rows})} nodes, as last told"
+    )
+    return [Finding(part, Verdict.OK, found + (f"; {idle:,} of them where no node runs now" if idle else ""))]
 
 
 async def check_object_store(settings: Settings) -> list[Finding]:

@@ -19,6 +19,7 @@ from des.packer.container_builder import ContainerBuilder
 from des.packer.container_check import check_readable
 from des.packer.container_id import make_container_id
 from des.packer.container_upload import find_uploaded, upload_container
+from des.packer.open_checkpoint import OpenCheckpoint
 from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, Within, plan_request, plan_seals
 from des.packer.settled_create import ForeignObjectError
 from des.storage.object_store import ObjectInfo, ObjectStore
@@ -74,6 +75,7 @@ class MultiShardPacker:
         claim: Callable[[ShardRun], ShardClaim],
         on_stored: Callable[[ContainerRow], None],
         random_bytes: Callable[[int], bytes],
+        checkpoint: OpenCheckpoint,
         on_reclaimed: Callable[[], None] = lambda: None,
         on_sealed: Callable[[list[OpenFile]], None] = lambda _: None,
         on_settled: Callable[[list[OpenFile]], None] = lambda _: None,
@@ -93,6 +95,7 @@ class MultiShardPacker:
             claim: returns what a write for these shards has to show.
             on_stored: hears of each container that was recorded, before its files leave the open index.
             random_bytes: for container ids.
+            checkpoint: tells the catalog what is open.
             on_reclaimed: called when the log has given up segments.
             on_sealed: hears of the files of a container that was recorded.
             on_settled: hears of the files that the log lets go of.
@@ -115,6 +118,7 @@ class MultiShardPacker:
         self._claim = claim
         self._on_stored = on_stored
         self._random_bytes = random_bytes
+        self._checkpoint = checkpoint
         self._pending: list[PendingSeal] = []
         self._stored: list[_StoredSeal] = []
         self._sealing = asyncio.Lock()
@@ -127,7 +131,7 @@ class MultiShardPacker:
         """Shard to the time of its last seal by this process, UTC milliseconds since 1970."""
 
     async def run(self) -> None:
-        """Seal and reclaim until cancelled. A failure is kept, shown and retried."""
+        """Seal, reclaim and checkpoint until cancelled. A failure is kept, shown and retried."""
         while True:
             try:
                 await self.step()
@@ -135,6 +139,7 @@ class MultiShardPacker:
             except DesError as error:
                 self._maintenance_error = str(error)
                 _log.warning("packer step failed", error=str(error), reason=error.reason)
+            await self._checkpoint.keep()
             await self._clock.sleep(self._settings.seal.check_interval_s)
 
     async def step(self) -> None:

@@ -20,7 +20,7 @@ from des.db.catalog import (
     ShardRun,
     ShardTotals,
 )
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.db.rules import (
     ContainerConflictError,
     KeyTakenError,
@@ -78,6 +78,14 @@ def tombstone_row(number: int = 1, *, bits: int = 8, **changes: Any) -> Tombston
     """Return a tombstone; rows of different numbers differ in name and so in shard."""
     name = f"DES_{DAY}_({number:012X}_{sum(number.to_bytes(6, 'big')) % 256:02X})"
     row = Tombstone(name=name, day=DAY, shard=consistent_hash(name, bits), bits=bits, epoch=1)
+    return replace(row, **changes)
+
+
+def open_row(shard: int = 0, *, day: str = DAY, **changes: Any) -> OpenContainer:
+    """Return what a shard has open."""
+    row = OpenContainer(
+        day=day, shard=shard, bits=8, files=3 + shard, data_bytes=5_000_000_000, oldest_ms=77, node=ANNA
+    )
     return replace(row, **changes)
 
 
@@ -686,6 +694,49 @@ class CatalogSuite(MembershipSuite):
         assert [open_row] == await catalog.containers(state=ContainerState.UPLOADING)
         assert [open_row, stored] == await catalog.containers(day=DAY)
         assert [stored] == await catalog.containers(day=DAY, state=ContainerState.STORED)
+
+    # --- open containers --------------------------------------------------------------------
+
+    async def test_open_containers_are_what_their_holder_said_last(self, catalog: Catalog) -> None:
+        own = await claim(catalog, [0, 1, 255])
+        rows = [open_row(0), open_row(0, day="20260301"), open_row(255)]
+        await catalog.checkpoint_open(rows, own)
+        first, last, other_day = await catalog.open_containers()
+        assert [first, other_day, last] == [
+            replace(row, epoch=1, told_ms=found.told_ms)
+            for row, found in zip(rows, [first, other_day, last], strict=True)
+        ]
+        assert first.told_ms > 0
+        await catalog.checkpoint_open([open_row(0, files=9)], ShardClaim(ANNA, [(0, 1), (1, 1)]))
+        found = await catalog.open_containers()
+        assert [(row.day, row.shard, row.files) for row in found] == [(DAY, 0, 9), (DAY, 255, 258)]
+        await catalog.checkpoint_open([], own)
+        assert await catalog.open_containers() == []
+
+    async def test_open_containers_are_no_containers(self, catalog: Catalog) -> None:
+        await catalog.checkpoint_open([open_row(0), open_row(9)], await claim(catalog, [0, 9]))
+        assert await catalog.containers() == []
+        assert await catalog.containers(day=DAY) == []
+        assert await catalog.containers_of(DAY, 0, bits=8) == []
+        assert await catalog.days() == []
+        assert await catalog.shard_totals() == []
+
+    async def test_only_the_holder_says_what_is_open(self, catalog: Catalog) -> None:
+        before = await claim(catalog, [0, 1])
+        await catalog.checkpoint_open([open_row(0), open_row(1)], before)
+        after = await claim(catalog, [1], holder=BERT)
+        with pytest.raises(FencedError):
+            await catalog.checkpoint_open([open_row(0, files=9)], before)
+        assert [row.files for row in await catalog.open_containers()] == [3, 4]
+        await catalog.checkpoint_open([open_row(1, files=9, node=BERT)], after)
+        assert [(row.files, row.node) for row in await catalog.open_containers()] == [(3, ANNA), (9, BERT)]
+
+    async def test_a_checkpoint_says_something_of_shards_that_it_claims(self, catalog: Catalog) -> None:
+        own = await claim(catalog, [0])
+        for rows in ([open_row(1)], [open_row(0), open_row(0)], [open_row(0, files=0)]):
+            with pytest.raises(InvalidInputError):
+                await catalog.checkpoint_open(rows, own)
+        assert await catalog.open_containers() == []
 
     async def test_the_days_are_those_of_stored_containers_and_tombstones(self, catalog: Catalog) -> None:
         assert await catalog.days() == []

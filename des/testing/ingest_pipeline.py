@@ -6,7 +6,6 @@ import random
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,11 @@ from typing import Any, Final, Self
 
 import boto3
 import yaml
+from botocore.config import Config
 from sqlalchemy import URL, create_engine
 
 from des.core import DesReader
+from des.testing.s3_server import ACCESS_KEY, SECRET_KEY, temporary_s3_process
 from des.testing.source_databases import SourceDatabase, temporary_source
 
 START_S: Final = 90
@@ -30,7 +31,6 @@ PUTS: Final = 8
 """Objects put at once."""
 DOCUMENTS: Final = "docs"
 STORE: Final = "des-store"
-KEYS: Final = {"access_key": "AK", "secret_key": "SK"}
 READY: Final = re.compile(r"des: serving gRPC on (?P<grpc>\S+), HTTP on (?P<http>\S+), data in")
 
 
@@ -112,6 +112,7 @@ class IngestPipeline:
         self.sums: dict[tuple[str, int], str] = {}
         """(source, row id) to the SHA-256 of what was put."""
         self.bytes = 0
+        self._started = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -141,31 +142,16 @@ class IngestPipeline:
         self._catalog_url = _make_catalog(catalog)
 
     def _start_s3(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        log = self._stack.enter_context((self._folder / "s3.log").open("w"))
-        server = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-        )
-        self._stack.callback(server.wait)
-        self._stack.callback(server.kill)
-        self.endpoint = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        folder = self._folder / "s3"
+        folder.mkdir()
+        self._s3 = self._stack.enter_context(temporary_s3_process(folder))
         self.s3 = boto3.client(
             "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["access_key"],
-            aws_secret_access_key=KEYS["secret_key"],
+            endpoint_url=self._s3.endpoint_url,
+            region_name=self._s3.region,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(max_pool_connections=PUTS),
         )
         self._stack.callback(self.s3.close)
         for bucket in (DOCUMENTS, STORE):
@@ -208,13 +194,13 @@ class IngestPipeline:
         sources = {}
         for name, source in self.sources.items():
             config = source.config(
-                objects={"endpoint": self.endpoint, "addressing": "path"},
+                objects={"endpoint": self._s3.endpoint_url, "addressing": "path"},
                 claim={"timeout_s": 60, "batch_size": 250, "backoff_first_s": 1},
                 name_prefix="IN",
             )
             plain = config.model_dump(mode="json", by_alias=True)
             plain["database"] = dict(source.database)
-            plain["objects"] |= KEYS | {"session_token": ""}
+            plain["objects"] |= {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "session_token": ""}
             sources[name] = plain
         path = self._folder / "source_databases.yaml"
         path.write_text(
@@ -272,9 +258,9 @@ class IngestPipeline:
         return {
             "DES_CATALOG_URL": self._catalog_url,
             "DES_OBJECT_STORE": f"s3://{STORE}",
-            "DES_S3__ENDPOINT_URL": self.endpoint,
-            "DES_S3__ACCESS_KEY_ID": KEYS["access_key"],
-            "DES_S3__SECRET_ACCESS_KEY": KEYS["secret_key"],
+            "DES_S3__ENDPOINT_URL": self._s3.endpoint_url,
+            "DES_S3__ACCESS_KEY_ID": ACCESS_KEY,
+            "DES_S3__SECRET_ACCESS_KEY": SECRET_KEY,
             "DES_S3__REGION": "us-east-1",
             "DES_SHARD_BITS": str(self._bits),
             "DES_LISTEN": "127.0.0.1:0",
@@ -289,6 +275,7 @@ class IngestPipeline:
 
     def start(self) -> None:
         """Start every worker."""
+        self._started = time.monotonic()
         for worker in self.workers.values():
             worker.start()
         for worker in self.workers.values():
@@ -334,7 +321,7 @@ class IngestPipeline:
                 worker.wait_ready()
                 next_kill = time.monotonic() + rng.uniform(*pause_s)
             time.sleep(0.2)
-        outcome.seconds = time.monotonic() - began
+        outcome.seconds = time.monotonic() - self._started
         found = self.statuses()
         outcome.packed, outcome.failed = found["packed"], found["failed"]
         outcome.unfinished = total - outcome.packed - outcome.failed

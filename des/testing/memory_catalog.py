@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from des.clock import Clock
 from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, Sighting, Tombstone
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.db.rules import (
     KeyTakenError,
     LogSegmentConflictError,
@@ -18,6 +18,7 @@ from des.db.rules import (
     check_droppable,
     check_etag,
     check_holder,
+    check_open,
     check_segment,
     check_shards,
     fence,
@@ -65,6 +66,7 @@ class MemoryCatalog(MemoryMembership):
         self._store_id = ""
         self._locks: dict[int, ShardLock] = {}
         self._containers: dict[str, ContainerRow] = {}
+        self._open: dict[tuple[str, int], OpenContainer] = {}
         self._membership = MembershipTables()
         self._tombstones: dict[str, Tombstone] = {}
         self._segments: dict[LogSegmentId, LogSegmentRow] = {}
@@ -127,6 +129,22 @@ class MemoryCatalog(MemoryMembership):
         """See `Catalog.shard_locks`."""
         self._meet("shard_locks", "before")
         return [self._locks[shard] for shard in sorted(self._locks)]
+
+    async def checkpoint_open(self, rows: Sequence[OpenContainer], claim: ShardClaim) -> None:
+        """See `Catalog.checkpoint_open`."""
+        self._meet("checkpoint_open", "before")
+        check_open(rows, claim)
+        fence(claim, self._locks.values())
+        epochs, now = dict(claim.epochs), self._clock.now_ms()
+        self._open = {key: row for key, row in self._open.items() if row.shard not in epochs}
+        for row in rows:
+            self._open[row.day, row.shard] = replace(row, epoch=epochs[row.shard], told_ms=now)
+        self._meet("checkpoint_open", "after")
+
+    async def open_containers(self) -> list[OpenContainer]:
+        """See `Catalog.open_containers`."""
+        self._meet("open_containers", "before")
+        return [row for _, row in sorted(self._open.items())]
 
     async def announce_container(self, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
         """See `Catalog.announce_container`."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -92,6 +93,29 @@ def temporary_s3(directory: Path) -> Iterator[tuple[S3Settings, bool]]:
             yield settings, False
 
 
+@contextmanager
+def temporary_s3_process(directory: Path) -> Iterator[S3Settings]:
+    """Run the stronger server where it is installed, else moto's, as a process that takes nobody's turns."""
+    if versitygw() is not None:
+        with temporary_versitygw(directory) as settings:
+            yield settings
+        return
+    settings = settings_for(f"http://127.0.0.1:{_free_port()}")
+    host, port = settings.endpoint_url.removeprefix("http://").split(":")
+    log = directory / "moto.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  the command is Python's
+            [sys.executable, "-m", "moto.server", "-H", host, "-p", port], stdout=output, stderr=output
+        )
+    try:
+        _wait_for(settings.endpoint_url, process, log)
+        make_bucket(settings)
+        yield settings
+    finally:
+        process.terminate()
+        process.wait(START_S)
+
+
 def versitygw() -> str | None:
     """Return the command: the one of `DES_VERSITYGW`, of scripts/s3_server.sh, or of the path."""
     tools = Path(__file__).parents[2] / ".tools" / "go" / "bin" / "versitygw"
@@ -125,8 +149,8 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
         except urllib.error.HTTPError:
             return  # It speaks HTTP; that it wants credentials is right.
         except OSError:
-            assert process.poll() is None, f"versitygw ended: {log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"versitygw does not answer: {log.read_text()[-2000:]}"
+            assert process.poll() is None, f"the S3 server ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"the S3 server does not answer: {log.read_text()[-2000:]}"
             time.sleep(0.1)
         else:
             return

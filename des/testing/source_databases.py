@@ -1,6 +1,6 @@
 """Source databases for tests: real servers, with a table of rows that point at objects."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from des.sources.config import SourceConfig
 from des.sources.dialects import DIALECTS
 from des.sources.source_table import look, missing_columns
 from des.testing.mariadb import DATABASE, PASSWORD, USER, MariaDbServer, temporary_mariadb
-from des.testing.postgresql import temporary_postgresql
+from des.testing.postgresql import restartable_postgresql
 
 TABLE = "documents"
 KINDS = ("postgresql", "mariadb", "sqlite")
@@ -43,6 +43,8 @@ class SourceDatabase:
     """The `database` part of the source's configuration."""
     engine: Engine
     server: MariaDbServer | None = None
+    restart: Callable[[], None] | None = None
+    """Kills the server and starts it again; None where there is no server."""
     _whole: list[str] = field(default_factory=list)
 
     def config(self, **changes: Any) -> SourceConfig:
@@ -146,8 +148,10 @@ class SourceDatabase:
 def temporary_source(kind: str, directory: Path) -> Iterator[SourceDatabase]:
     """Run a server of this kind; skip the test where there is none."""
     if kind == "postgresql":
-        with temporary_postgresql(directory) as url:
-            yield _of(kind, _postgresql(url))
+        with restartable_postgresql(directory) as postgresql:
+            made = _of(kind, _postgresql(postgresql.url))
+            made.restart = lambda: postgresql.restart(crash=True)
+            yield made
     elif kind == "mariadb":
         with temporary_mariadb(directory) as server:
             parts = {
@@ -158,11 +162,18 @@ def temporary_source(kind: str, directory: Path) -> Iterator[SourceDatabase]:
                 "user": USER,
                 "password": PASSWORD,
             }
-            yield _of(kind, parts, server)
+            made = _of(kind, parts, server)
+            made.restart = lambda: _restart(server)
+            yield made
     else:
         path = directory / "source.sqlite"
         path.touch()
         yield _of(kind, {"dialect": "sqlite", "path": str(path)})
+
+
+def _restart(server: MariaDbServer) -> None:
+    server.stop(kill=True)
+    server.start()
 
 
 def _postgresql(url: str) -> dict[str, Any]:
