@@ -3,7 +3,7 @@
 The rules are those of `Retriever`; what one page does not settle is left to it, file by file.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
@@ -13,7 +13,7 @@ from des.db.catalog import ContainerRow
 from des.errors import DesError
 from des.files import BLOCK_SIZE
 from des.format.frame import FRAME_HEADER_SIZE
-from des.format.hash_pages import PagesGeometry, Unsettled, find_plain
+from des.format.hash_pages import PagesGeometry, PlainRecord, Unsettled, find_many_plain, find_plain
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL, IndexEntry
 from des.format.layout import Layout
 from des.format.name_key import hash_of, name_digest
@@ -28,8 +28,9 @@ from des.retrieval.tombstones import Tombstones, file_deleted
 LOOKS_AHEAD: Final = 16
 """Containers whose pages are read at once."""
 
-_Record: TypeAlias = tuple[int, int, int, int]
-"""Offset, length, flags and proof, as a page has them."""
+
+LogPlace: TypeAlias = tuple[int, int, int, OpenFile]
+"""First byte in the segment, one past the last, place in what was asked for, the file."""
 
 
 class Frame(NamedTuple):
@@ -42,17 +43,23 @@ class Frame(NamedTuple):
     meta_length: int
     name: bytes
     digest: bytes
-
-
-class _Search(NamedTuple):
-    """A name that may be in one of some containers."""
-
-    at: int
-    name: bytes
-    digest: bytes
     shard: int
+    created_ms: int
+
+
+_Search: TypeAlias = tuple[int, bytes, bytes, int, int, list[ContainerRow]]
+"""A name that may be in one of some containers: place, name, its digest, shard, time in the name, and the
+containers not asked yet, in the order to ask them."""
+
+
+class _Bucket(NamedTuple):
+    """What is known of the stored files of one shard on one day; good until something is awaited."""
+
     rows: list[ContainerRow]
-    """Not asked yet, in the order to ask them."""
+    first_ms: int
+    last_ms: int
+    """Every row may have a name made from the one to the other."""
+    deleted: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -62,18 +69,12 @@ class Places:
     failed: dict[int, DesError] = field(default_factory=dict)
     """By place: why a file cannot be read."""
     empty: list[tuple[int, OpenFile]] = field(default_factory=list)
-    log: dict[int, list[tuple[int, int, OpenFile]]] = field(default_factory=dict)
-    """By segment: offset, place, file."""
+    log: dict[int, list[LogPlace]] = field(default_factory=dict)
+    """By segment."""
     frames: dict[str, tuple[ContainerRow, list[Frame]]] = field(default_factory=dict)
     """By container id."""
-    shards: dict[int, int] = field(default_factory=dict)
-    """Shards of the stored files, by place."""
     lone: list[int] = field(default_factory=list)
     """Places of what is opened one by one."""
-
-    def fail(self, at: int, error: DesError) -> None:
-        """Give a wanted file up."""
-        self.failed[at] = error
 
 
 class BatchPlaces:
@@ -101,107 +102,128 @@ class BatchPlaces:
         """Return where files lie; those that cannot be found are among the failed."""
         plan = Places()
         searched: list[_Search] = []
+        buckets: dict[tuple[str, int], _Bucket] = {}
         get_open = self._open_index.get
+        deleted_now = self._tombstones.fresh
+        bits, wrap_bits = self._bits, self._wrap_bits
         for at, name in enumerate(names):
-            if self._shards is not None and not self._shards.owns(consistent_hash(name, self._bits)):
+            if self._shards is not None and not self._shards.owns(consistent_hash(name, bits)):
                 plan.lone.append(at)  # other nodes' files are looked for one by one, and afresh
                 continue
             file = get_open(name)
-            if file is None:
-                try:
-                    searched.append(await self._search(at, name))
-                except DesError as error:
-                    plan.fail(at, error)
-            elif file.offset:
-                plan.log.setdefault(file.segment, []).append((file.offset, at, file))
-            elif file.size:
-                plan.lone.append(at)
+            if file is not None:
+                if file.offset:
+                    place = (file.offset, file.offset + file.size, at, file)
+                    plan.log.setdefault(file.segment, []).append(place)
+                elif file.size:
+                    plan.lone.append(at)
+                else:
+                    plan.empty.append((at, file))
+                continue
+            raw = name.encode()
+            digest = name_digest(raw)
+            shard = int.from_bytes(digest[:8]) >> 64 - bits
+            day = name[-26:-18]
+            bucket = buckets.get((day, shard))
+            try:
+                if bucket is None:
+                    bucket = self._known(day, shard)
+                    if bucket is None:
+                        buckets.clear()
+                        bucket = await self._load(name, shard)
+                    buckets[day, shard] = bucket
+                rows, first_ms, last_ms, deleted = bucket
+                if name in deleted or name in deleted_now:
+                    raise file_deleted(name, deleted_now.get(name) or deleted[name])
+                created_ms = created_ms_of(name, wrap_bits)
+            except ValueError:
+                plan.failed[at] = self._not_found(name)  # no name of DES has such a time
+            except DesError as error:
+                plan.failed[at] = error
             else:
-                plan.empty.append((at, file))
+                if not first_ms <= created_ms <= last_ms:
+                    rows = [row for row in rows if row.name_ms_first <= created_ms <= row.name_ms_last]
+                if rows:
+                    searched.append((at, raw, digest, shard, created_ms, rows))
+                else:
+                    plan.failed[at] = self._not_found(name)
         while searched:
             searched = await self._ask(searched, plan, cost)
         return plan
 
-    async def _search(self, at: int, name: str) -> _Search:
-        """Name the containers that may have a file.
+    def _known(self, day: str, shard: int) -> _Bucket | None:
+        """Return what is known without asking the catalog; None where that is not enough."""
+        rows = self._containers.known_rows(day, shard, bits=self._bits)
+        deleted = self._tombstones.known_in(day, shard, bits=self._bits)
+        return None if rows is None or deleted is None else _bucket(rows, deleted)
+
+    async def _load(self, name: str, shard: int) -> _Bucket:
+        """Ask the catalog about the day and shard of a name.
 
         Raises:
             InvalidNameError: DES makes no such name.
-            NotFoundError, UnavailableError: no container may have it.
+            UnavailableError: the catalog did not answer.
         """
-        raw = name.encode()
-        digest = name_digest(raw)
-        shard = int.from_bytes(digest[:8], "big") >> (64 - self._bits)
-        day = name[-26:-18]
-        rows = self._containers.known_rows(day, shard, bits=self._bits)
-        deleted_ms = self._tombstones.known(name, day, shard, bits=self._bits)
-        if rows is None or deleted_ms is None:
-            day = parse_name(name).day
-            rows = await self._containers.rows(day, shard, bits=self._bits)
-            deleted_ms = await self._tombstones.deleted_ms(name, day, shard, bits=self._bits)
-        if deleted_ms:
-            raise file_deleted(name, deleted_ms)
-        try:
-            time_ms = created_ms_of(name, self._wrap_bits)
-        except ValueError:
-            time_ms = -1
-        asked = [row for row in rows if row.name_ms_first <= time_ms <= row.name_ms_last]
-        if not asked:
-            parse_name(name)
-            raise self._absent(name)
-        return _Search(at, raw, digest, shard, asked)
+        day = parse_name(name).day
+        rows = await self._containers.rows(day, shard, bits=self._bits)
+        return _bucket(rows, await self._tombstones.of_shard(day, shard, bits=self._bits))
 
     async def _ask(self, searched: Iterable[_Search], plan: Places, cost: ReadCost) -> list[_Search]:
         """Look each name up in the first of its containers; return those to go on with."""
         by_row: dict[str, tuple[ContainerRow, list[_Search]]] = {}
         for search in searched:
-            row = search.rows[0]
-            by_row.setdefault(row.container_id, (row, []))[1].append(search)
-        going_on: list[_Search] = []
+            row = search[-1][0]
+            group = by_row.get(row.container_id)
+            if group is None:
+                group = by_row[row.container_id] = (row, [])
+            group[1].append(search)
         looks: list[tuple[ContainerRow, PagesGeometry, list[_Search]]] = []
         for row, searches in by_row.values():
             pages = pages_of(row)
             if pages is None or Layout(row.layout) is not Layout.FRAMED:
-                plan.lone += [search.at for search in searches]
+                plan.lone += [search[0] for search in searches]
                 continue
             looks.append((row, pages, searches))
 
         async def look(
             row: ContainerRow, pages: PagesGeometry, searches: list[_Search]
-        ) -> tuple[ContainerRow, list[_Search], list[_Record | Unsettled] | DesError]:
+        ) -> tuple[ContainerRow, list[_Search], list[PlainRecord | Unsettled] | DesError]:
             try:
                 return row, searches, await self._look_up(row, pages, searches, cost)
             except DesError as error:
                 return row, searches, error
 
+        going_on: list[_Search] = []
         async for row, searches, found in ahead((look(*each) for each in looks), LOOKS_AHEAD):
             if isinstance(found, DesError):
                 for search in searches:
-                    plan.fail(search.at, found)
-                continue
-            for search, record in zip(searches, found, strict=True):
-                if record is Unsettled.ABSENT:
-                    if len(search.rows) > 1:
-                        going_on.append(search._replace(rows=search.rows[1:]))
-                    else:
-                        plan.fail(search.at, self._not_found(search.name.decode()))
-                elif isinstance(record, Unsettled) or not _add_frame(plan, row, search, record):
-                    plan.lone.append(search.at)
+                    plan.failed[search[0]] = found
+            else:
+                going_on += self._note(row, searches, found, plan)
         return going_on
 
     async def _look_up(
         self, row: ContainerRow, pages: PagesGeometry, searches: Sequence[_Search], cost: ReadCost
-    ) -> list[_Record | Unsettled]:
+    ) -> list[PlainRecord | Unsettled]:
         """Return each name's record in a container.
 
         Raises:
             CorruptError, UnavailableError: a page could not be read.
         """
-        numbers = [hash_of(search.digest) * pages.page_count >> 64 for search in searches]
-        held = await self._containers.pages(row, set(numbers), cost)
-        found: list[_Record | Unsettled] = [
-            find_plain(held[number], search.digest) for search, number in zip(searches, numbers, strict=True)
-        ]
+        count = pages.page_count
+        numbers = [hash_of(digest) * count >> 64 for _, _, digest, _, _, _ in searches]
+        asked: dict[int, list[int]] = {}
+        for at, number in enumerate(numbers):
+            if number in asked:
+                asked[number].append(at)
+            else:
+                asked[number] = [at]
+        held = await self._containers.pages(row, asked, cost)
+        found: list[PlainRecord | Unsettled] = [Unsettled.ABSENT] * len(searches)
+        for number, places in asked.items():
+            records = find_many_plain(held[number], [searches[at][2] for at in places])
+            for at, record in zip(places, records, strict=True):
+                found[at] = record
         spilt = {at: numbers[at] + 1 for at, record in enumerate(found) if record is Unsettled.NEXT_PAGE}
         if not spilt:
             return found
@@ -209,9 +231,45 @@ class BatchPlaces:
         following = await self._containers.pages(row, {n for n in spilt.values() if n <= last}, cost)
         for at, number in spilt.items():
             page = following.get(number)
-            record = Unsettled.ABSENT if page is None else find_plain(page, searches[at].digest)
+            record = Unsettled.ABSENT if page is None else find_plain(page, searches[at][2])
             found[at] = Unsettled.ABSENT if record is Unsettled.NEXT_PAGE else record
         return found
+
+    def _note(
+        self,
+        row: ContainerRow,
+        searches: Sequence[_Search],
+        found: Sequence[PlainRecord | Unsettled],
+        plan: Places,
+    ) -> list[_Search]:
+        """Note where the files of a container lie; return those to look for in the next one."""
+        going_on: list[_Search] = []
+        frames: list[Frame] = []
+        data_start = row.geometry.data_start
+        data_stop = data_start + row.geometry.data_length
+        for (at, name, digest, shard, created_ms, rows), record in zip(searches, found, strict=True):
+            if isinstance(record, Unsettled):
+                if record is not Unsettled.ABSENT:
+                    plan.lone.append(at)
+                elif len(rows) > 1:
+                    going_on.append((at, name, digest, shard, created_ms, rows[1:]))
+                else:
+                    plan.failed[at] = self._not_found(name.decode())
+                continue
+            start, length, flags, meta_length = record
+            stop = start + FRAME_HEADER_SIZE + length + len(name) + meta_length
+            if (
+                flags & ~FLAG_COMPRESSED
+                or (not flags and length > BLOCK_SIZE)
+                or not data_start <= start < stop <= data_stop
+            ):
+                plan.lone.append(at)  # not read that way, or lies where no file can
+                continue
+            frame = (start, stop, at, flags, meta_length, name, digest, shard, created_ms)
+            frames.append(tuple.__new__(Frame, frame))
+        if frames:
+            plan.frames[row.container_id] = (row, plan.frames.get(row.container_id, (row, []))[1] + frames)
+        return going_on
 
     def _not_found(self, name: str) -> DesError:
         try:
@@ -221,23 +279,10 @@ class BatchPlaces:
         return self._absent(name)
 
 
-def _add_frame(plan: Places, row: ContainerRow, search: _Search, record: _Record) -> bool:
-    """Note where a file's frame lies; False where it is not read that way, or lies where none can."""
-    start, length, flags, meta_length = record
-    stop = start + FRAME_HEADER_SIZE + length + len(search.name) + meta_length
-    data_start = row.geometry.data_start
-    if (
-        flags & ~FLAG_COMPRESSED
-        or (not flags and length > BLOCK_SIZE)
-        or not data_start <= start < stop <= data_start + row.geometry.data_length
-    ):
-        return False
-    plan.shards[search.at] = search.shard
-    frames = plan.frames.get(row.container_id)
-    if frames is None:
-        frames = plan.frames[row.container_id] = (row, [])
-    frames[1].append(Frame(start, stop, search.at, flags, meta_length, search.name, search.digest))
-    return True
+def _bucket(rows: list[ContainerRow], deleted: Mapping[str, int]) -> _Bucket:
+    first_ms = max((row.name_ms_first for row in rows), default=0)
+    last_ms = min((row.name_ms_last for row in rows), default=0)
+    return _Bucket(rows, first_ms, last_ms, deleted)
 
 
 def entry_of(frame: Frame) -> IndexEntry:

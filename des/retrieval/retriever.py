@@ -19,7 +19,8 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, created_ms_of, parse_name
-from des.retrieval.batch_reads import BatchReader, Part, Wanted
+from des.retrieval.batch_parts import Part, Wanted
+from des.retrieval.batch_reads import BatchReader
 from des.retrieval.opened_file import (
     CountedRead,
     ExtentFile,

@@ -2,26 +2,26 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+Place = TypeVar("Place", bound=tuple[Any, ...])
+"""Starts with its first byte and the one past its last."""
 
 
-def joined(
-    items: Sequence[T], start: Callable[[T], int], stop: Callable[[T], int], *, gap: int, size_max: int
-) -> Iterator[list[T]]:
-    """Yield runs of sorted items that one read brings: at most `gap` bytes apart, `size_max` together."""
-    group: list[T] = []
+def joined(places: Sequence[Place], *, gap: int, size_max: int) -> Iterator[list[Place]]:
+    """Yield runs of sorted places that one read brings: at most `gap` bytes apart, `size_max` together."""
+    group: list[Place] = []
     first = last = 0
-    for item in items:
-        low, high = start(item), stop(item)
+    for place in places:
+        low, high = place[0], place[1]
         if group and (low - last > gap or high - first > size_max):
             yield group
             group = []
         if not group:
             first, last = low, high
-        group.append(item)
+        group.append(place)
         last = max(last, high)
     if group:
         yield group

@@ -5,7 +5,7 @@ by day and shard, once for all who ask; what this node deletes is added the mome
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -82,7 +82,6 @@ class Tombstones:
         """All tombstones of a day, of those that were listed last."""
         self._settled = 0
         self._fresh: dict[str, int] = {}
-        """Deleted by this node and perhaps not in the catalog yet."""
 
     def add(self, name: str, deleted_ms: int) -> None:
         """Hide a name at once: its DELETE record is on the device."""
@@ -100,15 +99,24 @@ class Tombstones:
             self._fresh.pop(name, None)
         self._settled += 1
 
+    @property
+    def fresh(self) -> Mapping[str, int]:
+        """Names deleted by this node and perhaps not in the catalog yet; always up to date."""
+        return self._fresh
+
+    def known_in(self, day: str, shard: int, *, bits: int) -> Mapping[str, int] | None:
+        """Return the names deleted of a shard and day, beside `fresh`; None where only the catalog knows."""
+        key = (day, shard, bits)
+        bucket = self._buckets.get(key)
+        return None if bucket is None or self._is_old(key) else bucket
+
     def known(self, name: str, day: str, shard: int, *, bits: int) -> int | None:
         """Return when a name was deleted, 0 where it was not, None where only the catalog knows."""
         fresh = self._fresh.get(name)
         if fresh is not None:
             return fresh
-        bucket = self._buckets.get((day, shard, bits))
-        if bucket is None or self._is_old((day, shard, bits)):
-            return None
-        return bucket.get(name, 0)
+        bucket = self.known_in(day, shard, bits=bits)
+        return None if bucket is None else bucket.get(name, 0)
 
     def forget(self) -> None:
         """Read all tombstones anew: shards have changed hands."""
@@ -133,13 +141,25 @@ class Tombstones:
         known = self.known(name, day, shard, bits=bits)
         if known is not None:
             return known
+        bucket = await self.of_shard(day, shard, bits=bits)
+        return bucket.get(name, 0) or self._fresh.get(name, 0)
+
+    async def of_shard(self, day: str, shard: int, *, bits: int) -> Mapping[str, int]:
+        """Return the names deleted of a shard and day, beside `fresh`.
+
+        Raises:
+            CatalogUnavailableError: the catalog did not answer; nothing is known.
+        """
+        known = self.known_in(day, shard, bits=bits)
+        if known is not None:
+            return known
         key = (day, shard, bits)
         asked_at = self._clock.monotonic()
         while True:
             bucket = await self._flights.run(key, lambda: self._load(key))
             # A load that others began may be older than what this caller may be told.
             if key not in self._loaded_at or not self._is_old(key, asked_at):
-                return bucket.get(name, 0) or self._fresh.get(name, 0)
+                return bucket
 
     async def of_day(self, day: str) -> dict[str, int]:
         """Return when each deleted file of a day was deleted; the caller changes nothing in it.

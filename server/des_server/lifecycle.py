@@ -1,7 +1,6 @@
 """A server process from start to end: open, serve, drain, close."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from des.config import Settings
 from des.errors import DesError
 from des.node import Node
+from des_server import process_memory
 from des_server.app import DesServer, build_server
 from des_server.health import cancelled
 from des_server.listen import (
@@ -30,8 +30,6 @@ EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
 
 EXPOSED_WARNING_INTERVAL_S: Final = 60.0
-GC_THRESHOLDS: Final = (50_000, 20, 50)
-"""Objects made before the youngest are looked at, and how many such looks before the older ones are."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,12 +112,7 @@ async def _serve(
             await node.join(
                 advertised(server.address, settings.cluster.advertise, own_port=shared is not None)
             )
-        # What is loaded now stays: full collections need not walk it again while calls are served.
-        gc.collect()
-        gc.freeze()
-        # A batch makes some ten thousand objects that all survive: with the usual threshold of 700 the
-        # collector takes a third of the time of a write.
-        gc.set_threshold(*GC_THRESHOLDS)
+        process_memory.settle()
         exposed = asyncio.create_task(_warn_exposed(server, addresses))
         try:
             on_serving(server)

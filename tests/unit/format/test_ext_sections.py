@@ -16,12 +16,16 @@ from des.format.footer import Footer
 from des.format.fuse_filter import FuseFilter, build_filter
 from des.format.hash_pages import (
     LENGTH_CHECK_INDEX,
+    PAGE_HEADER_SIZE,
     PAGE_SIZE,
     RECORDS_MAX,
     BadPageError,
     PagesGeometry,
+    Unsettled,
     encode_record,
     encode_records,
+    find_many_plain,
+    find_plain,
     plan_pages,
     scale,
 )
@@ -138,6 +142,36 @@ def test_records_made_together_are_those_made_one_by_one(records):
         for ordinal, (key, offset, length, flags, slot, proof) in enumerate(records)
     )
     assert encode_records(np.array(records, np.dtype(fields))) == one_by_one
+
+
+def test_many_names_of_a_page_are_found_as_one_by_one():
+    digests = [name_digest(b"%d" % i) for i in range(900)]
+    records = [
+        encode_record(key_of(digest), 16 + i, LENGTH_CHECK_INDEX if i % 50 == 7 else i, 0, i * 3, i)
+        for i, digest in enumerate(digests)
+    ]
+    plan = plan_pages(b"".join(records))
+    data = b"".join(plan.pages(UUID))
+    sought = digests + [name_digest(b"absent %d" % i) for i in range(40)]
+    seen = set()
+    for start in range(0, len(data), PAGE_SIZE):
+        page = data[start : start + PAGE_SIZE]
+        alone = [find_plain(page, digest) for digest in sought]
+        assert find_many_plain(page, sought) == alone
+        assert find_many_plain(page, sought[:3]) == alone[:3]
+        seen.update(found for found in alone if isinstance(found, Unsettled))
+        seen.update(found[1] for found in alone if not isinstance(found, Unsettled))
+    assert seen >= {i for i in range(900) if i % 50 != 7} | {Unsettled.INDEX, Unsettled.ABSENT}
+
+
+def test_many_names_of_a_page_with_two_records_of_one_key():
+    digests = [name_digest(b"%d" % i) for i in range(30)]
+    page = pages_of(digests)[1][:PAGE_SIZE]
+    start = PAGE_HEADER_SIZE
+    doubled = page[:start] + page[start : start + 32] + page[start : start + 32] + page[start + 64 :]
+    found = find_many_plain(doubled, digests)
+    assert found == [find_plain(doubled, digest) for digest in digests]
+    assert found.count(Unsettled.INDEX) == 1
 
 
 def test_a_page_in_another_place_is_refused():
