@@ -5,6 +5,7 @@ CODEGEN ?= .venv-codegen
 CLIENT_VENV ?= .venv-client
 TOOLS ?= .tools
 FUZZ_VENV ?= .venv-fuzz
+DOCS_VENV ?= .venv-docs
 FUZZ_FOUND ?= .tools/fuzz
 FUZZ_S ?= 60
 TEST_JOBS ?= 3
@@ -15,7 +16,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 PROTOS := $(sort $(wildcard proto/des_proto/v1/*.proto))
 IMAGE := $(TOOLS)/des.binpb
 
-.PHONY: s3-server run test test-slow test-client sync-client grpc-tools examples compat fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo demo-ingest bench format clean
+.PHONY: docs docs-serve s3-server run test test-slow test-client sync-client grpc-tools examples compat fuzz fuzz-corpus check lint types imports proto proto-check proto-accept demo demo-ingest bench format clean
 
 run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory, loopback.
 	$(BIN)/des serve
@@ -109,6 +110,11 @@ $(FUZZ_VENV)/.ready: pyproject.toml
 	$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e proto -e client -e '.[fuzz]'
 	touch $@
 
+$(DOCS_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e proto -e client -e '.[docs]'
+	touch $@
+
 $(CODEGEN)/.ready: scripts/codegen-requirements.txt
 	$(PYTHON) -m venv $(CODEGEN)
 	$(CODEGEN)/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/codegen-requirements.txt
@@ -128,5 +134,12 @@ examples: $(CODEGEN)/.ready ## Compile the Go and TypeScript programs of docs/cl
 compat: ## Wheels into empty environments: the client with the oldest and newest gRPC, the whole as installed.
 	PYTHON=$(PYTHON) scripts/compat.sh $(TOOLS)/compat
 
+docs: $(DOCS_VENV)/.ready ## The documentation site, in .tools/site; a broken link or reference is an error.
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --site-dir $(TOOLS)/site
+	$(DOCS_VENV)/bin/python scripts/check_site.py $(TOOLS)/site
+
+docs-serve: $(DOCS_VENV)/.ready ## The same at http://127.0.0.1:8000, built anew at every change.
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve
+
 clean:
-	rm -rf $(VENV) $(FUZZ_VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FUZZ_VENV) $(DOCS_VENV) $(CODEGEN) $(CLIENT_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
