@@ -35,6 +35,7 @@ VERBS: Final = {
     "sources": "Check the source databases that rows are packed from.",
     "keys": "Make, list and revoke API keys.",
     "doctor": "Check that everything a server needs is there.",
+    "cost": "Work out what files cost, as objects of their own and in containers.",
     "fsck": "Check that the store holds what its catalog says.",
     "gc": "Show, or delete, the objects that are nobody's.",
     "recover": "Show what crashes left behind, and settle what can be.",
