@@ -2,6 +2,7 @@
 
 from des.cluster.errors import NotShardOwnerError, not_shard_owner
 from des.cluster.lease import ClusterLease, Duties
+from des.cluster.lock_reading import LockReading
 from des.cluster.shards import EveryShard, Shards, coming_home
 from des.cluster.share_plan import Member, plan_shares
 
@@ -9,6 +10,7 @@ __all__ = [
     "ClusterLease",
     "Duties",
     "EveryShard",
+    "LockReading",
     "Member",
     "NotShardOwnerError",
     "Shards",

@@ -15,6 +15,7 @@ import structlog
 
 from des.clock import Clock
 from des.cluster.errors import not_shard_owner
+from des.cluster.lock_reading import LockReading
 from des.cluster.shards import comes_home
 from des.cluster.share_plan import Member, plan_shares
 from des.cluster.write_gate import WriteGate, Writing
@@ -142,6 +143,11 @@ class ClusterLease:
         """What keeps shards that were gained from being served."""
 
     # --- what others ask --------------------------------------------------------------------
+
+    def lock_reading(self) -> LockReading:
+        """Return how many shards are held, and how many of them somebody else may have by now."""
+        now = self._clock.monotonic()
+        return LockReading(len(self.locks), sum(self._until.get(shard, now) <= now for shard in self.locks))
 
     def owns(self, shard: int) -> bool:
         """See `Shards.owns`."""

@@ -1,6 +1,7 @@
 """Settings of a node."""
 
 from des.config.object_stores import AzureSettings, GcsSettings, S3Settings, StoreSettings
+from des.config.observing import HealthSettings
 from des.config.settings import (
     AuthSettings,
     CatalogSettings,
@@ -24,6 +25,7 @@ __all__ = [
     "ClusterSettings",
     "GcsSettings",
     "GrantSettings",
+    "HealthSettings",
     "JwtSettings",
     "LimitSettings",
     "LogSettings",

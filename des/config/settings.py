@@ -13,6 +13,7 @@ from pydantic_settings import (
 
 from des.config.group import GIB, KIB, MIB, Bytes, Group, Seconds
 from des.config.object_stores import AzureSettings, GcsSettings, S3Settings
+from des.config.observing import HealthSettings
 
 TokenAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -232,6 +233,8 @@ class AuthSettings(Group):
     """What holders of tokens and certificates may do. Nothing is granted that is not written."""
     reflection: bool = False
     """Describe the service to everyone who asks although callers are told apart."""
+    health_detail: bool = False
+    """Tell everyone over HTTP what each health check found although callers are told apart."""
     audit_file: Path | None = None
     """Where each change and each refusal is written down, as JSON lines; None for nowhere."""
 
@@ -296,6 +299,7 @@ class Settings(BaseSettings):
     gc: GcSettings = GcSettings()
     stored: StoredSettings = StoredSettings()
     catalog: CatalogSettings = CatalogSettings()
+    health: HealthSettings = HealthSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()

@@ -163,6 +163,11 @@ class IngestLog:
         return sum(segment.allocated for segment in self._segments.values())
 
     @property
+    def room_bytes(self) -> int:
+        """What still fits into the segment that is being written."""
+        return self._writer.room_bytes
+
+    @property
     def first_seq(self) -> int:
         """Lowest sequence number still in the log; `next_seq` when it holds nothing."""
         if not self._segments:

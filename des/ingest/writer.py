@@ -110,6 +110,12 @@ class SegmentWriter:
         segment.stop, self.next_seq, self._last_crc = stop, next_seq, last_crc
         return Committed(segment, first_seq, offsets)
 
+    @property
+    def room_bytes(self) -> int:
+        """What still fits into the active segment; 0 where there is none."""
+        segment = self._active
+        return 0 if segment is None else max(0, segment.allocated - segment.stop - END_SIZE)
+
     def end(self, time_ms: int) -> None:
         """Close the active segment in order, if there is one.
 

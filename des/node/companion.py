@@ -1,6 +1,7 @@
 """Work that goes with a node for as long as it is open, such as packing rows of source databases."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -28,6 +29,10 @@ class Companion(Protocol):
         """Give back what the work holds; the node is still open."""
         ...
 
+    def troubles(self) -> Mapping[str, str]:
+        """Return what does not answer now, with what it said last; empty when all is well."""
+        ...
+
 
 class Companions:
     """The companions of one node."""
@@ -38,6 +43,13 @@ class Companions:
     def add(self, companion: Companion) -> None:
         """Start one."""
         self._running.append((companion, asyncio.ensure_future(companion.run())))
+
+    def __bool__(self) -> bool:
+        return bool(self._running)
+
+    def troubles(self) -> dict[str, str]:
+        """Return what does not answer any of them."""
+        return {what: said for companion, _ in self._running for what, said in companion.troubles().items()}
 
     def stop(self) -> None:
         """Have all begin nothing new."""

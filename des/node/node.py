@@ -20,10 +20,12 @@ from des.ingest.directory import StoreDirectory
 from des.ingest.values import OpenFile
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.companion import Companion, Companions
+from des.node.health_checks import checks_of
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
 from des.node.shard_watch import ShardNews, ShardWatch
 from des.node.upload import Upload
+from des.packer.health import HealthCheck
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import ListPage, ListPosition, ListQuestion
 from des.storage.disk import Disk
@@ -372,6 +374,19 @@ class Node:
         failure = self._log.failure or (self.cluster.failure if self.cluster is not None else None)
         return NodeHealth(
             writable=failure is None, readable=not self._closed, cause=str(failure) if failure else ""
+        )
+
+    def health_checks(self) -> list[HealthCheck]:
+        """Return what to look at to know how the node is; see `HealthChecker`."""
+        return checks_of(
+            self.settings,
+            catalog=self._doors.catalog,
+            store=self._doors.store,
+            disk=self._doors.disk,
+            log=self._log,
+            packer=self._packer,
+            locks=self._lease.lock_reading,
+            troubles=self._companions.troubles if self._companions else None,
         )
 
     async def shard_revision(self) -> int:

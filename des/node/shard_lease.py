@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from des.clock import Clock
+from des.cluster import LockReading
 from des.db.catalog import Catalog, ShardClaim, ShardLock, ShardRun
 from des.errors import DesError
 
@@ -26,6 +27,7 @@ class ShardLease:
         self._clock = clock
         self.locks: dict[int, ShardLock] = {}
         """Shard to its lock as last seen."""
+        self._renewed_at = clock.monotonic()
 
     async def acquire(self) -> None:
         """Take every shard, raising its epoch above that of any earlier process."""
@@ -33,6 +35,7 @@ class ShardLease:
             range(1 << self._bits), holder=self._holder, ttl_s=LOCK_TTL_S, force=True
         )
         self.locks = {lock.shard: lock for lock in taken}
+        self._renewed_at = self._clock.monotonic()
 
     def claim(self, run: ShardRun) -> ShardClaim:
         """Return what a write for these shards has to show."""
@@ -58,12 +61,19 @@ class ShardLease:
         """Renew until cancelled; a renewal that fails is tried again, and writes stay guarded by epoch."""
         while True:
             await self._clock.sleep(LOCK_TTL_S / 3)
+            begun = self._clock.monotonic()
             try:
                 held = await self._catalog.renew_shards(self._whole(), ttl_s=LOCK_TTL_S)
             except DesError as error:
                 _log.warning("shard locks not renewed", error=str(error))
                 continue
             self.locks.update({lock.shard: lock for lock in held})
+            self._renewed_at = begun
+
+    def lock_reading(self) -> LockReading:
+        """Return how many shards are held, and of how many the locks have expired."""
+        late = self._clock.monotonic() - self._renewed_at > LOCK_TTL_S
+        return LockReading(len(self.locks), len(self.locks) if late else 0)
 
     async def release(self) -> None:
         """Let go of every shard; a catalog that does not answer lets the locks expire."""

@@ -165,6 +165,10 @@ class SourceIngest:
         finally:
             await self._provider.close()
 
+    def troubles(self) -> dict[str, str]:
+        """Return the sources that do not answer, and the last round of packing where it failed."""
+        return self._provider.errors() | ({"packing": self.error} if self.error else {})
+
     def stop(self) -> None:
         """Claim no more; `run` returns once the rows under way are in the log or given back."""
         self._stopping.set()

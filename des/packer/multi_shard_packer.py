@@ -239,6 +239,11 @@ class MultiShardPacker:
                 return seal.error
         return self._maintenance_error
 
+    @property
+    def seal_error(self) -> str:
+        """What the oldest seal that failed last time failed with; empty when none did."""
+        return next((seal.error for seal in self._pending if seal.error), "")
+
     def _due(self) -> list[SealPlan]:
         if self._log.failure is not None:
             return []

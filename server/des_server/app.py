@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from des.assignment.service import assign_router
 from des.clock import Clock, SystemClock
 from des.config import LimitSettings, Settings
+from des.monitoring.health_metrics import HealthMetrics
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des_server import reflection
@@ -111,7 +112,14 @@ class DesServer:
         self.lending = _lending(settings)
         self.metrics.upload_bytes_in_flight.set_function(lambda: self.lending.lent)
         self.metrics.calls_in_flight.set_function(lambda: self.inflight.count)
-        self.health = HealthFollower(node, SERVICES, clock=clock, metrics=self.metrics)
+        self.health = HealthFollower(
+            node,
+            SERVICES,
+            clock=clock,
+            metrics=self.metrics,
+            settings=settings.health,
+            check_metrics=HealthMetrics(registry),
+        )
         self.shared = shared
         """A second address, which other processes serve too."""
         self.address: Address | None = None
@@ -175,7 +183,13 @@ class DesServer:
         if http_wanted is not None:
             app = self._http_app()
             self._http = HttpServer(
-                HttpGate(app, self._gate) if self._gate is not None else app,
+                app
+                if self._gate is None
+                else HttpGate(
+                    app,
+                    self._gate,
+                    tell_all=self.settings.auth.health_detail or not self.settings.authenticates,
+                ),
                 http_wanted.bind(),
                 self._tls.http_context() if self._tls is not None else None,
             )
@@ -204,6 +218,7 @@ class DesServer:
                 assign_router(self._node.assign_names, self.registry),
                 file_router(self._node, self.inflight, self.metrics),
             ],
+            checks=self.health.results,
         )
 
     async def drain(self, *, notice_s: float, within_s: float) -> bool:

@@ -5,10 +5,14 @@
 | `liveness` | the process answers |
 | `readiness` | the node reads and writes, and is not leaving |
 | "" and each service | the node reads, and is not leaving: a node that cannot write still answers reads |
+| `des.v1.ShardService` | and its database answered last time: every call of it asks there |
+
+What the node says of itself counts at once; what its checks find (`des.packer.health`) with the next look.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -16,9 +20,12 @@ from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from des.clock import Clock
+from des.config.observing import HealthSettings
 from des.errors import DesError
+from des.monitoring.health_metrics import HealthMetrics
 from des.monitoring.metrics import NodeMetrics, NodeReading
 from des.node import Node, NodeHealth
+from des.packer.health import CheckResult, CheckState, HealthChecker, Stops
 
 LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"
@@ -26,6 +33,10 @@ CHECK_INTERVAL_S: Final = 0.5
 """How soon a change of the node shows."""
 CHECKS_PER_READING: Final = 20
 """The gauges are read at every twentieth check: they ask the catalog."""
+
+
+NEEDS: Final[Mapping[str, str]] = MappingProxyType({"des.v1.ShardService": "database"})
+"""Services of which every call needs a part, by the name of its check."""
 
 
 class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
@@ -40,31 +51,58 @@ _log = structlog.get_logger(__name__)
 class HealthFollower:
     """Keeps what is told about the node in step with the node."""
 
-    def __init__(self, node: Node, services: Iterable[str], *, clock: Clock, metrics: NodeMetrics) -> None:
+    def __init__(
+        self,
+        node: Node,
+        services: Iterable[str],
+        *,
+        clock: Clock,
+        metrics: NodeMetrics,
+        settings: HealthSettings,
+        check_metrics: HealthMetrics,
+    ) -> None:
         self._node = node
+        self.checker = HealthChecker(
+            node.health_checks(),
+            clock=clock,
+            interval_s=settings.interval_s,
+            timeout_s=settings.timeout_s,
+            metrics=check_metrics,
+        )
         self._services = ("", *services)
         self._clock = clock
         self._metrics = metrics
         self._leaving = False
-        self._told: NodeHealth | None = None
+        self._told: tuple[NodeHealth, frozenset[str]] | None = None
         self.servicer = _HealthServicer()
 
     def ready(self) -> NodeHealth:
         """Return what the node can do now; nothing once it is leaving."""
         if self._leaving:
             return NodeHealth(writable=False, readable=False, cause="shutting down")
-        return self._node.health()
+        now = self._node.health()
+        for result in self.checker.results.values():
+            if result.state is CheckState.FAILED and result.stops is not Stops.NOTHING:
+                cause = "; ".join(filter(None, (now.cause, f"{result.name}: {result.found}")))
+                readable = now.readable and result.stops is not Stops.ALL
+                now = NodeHealth(writable=False, readable=readable, cause=cause)
+        return now
+
+    def results(self) -> list[CheckResult]:
+        """Return what each check found last."""
+        return list(self.checker.results.values())
 
     async def update(self) -> None:
         """Tell the watchers what has changed."""
         now = self.ready()
-        if now == self._told:
+        failed = frozenset(one.name for one in self.results() if one.state is CheckState.FAILED)
+        if (now, failed) == self._told:
             return
-        if self._told is not None or now.cause:
+        if now.cause if self._told is None else now != self._told[0]:
             _log.info("health", writable=now.writable, readable=now.readable, cause=now.cause)
-        self._told = now
+        self._told = (now, failed)
         for service in self._services:
-            await self.servicer.set(service, _serving(now.readable))
+            await self.servicer.set(service, _serving(now.readable and NEEDS.get(service) not in failed))
         await self.servicer.set(READINESS, _serving(now.readable and now.writable))
         await self.servicer.set(LIVENESS, HealthCheckResponse.SERVING)
 
@@ -75,6 +113,13 @@ class HealthFollower:
 
     async def run(self) -> None:
         """Follow the node until cancelled."""
+        looking = asyncio.ensure_future(self.checker.run())
+        try:
+            await self._follow()
+        finally:
+            await cancelled(looking)
+
+    async def _follow(self) -> None:
         checks = 0
         while True:
             await self.update()

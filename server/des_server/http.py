@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
@@ -17,12 +18,23 @@ from des.assignment.docs_page import serve_docs
 from des.assignment.problems import answer_with_problems
 from des.assignment.service import metrics_router
 from des.node import NodeHealth
+from des.packer.health import CheckResult, CheckState
+from des_server.security.http_gate import DETAIL
+
+LESS = frozenset({CheckState.DEGRADED, CheckState.FAILED})
 
 
 def make_app(
-    registry: CollectorRegistry, ready: Callable[[], NodeHealth], routers: Sequence[APIRouter] = ()
+    registry: CollectorRegistry,
+    ready: Callable[[], NodeHealth],
+    routers: Sequence[APIRouter] = (),
+    *,
+    checks: Callable[[], Sequence[CheckResult]] = lambda: (),
 ) -> FastAPI:
-    """Return the application over a registry, what tells whether the node is ready, and its doors."""
+    """Return the application over a registry, what tells whether the node is ready, and its doors.
+
+    `checks` gives what each check found last; it is shown to whom `HttpGate` lets see it.
+    """
     app = FastAPI(
         title="DES",
         description="A store for very many small files. Files are read here; they are written over gRPC.",
@@ -42,19 +54,24 @@ def make_app(
 
     @app.get("/health/ready")
     @app.get("/health")
-    async def readiness() -> JSONResponse:
+    async def readiness(request: Request) -> JSONResponse:
         now = ready()
         good = now.readable and now.writable
-        return JSONResponse(
-            {
-                "status": "ready" if good else "not ready",
-                "writable": now.writable,
-                "readable": now.readable,
+        told: dict[str, object] = {
+            "status": "ready" if good else "not ready",
+            "writable": now.writable,
+            "readable": now.readable,
+        }
+        if request.scope.get(DETAIL, True):
+            found = checks()
+            now_ms = time.time_ns() // 1_000_000
+            told |= {
                 "cause": now.cause,
                 "version": __version__,
-            },
-            status_code=200 if good else 503,
-        )
+                "degraded": [one.name for one in found if one.state in LESS],
+                "checks": [one.as_json(now_ms) for one in found],
+            }
+        return JSONResponse(told, status_code=200 if good else 503)
 
     return app
 

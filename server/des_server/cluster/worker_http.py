@@ -76,6 +76,12 @@ class WorkersHttp:
                         f"worker {n}: {one['cause']}" for n, one in told.items() if one.get("cause")
                     ),
                     "version": __version__,
+                    "degraded": sorted({name for one in told.values() for name in one.get("degraded", ())}),
+                    "checks": [
+                        {**check, WORKER_LABEL: n}
+                        for n, one in told.items()
+                        for check in one.get("checks", ())
+                    ],
                     "workers": len(told),
                 },
                 status_code=200 if good else 503,

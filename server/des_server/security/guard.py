@@ -18,6 +18,7 @@ from des.files import FileInfo, FileSpec
 from des.node import Node, NodeHealth, PutResult, ShardStatus
 from des.node.put_many import WholeFile
 from des.node.shard_watch import ShardNews
+from des.packer.health import HealthCheck
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import ListPage, ListPosition, ListQuestion
 from des.storage.object_store import Capabilities
@@ -192,6 +193,10 @@ class GuardedNode:
     def health(self) -> NodeHealth:
         """See `Node.health`."""
         return self._node.health()
+
+    def health_checks(self) -> list[HealthCheck]:
+        """See `Node.health_checks`."""
+        return self._node.health_checks()
 
     def show_metrics(self, registry: CollectorRegistry) -> None:
         """See `Node.show_metrics`."""

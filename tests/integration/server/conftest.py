@@ -92,6 +92,9 @@ class DoubleNode:
     def show_metrics(self, registry: object) -> None:
         pass
 
+    def health_checks(self):
+        return []
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.node_uuid = "0" * 32

@@ -293,6 +293,10 @@ async def test_the_http_port_asks_for_the_same(server, signer, double):
         assert (await http.post("/assign", json={"prefix": "TEAM"}, headers=alice)).status_code == 200
         assert (await http.get("/metrics", headers=root)).status_code == 200
         assert (await http.get("/health/ready")).status_code == 200
+        for headers in ({}, alice, {"authorization": "Bearer no"}):
+            told = (await http.get("/health/ready", headers=headers)).json()
+            assert set(told) == {"status", "writable", "readable"}
+        assert "checks" in (await http.get("/health/ready", headers=root)).json()
 
 
 async def test_secrets_stand_in_no_log_error_metric_or_audit_line(

@@ -1,15 +1,23 @@
 """`des doctor` says what is wrong, what to do, and changes nothing."""
 
 import asyncio
+import http.server
 import json
 import sqlite3
+import threading
 from pathlib import Path
 
 import google_crc32c
+import pytest
 
 from des.config import load_settings
 from des.files import FileSpec
 from des.node import Node
+
+
+@pytest.fixture(autouse=True)
+def no_running_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DES_HTTP_LISTEN", "")
 
 
 def findings(ran) -> list[dict]:
@@ -30,7 +38,7 @@ def test_the_store_of_another_catalog_is_told(des, tmp_path: Path) -> None:
     (objects / "des-store-id").write_text("another-store\n")
     ran = des("doctor", "--data-dir", str(tmp_path), "--json")
     assert ran.code == 0
-    assert "another-store" in findings(ran)[-1]["found"]
+    assert any("another-store" in one["found"] for one in findings(ran) if one["part"] == "object store")
     catalog = tmp_path / "catalog.sqlite"
     with sqlite3.connect(catalog) as database:
         database.execute("CREATE TABLE x (y)")
@@ -73,3 +81,52 @@ def test_a_full_disk_is_told(des, tmp_path: Path) -> None:
     ran = des("doctor", "--data-dir", str(tmp_path), "--set", "log.reserve_free_bytes=1000000GiB")
     assert ran.code == 1
     assert "below it writes are refused" in ran.text
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (
+            {
+                "status": "not ready",
+                "cause": "disk: full",
+                "checks": [
+                    {"check": "disk", "state": "failed", "found": "full", "advice": "free disk", "age_s": 3.0,
+                     "latency_ms": 1.0, "stops": "writes"},
+                    {"check": "database", "state": "ok", "found": "answers", "advice": "", "age_s": None,
+                     "latency_ms": 0.0, "stops": "nothing"},
+                ],
+            },
+            1,
+            ["FAIL  running node: ", "not ready: disk: full", "FAIL  running node, disk: full (looked 3",
+             "      free disk", "ok    running node, database: answers"],
+        ),
+        ({"status": "ready"}, 0, ["is ready", "tells strangers no more", "set DES_TOKEN"]),
+        ({"hello": 1}, 0, ["WARN  running node: what answers at", "is no DES server"]),
+    ],
+)  # fmt: skip
+def test_a_running_node_is_asked(des, tmp_path: Path, body, code, said) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = json.dumps(body).encode()
+            self.send_response(503 if body.get("status") == "not ready" else 200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ran = des("doctor", "--data-dir", str(tmp_path), "--http-listen", f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert ran.code == code, ran.text
+    for words in said:
+        assert words in ran.text
+
+
+def test_a_node_that_does_not_run_is_no_fault(des, tmp_path: Path) -> None:
+    ran = des("doctor", "--data-dir", str(tmp_path), "--http-listen", "127.0.0.1:9")
+    assert ran.code == 0
+    assert "running node: none answers at 127.0.0.1:9" in ran.text
