@@ -233,6 +233,10 @@ class ClusterLease:
             return None
         return next((node for node in self.view.nodes if node.holder == lock.holder), None)
 
+    def marked(self, mark: str) -> NodeRow | None:
+        """Return the node whose UUID begins with hexadecimal digits; None where none is known."""
+        return next((node for node in self.view.nodes if node.node.replace("-", "").startswith(mark)), None)
+
     def lock(self, shard: int) -> ShardLock | None:
         """Return the lock of any shard, as last seen."""
         return self.locks.get(shard) or next(iter(self._of(shard)), None)

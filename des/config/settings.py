@@ -164,6 +164,21 @@ class ClusterSettings(Group):
     """How long catalog rows of other nodes' shards are used before they are read again."""
     forward_wait_s: Seconds = 3
     """How long a call waits for a shard that is between two owners before it is told to come back."""
+    key: SecretStr = SecretStr("")
+    """What nodes prove by that they are nodes: 32 characters or more, the same on all. Needed where callers
+    are told apart."""
+    key_file: Path | None = None
+    """File with that key instead. Of several, one a line, the first is shown and any is accepted."""
+    ca: Path | None = None
+    """PEM file of the authorities of the nodes' certificates, with TLS; None for those of the system."""
+    tls_name: str = ""
+    """Name that the nodes' certificates have in common; empty where each has its address."""
+
+    @model_validator(mode="after")
+    def _one_place_for_the_key(self) -> Self:
+        if self.key.get_secret_value() and self.key_file is not None:
+            raise ValueError("expected the cluster's key in cluster.key or in cluster.key_file, found both")
+        return self
 
 
 class TlsSettings(Group):
@@ -335,11 +350,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _nodes_can_reach_each_other(self) -> Self:
-        # What one node sends another goes in plain text and without credentials of its own.
-        if self.in_cluster and (self.tls.cert is not None or self.authenticates):
+        # Who could pass for a node could pass for any of its callers.
+        has_key = bool(self.cluster.key.get_secret_value()) or self.cluster.key_file is not None
+        if self.in_cluster and self.authenticates and not has_key:
             raise ValueError(
-                "expected cluster.enabled false with TLS or authentication: nodes that share a store have "
-                "neither between them"
+                "callers are told apart, so nodes must be too: expected a key that they share in cluster.key "
+                "or cluster.key_file"
             )
         return self
 

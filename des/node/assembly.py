@@ -355,6 +355,7 @@ async def assemble(
         clock=doors.clock,
         random_bytes=doors.random_bytes,
         executor=executor,
+        node="" if cluster is None else cluster.node,
     )
     await uploads.load()
     _remember_requests(writes, recovered.files)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from des.cluster import ClusterLease, not_shard_owner
-from des.db.membership import NodeRow
+from des.db.membership import Estate, NodeRow
 from des.errors import DesError
 from des.ingest.values import OpenFile
 from des.node.cluster_duties import ClusterDuties
@@ -51,6 +51,14 @@ class ClusterSide:
     def owner(self, shard: int) -> NodeRow | None:
         """Return who holds a shard, as far as this node knows; None for nobody that lives."""
         return self._lease.owner(shard)
+
+    def marked(self, mark: str) -> NodeRow | None:
+        """Return the node whose UUID begins so, whether it lives or not; None where no node ever did."""
+        return self._lease.marked(mark)
+
+    def estates(self, shard: int) -> list[Estate]:
+        """Return what lost nodes alone may hold of a shard."""
+        return self._lease.estates(shard)
 
     def members(self) -> list[NodeRow]:
         """Return the nodes that live and take shards."""

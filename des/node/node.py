@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -27,11 +27,20 @@ from des.node.shard_watch import ShardNews, ShardWatch
 from des.node.upload import Upload
 from des.packer.health import HealthCheck
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
-from des.retrieval.listing import ListPage, ListPosition, ListQuestion
+from des.retrieval.listing import NOWHERE, ListPage, ListPosition, ListQuestion, OpenElsewhere
 from des.storage.disk import Disk
 from des.storage.object_store import Capabilities, ObjectStore
 
 _log = structlog.get_logger(__name__)
+
+
+class StatMany(Protocol):
+    """As `Node.stat_many`."""
+
+    def __call__(self, names: Sequence[str], *, cost: ReadCost) -> Awaitable[list[FileInfo | DesError]]:
+        """Return what is known of many files, or why nothing is."""
+        ...
+
 
 LOG_THREADS: Final = 4
 """One commits groups, the others read what is not in the page cache."""
@@ -283,12 +292,33 @@ class Node:
         Raises:
             UnavailableError: something that may hold names, or metadata, could not be asked.
         """
-        page = await self._listing.page(question, after=after, limit=limit, cost=cost)
-        return page if names_only else ListPage(await self._described(page.files, cost), page.next)
+        page = await self.list_names(question, after=after, limit=limit, cost=cost)
+        if names_only:
+            return page
+        return ListPage(await self.described(page.files, cost, stat_many=self.stat_many), page.next)
 
-    async def _described(self, listed: Sequence[FileInfo], cost: ReadCost) -> list[FileInfo]:
+    async def list_names(
+        self,
+        question: ListQuestion,
+        *,
+        after: ListPosition | None,
+        limit: int,
+        cost: ReadCost,
+        elsewhere: OpenElsewhere = NOWHERE,
+    ) -> ListPage:
+        """List files without their metadata, those that other nodes have open among them."""
+        return await self._listing.page(question, after=after, limit=limit, cost=cost, elsewhere=elsewhere)
+
+    async def described(
+        self, listed: Sequence[FileInfo], cost: ReadCost, *, stat_many: StatMany
+    ) -> list[FileInfo]:
+        """Return the listed files that are still there with what `stat_many` says of them.
+
+        Raises:
+            UnavailableError: metadata could not be asked for.
+        """
         there = [info.name for info in listed if info.state is not FileState.DELETED]
-        found = dict(zip(there, await self.stat_many(there, cost=cost), strict=True))
+        found = dict(zip(there, await stat_many(there, cost=cost), strict=True))
         described: list[FileInfo] = []
         for info in listed:
             known = found.get(info.name, info)

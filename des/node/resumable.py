@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
 from des.assignment.assigner import RequestIdConflictError
 from des.clock import Clock
+from des.cluster import NotShardOwnerError, not_shard_owner
 from des.config import Settings
 from des.errors import (
     ConflictError,
@@ -25,6 +26,7 @@ from des.errors import (
     UnavailableError,
 )
 from des.files import FileInfo, FileSpec
+from des.naming import parse_name
 from des.node import upload_folder
 from des.node.put_result import PutResult
 from des.node.upload_folder import Extent, UploadFolder, UploadRecord
@@ -40,6 +42,11 @@ SWEEP_S: Final = 60
 _SEPARATOR: Final = "~"
 
 _log = structlog.get_logger(__name__)
+
+
+NODE_MARK: Final = "node_mark"
+"""Among an error's details: how the UUID of the node that has the upload begins."""
+_MARK_LENGTH: Final = 8
 
 
 class UploadNotFoundError(NotFoundError):
@@ -93,7 +100,24 @@ class ResumableUploads:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         executor: Executor | None,
+        node: str = "",
     ) -> None:
+        """Keep uploads.
+
+        Args:
+            settings: of the node.
+            folder: has their bytes.
+            writes: takes finished files.
+            stat: describes a file.
+            clock: ends uploads that nobody goes on with.
+            random_bytes: for ids.
+            executor: runs what blocks.
+            node: UUID of this node in a cluster, whose uploads only it can go on with; empty for a node
+                that is alone.
+        """
+        self._mark = node.replace("-", "")[:_MARK_LENGTH]
+        self.begin: Callable[[FileSpec], Awaitable[Any]] = writes.begin
+        """Begins the finished file; another node's shard may have its name by then."""
         self._settings = settings
         self._folder = folder
         self._writes = writes
@@ -136,7 +160,7 @@ class ResumableUploads:
             )
         name, _, _ = await self._writes.place(spec)
         record = UploadRecord(
-            self._random_bytes(16).hex(),
+            self._mark + self._random_bytes(16).hex()[len(self._mark) :],
             replace(spec, name=name, prefix=""),
             self._clock.now_ms() + round(self._settings.limits.upload_ttl_s * 1000),
         )
@@ -241,13 +265,13 @@ class ResumableUploads:
     ) -> PutResult:
         """Store the file; may be repeated."""
         assert upload.extent is not None
-        writing = await self._writes.begin(replace(upload.record.spec, request_id=""))
+        writing = await self.begin(replace(upload.record.spec, request_id=""))
         try:
             place = 0
             while place < upload.extent.stop:
                 data, place = await self.blocking(upload_folder.read_block, file, place)
                 await writing.write(data)
-            result = await writing.finish(crc32c, sha256)
+            result: PutResult = await writing.finish(crc32c, sha256)
         finally:
             await writing.abort()
         upload.record = replace(upload.record, finished=True)
@@ -301,7 +325,10 @@ class ResumableUploads:
             return upload.extent
 
     def _find(self, upload_id: str) -> _Upload:
-        upload = self._uploads.get(upload_id.rpartition(_SEPARATOR)[2])
+        name, _, key = upload_id.rpartition(_SEPARATOR)
+        upload = self._uploads.get(key)
+        if upload is None and self._mark and not key.startswith(self._mark):
+            raise self._elsewhere(name, key)
         if (
             upload is None
             or _id(upload.record) != upload_id
@@ -309,6 +336,21 @@ class ResumableUploads:
         ):
             raise UploadNotFoundError(f"no upload has the id {upload_id[:128]!r}", upload_id=upload_id)
         return upload
+
+    def _elsewhere(self, name: str, key: str) -> UploadNotFoundError | NotShardOwnerError:
+        """Return the error for an upload that another node has, as far as its id says."""
+        mark = key[:_MARK_LENGTH]
+        try:
+            bytes.fromhex(key)
+            parse_name(name)
+        except (ValueError, DesError):
+            return UploadNotFoundError(f"no upload has the id {f'{name}{_SEPARATOR}{key}'[:128]!r}")
+        shard = self._writes.day_and_shard(name)[2]
+        error = not_shard_owner(
+            shard, f"has an upload at the node whose UUID begins with {mark}, which is away"
+        )
+        error.details[NODE_MARK] = mark
+        return error
 
     @staticmethod
     def _claim(upload: _Upload, upload_id: str) -> None:

@@ -49,6 +49,8 @@ class ListQuestion:
     created_before_ms: int | None = None
     """Only files created earlier than this."""
     show_deleted: bool = False
+    open_only: bool = False
+    """Only the open files of this node: another one completes the page."""
 
 
 class ListPosition(NamedTuple):
@@ -66,6 +68,22 @@ class ListPage:
     """What is known without reading anything of the files: size and checksum are 0 save for open ones."""
     next: ListPosition | None
     """Where to go on; None at the end."""
+    unlisted: tuple[str, ...] = ()
+    """UUIDs of lost nodes whose files, acknowledged by them alone, would belong here too."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenElsewhere:
+    """Open files of other nodes that a page may have."""
+
+    names: Sequence[str] = ()
+    until: ListPosition | None = None
+    """Up to where the names are all there are; None for the end."""
+    unlisted: tuple[str, ...] = ()
+    """As in `ListPage`."""
+
+
+NOWHERE: Final = OpenElsewhere()
 
 
 class _Run(NamedTuple):
@@ -98,9 +116,15 @@ class Listing:
         """By container and prefix: what was read of it last."""
 
     async def page(
-        self, question: ListQuestion, *, after: ListPosition | None, limit: int, cost: ReadCost
+        self,
+        question: ListQuestion,
+        *,
+        after: ListPosition | None,
+        limit: int,
+        cost: ReadCost,
+        elsewhere: OpenElsewhere = NOWHERE,
     ) -> ListPage:
-        """Return up to `limit` files behind `after`, or behind nothing.
+        """Return up to `limit` files behind `after`, or behind nothing, with those open `elsewhere`.
 
         Raises:
             CatalogUnavailableError, UnavailableError: something that may hold names could not be asked.
@@ -108,23 +132,33 @@ class Listing:
         """
         files: list[FileInfo] = []
         budget = NAMES_LOOKED_AT_MAX
-        for day in await self._days(question, after):
+        until = elsewhere.until
+        for day in await self._days(question, after, elsewhere):
             start = after.name if after is not None and after.day == day else ""
             last = start
-            async for name, info in self._of_day(question, day, start, limit + 1 - len(files), cost):
+            also = [name for name in elsewhere.names if name[-26:-18] == day and name > start]
+            async for name, info in self._of_day(question, day, start, limit + 1 - len(files), cost, also):
+                if until is not None and (day, name) > until:
+                    return ListPage(files, until, elsewhere.unlisted)
                 if info is not None:
                     if len(files) == limit:
-                        return ListPage(files, ListPosition(files[-1].day, files[-1].name))
+                        end = ListPosition(files[-1].day, files[-1].name)
+                        return ListPage(files, end, elsewhere.unlisted)
                     files.append(info)
                 last = name
                 budget -= 1
                 if not budget:
-                    return ListPage(files, ListPosition(day, last))
-        return ListPage(files, None)
+                    return ListPage(files, ListPosition(day, last), elsewhere.unlisted)
+        return ListPage(files, until, elsewhere.unlisted)
 
-    async def _days(self, question: ListQuestion, after: ListPosition | None) -> list[str]:
-        opened = {f"{day:08d}" for day in self._open_index.days()}
-        days = {question.day} if question.day else opened | set(await self._catalog.days())
+    async def _days(
+        self, question: ListQuestion, after: ListPosition | None, elsewhere: OpenElsewhere
+    ) -> list[str]:
+        days = {f"{day:08d}" for day in self._open_index.days()} | {n[-26:-18] for n in elsewhere.names}
+        if question.day:
+            days = {question.day}
+        elif not question.open_only:
+            days |= set(await self._catalog.days())
         if question.created_after_ms is not None:
             days = {day for day in days if day_start_ms(day) + DAY_MS > question.created_after_ms}
         if question.created_before_ms is not None:
@@ -132,7 +166,13 @@ class Listing:
         return sorted(day for day in days if after is None or day >= after.day)
 
     async def _of_day(
-        self, question: ListQuestion, day: str, after: str, limit: int, cost: ReadCost
+        self,
+        question: ListQuestion,
+        day: str,
+        after: str,
+        limit: int,
+        cost: ReadCost,
+        elsewhere: Sequence[str],
     ) -> AsyncGenerator[tuple[str, FileInfo | None], None]:
         """Yield the names of a day in order, each with what is known of it; None for one not asked for."""
         # The open files first: one that is sealed meanwhile is then in both, and never in neither.
@@ -147,6 +187,7 @@ class Listing:
                 limit=limit,
             )
         }
+        opened.update(elsewhere)
         rows = [row for row in await self._rows(question, day) if _may_hold(row, question)]
         deleted = await self._tombstones.of_day(day)
         heap: list[tuple[str, int]] = [(name, -1) for name in opened]
@@ -219,6 +260,8 @@ class Listing:
         return (low is None or time_ms > low) and (high is None or time_ms < high)
 
     async def _rows(self, question: ListQuestion, day: str) -> Sequence[ContainerRow]:
+        if question.open_only:
+            return []
         rows = await self._catalog.containers(state=ContainerState.STORED, day=day)
         if not question.shards:
             return rows

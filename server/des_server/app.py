@@ -23,7 +23,12 @@ from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des_server import reflection
 from des_server.cluster.homecoming import Homecoming
-from des_server.cluster.peers import Peers
+from des_server.cluster.node_keys import NodeKeys
+from des_server.cluster.onward import OnwardCalls
+from des_server.cluster.open_listing import OpenListing
+from des_server.cluster.owners import Owners
+from des_server.cluster.peers import Peers, plain_channel, secure_channel
+from des_server.cluster.routed_node import RoutedNode
 from des_server.cluster.router import Router
 from des_server.cluster.shard_status import ClusterStatus
 from des_server.convert import MESSAGE_HEADROOM
@@ -130,11 +135,12 @@ class DesServer:
         self._tls = TlsFiles(settings.tls) if settings.tls.cert is not None else None
         self._audit = AuditLog(auth.audit_file, clock) if auth.audit_file is not None else None
         self._gate: CallGate | None = None
-        if settings.authenticates or self._audit is not None:
+        keys = NodeKeys.of(settings.cluster) if settings.in_cluster else NodeKeys([])
+        if settings.authenticates or self._audit is not None or keys:
             known = Authenticator(settings, clock) if settings.authenticates else Everyone()
-            self._gate = CallGate(known, Quotas(limits.principal_calls_per_s, clock), self._audit)
-            # A guard, not a node, but all that the doors use of one: a test holds the two together.
-            node = self._node = cast("Node", GuardedNode(node, self._audit))
+            self._gate = CallGate(
+                known, Quotas(limits.principal_calls_per_s, clock), self._audit, keys or None
+            )
         self._wrapper = CallWrapper(
             metrics=GrpcMetrics(registry),
             inflight=self.inflight,
@@ -146,19 +152,37 @@ class DesServer:
         cluster_status: ClusterStatus | None = None
         self.homecoming: Homecoming | None = None
         if node.cluster is not None:
-            self._peers = Peers(limits)
+            self._peers = Peers(
+                limits, plain_channel if settings.tls.cert is None else secure_channel(settings)
+            )
+            calls = OnwardCalls(node.cluster.node, keys)
             self._router = Router(
                 node.cluster,
                 self._peers,
+                calls,
                 self.lending,
                 wait_s=settings.cluster.forward_wait_s,
                 message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
             )
-            self.homecoming = Homecoming(own, self._peers, limits)
-            cluster_status = ClusterStatus(node.cluster, self._peers)
+            self.homecoming = Homecoming(own, self._peers, calls, limits)
+            cluster_status = ClusterStatus(node.cluster, self._peers, calls)
+            wait_s = settings.cluster.forward_wait_s
+            routed = RoutedNode(
+                own,
+                Owners(node.cluster, self._peers, calls, wait_s=wait_s),
+                OpenListing(node.cluster, self._peers, shard_bits=settings.shard_bits, wait_s=wait_s),
+            )
+            own.uploads.begin = routed.begin_finished
+            node = cast("Node", routed)
+        single = own
+        if self._gate is not None:
+            # Guards, not nodes, but all that the doors use of one: a test holds the two together.
+            node = cast("Node", GuardedNode(node, self._audit))
+            single = cast("Node", GuardedNode(own, self._audit))
+        self._node = node
         self._servicers: dict[str, object] = {
             "des.v1.NamingService": NamingServicer(node),
-            "des.v1.FileService": FileServicer(node, self.lending, self.metrics),
+            "des.v1.FileService": FileServicer(node, self.lending, self.metrics, single=single),
             "des.v1.ShardService": ShardServicer(node, lambda: self.inflight.is_closed, cluster_status),
             "des.v1.SystemService": SystemServicer(node),
         }

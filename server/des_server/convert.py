@@ -184,6 +184,13 @@ def upload_status(status: int | FileInfo) -> file_service_pb2.GetUploadStatusRes
     return file_service_pb2.GetUploadStatusResponse(file=file_to_wire(status, full=True))
 
 
+def durability_to_wire(durability: Durability | None) -> "types_pb2.Durability.ValueType":
+    """Write what a writer waits for; None for the store's default."""
+    if durability is None:
+        return types_pb2.DURABILITY_UNSPECIFIED
+    return _DURABILITY_TO_WIRE[durability]
+
+
 def write_result(message: file_service_pb2.WriteResult, result: PutResult) -> None:
     """Write the answer to one file of a batch into `message`."""
     write_file(message.file, result.file, full=False)

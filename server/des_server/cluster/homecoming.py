@@ -25,8 +25,9 @@ from des.ingest.values import OpenFile
 from des.node import Node
 from des.retrieval import OpenedFile
 from des.retrieval.tombstones import NameDeletedError
+from des_server.cluster.node_keys import HOME_KEY
+from des_server.cluster.onward import OnwardCalls
 from des_server.cluster.peers import Peers
-from des_server.cluster.router import HOME_KEY, HOP_KEY
 from des_server.status import STATUS_KEY, info_in
 
 INTERVAL_S: Final = 0.5
@@ -48,11 +49,12 @@ class HomecomingError(UnavailableError):
 class Homecoming:
     """Background work of one node in a cluster."""
 
-    def __init__(self, node: Node, peers: Peers, limits: LimitSettings) -> None:
+    def __init__(self, node: Node, peers: Peers, calls: OnwardCalls, limits: LimitSettings) -> None:
         assert node.cluster is not None, "only a node in a cluster has files that belong elsewhere"
         self._node = node
         self._cluster = node.cluster
         self._peers = peers
+        self._calls = calls
         self._chunk_bytes = int(limits.preferred_chunk_bytes)
         self._not_before: dict[str, float] = {}
         """Names whose owner has other content, and when to ask again."""
@@ -141,7 +143,7 @@ class Homecoming:
             request_serializer=PutFileRequest.SerializeToString,
             response_deserializer=PutFileResponse.FromString,
         )
-        metadata = ((HOP_KEY, self._cluster.node), (HOME_KEY, self._cluster.node))
+        metadata = self._calls.own((HOME_KEY, self._cluster.node))
         try:
             await put(self._messages(opened), metadata=metadata, timeout=PUT_TIMEOUT_S)
         except AioRpcError as error:

@@ -1,12 +1,13 @@
 """Channels to other nodes: one per address, opened when first needed."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
-from des.config import LimitSettings
+from des.config import LimitSettings, Settings
 from des_server.convert import MESSAGE_HEADROOM
+from des_server.security.tls import read_pem
 
 PEERS_MAX: Final = 1024
 """Addresses whose channels are kept open; nodes that come back elsewhere leave old ones behind."""
@@ -17,6 +18,27 @@ ChannelTo = Callable[[str, list[tuple[str, int]]], grpc.aio.Channel]
 def plain_channel(address: str, options: list[tuple[str, int]]) -> grpc.aio.Channel:
     """Return a channel in plain text."""
     return grpc.aio.insecure_channel(address, options=options)
+
+
+def secure_channel(settings: Settings) -> ChannelTo:
+    """Return how to reach other nodes over TLS, with this node's own certificate where they ask for one.
+
+    The files are read once: a node that is to trust another authority is started anew.
+
+    Raises:
+        TlsFilesError: one of the files cannot be read.
+    """
+    tls, cluster = settings.tls, settings.cluster
+    own = tls.client_ca is not None and tls.cert is not None and tls.key is not None
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=None if cluster.ca is None else read_pem(cluster.ca),
+        private_key=read_pem(tls.key) if own and tls.key is not None else None,
+        certificate_chain=read_pem(tls.cert) if own and tls.cert is not None else None,
+    )
+    name: list[tuple[str, Any]] = (
+        [("grpc.ssl_target_name_override", cluster.tls_name)] if cluster.tls_name else []
+    )
+    return lambda address, options: grpc.aio.secure_channel(address, credentials, options=[*options, *name])
 
 
 class Peers:

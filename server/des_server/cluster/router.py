@@ -7,6 +7,8 @@ it or refuses it. Handlers of a node that has its store for itself are left as t
 """
 
 import asyncio
+import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
@@ -19,6 +21,10 @@ from des.cluster import NotShardOwnerError, coming_home
 from des.db.membership import NodeRow
 from des.errors import UnavailableError
 from des.node import ClusterSide
+from des.node.resumable import NODE_MARK, UploadNotFoundError
+from des_server.cluster.node_keys import HOME_KEY
+from des_server.cluster.onward import SERVED, Onward, OnwardCalls, has, was_forwarded
+from des_server.cluster.owners import WAIT_FIRST_S, WAIT_MAX_S, is_away
 from des_server.cluster.peers import Peers
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import (
@@ -30,23 +36,17 @@ from des_server.interceptors.calls import (
     ends_with_status,
     serialized,
 )
-from des_server.status import PUSHBACK_KEY, STATUS_KEY, info_in
+from des_server.status import PUSHBACK_KEY, STATUS_KEY
 
-HOP_KEY: Final = "des-forwarded-by"
-"""On a call that a node sent on: its UUID."""
-HOME_KEY: Final = "des-coming-home"
-"""On a file that a node acknowledged alone and brings to its owner."""
-WAIT_FIRST_S: Final = 0.05
-WAIT_MAX_S: Final = 0.4
-"""Waits between two looks at who owns a shard; they double."""
-
+SENT_ON_WHOLE: Final = frozenset(
+    {"PutFile", "GetFile", "SealShard", "StartUpload", "GetUploadStatus", "CancelUpload"}
+)
+"""Methods whose calls are about one file or shard, and go to its owner as they are."""
 SMALL_BYTES: Final = 64 << 10
 
-_NOT_CARRIED: Final = frozenset({"user-agent", "content-type", "te", REQUEST_ID_KEY, HOP_KEY, HOME_KEY})
 _OWN_TRAILERS: Final = frozenset({STATUS_KEY, PUSHBACK_KEY})
 _Context: TypeAlias = ServicerContext[Any, Any]
 _Request = TypeVar("_Request", bound=Message)
-Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 _log = structlog.get_logger(__name__)
 
@@ -106,19 +106,28 @@ class Router:
     """Decides, call by call, where it is served."""
 
     def __init__(
-        self, cluster: ClusterSide, peers: Peers, lending: ByteCredits, *, wait_s: float, message_bytes: int
+        self,
+        cluster: ClusterSide,
+        peers: Peers,
+        calls: OnwardCalls,
+        lending: ByteCredits,
+        *,
+        wait_s: float,
+        message_bytes: int,
     ) -> None:
         """Route for one node.
 
         Args:
             cluster: what the node knows of the others.
             peers: channels to them.
+            calls: what calls to them carry.
             lending: byte credits: what is sent on is in memory too.
             wait_s: how long a call waits for a shard that is between two owners.
             message_bytes: the longest message.
         """
         self._cluster = cluster
         self._peers = peers
+        self._calls = calls
         self._lending = lending
         self._wait_s = wait_s
         self._message_bytes = message_bytes
@@ -128,16 +137,18 @@ class Router:
         """Calls that could not be sent on."""
 
     def wrap(self, handler: Handler, *, path: str, client_stream: bool, server_stream: bool) -> Handler:
-        """Return `handler`, or one that sends calls on which it refuses.
+        """Return one that sends on what `handler` refuses, for calls about one file or shard.
 
-        Streams both ways look after their items themselves.
+        Calls about many look after their items themselves (`RoutedNode`), and only learn which call they
+        serve.
         """
-        if client_stream and server_stream:
-            return handler
+        if path.rpartition("/")[2] not in SENT_ON_WHOLE:
+            return _serving(handler, client_stream=client_stream, server_stream=server_stream)
         if client_stream:
 
             async def put(requests: Incoming[Any], context: _Context) -> Any:
-                if _has(context, HOME_KEY):
+                SERVED.set(context)
+                if has(context.invocation_metadata(), HOME_KEY):
                     with coming_home():
                         return await handler(requests, context)
                 replayable = Replayable(requests)
@@ -152,6 +163,7 @@ class Router:
         if not server_stream:
 
             async def ask(request: Any, context: _Context) -> Any:
+                SERVED.set(context)
                 return await self._serve(
                     context,
                     lambda: handler(request, context),
@@ -160,11 +172,11 @@ class Router:
                 )
 
             return ask
-        if not does_end_with_status(handler):
-            return handler
+        assert does_end_with_status(handler), f"{path} writes before it can be sent on"
 
         @ends_with_status
         async def get(request: Any, outgoing: Outgoing) -> Any:
+            SERVED.set(outgoing.context)
             return await self._serve(
                 outgoing.context,
                 lambda: handler(request, outgoing),  # type: ignore[arg-type]  # what such a handler takes
@@ -178,7 +190,7 @@ class Router:
         self,
         context: _Context,
         local: Callable[[], Any],
-        remote: Callable[[grpc.aio.Channel, "_Call"], Any],
+        remote: Callable[[grpc.aio.Channel, Onward], Any],
         repeatable: Callable[[], bool],
     ) -> Any:
         """Serve a call here or there, waiting a little for a shard that nobody serves right now."""
@@ -191,10 +203,11 @@ class Router:
                 return await local()
             except NotShardOwnerError as error:
                 refusal = error
-            if not repeatable() or self._cluster.owns(refusal.shard):
+            marked = NODE_MARK in refusal.details
+            if not repeatable() or (self._cluster.owns(refusal.shard) and not marked):
                 raise refusal
             hopped = was_forwarded(context)
-            owner = await self._owner(refusal.shard, look_again=hopped or wait_s > WAIT_FIRST_S)
+            owner = await self._owner(refusal, look_again=hopped or wait_s > WAIT_FIRST_S)
             if owner is not None and not hopped:
                 try:
                     return await self._send(context, owner, remote)
@@ -203,15 +216,18 @@ class Router:
                     _log.debug("owner is away", shard=refusal.shard, owner=owner.node, error=str(error))
                     if not repeatable():
                         raise refusal from error
-            if self._cluster.owns(refusal.shard):
+            if self._cluster.owns(refusal.shard) and not marked:
                 continue
             if loop.time() + wait_s > ends_at:
                 raise refusal
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, WAIT_MAX_S)
 
-    async def _owner(self, shard: int, *, look_again: bool) -> NodeRow | None:
-        """Return the other node that owns a shard; None for nobody, and for this one."""
+    async def _owner(self, refusal: NotShardOwnerError, *, look_again: bool) -> NodeRow | None:
+        """Return the other node that can serve what was refused; None for nobody, and for this one."""
+        if mark := refusal.details.get(NODE_MARK):
+            return await self._marked(mark)
+        shard = refusal.shard
         if self._cluster.is_gaining(shard):
             await self._cluster.wait_ready(shard, WAIT_MAX_S)
             return None
@@ -224,27 +240,40 @@ class Router:
             owner = self._cluster.owner(shard)
         return None if owner is None or owner.node == self._cluster.node or not owner.address else owner
 
+    async def _marked(self, mark: str) -> NodeRow | None:
+        """Return the node that has an upload, whether it lives or not.
+
+        Raises:
+            UploadNotFoundError: no node's UUID begins so.
+            CatalogUnavailableError: that is not known now.
+        """
+        if (node := self._cluster.marked(mark)) is None:
+            await self._cluster.refresh()
+            node = self._cluster.marked(mark)
+        if node is None:
+            raise UploadNotFoundError("no upload has this id")
+        return node if node.address and node.node != self._cluster.node else None
+
     async def _send(
-        self, context: _Context, owner: NodeRow, remote: Callable[[grpc.aio.Channel, "_Call"], Any]
+        self, context: _Context, owner: NodeRow, remote: Callable[[grpc.aio.Channel, Onward], Any]
     ) -> Any:
         self.forwarded += 1
-        metadata = carried(context, self._cluster.node)
-        call = _Call(metadata, context.time_remaining())
+        call = self._calls.current()
         try:
             return await remote(self._peers.channel(owner.address), call)
         except AioRpcError as error:
-            if _is_away(error):
+            if is_away(error):
                 raise _OwnerAwayError(f"{error.code().name}: {error.details()}") from error
             trailers = (*(context.trailing_metadata() or ()), *_relayed(error.trailing_metadata()))
             await context.abort(error.code(), error.details() or "", trailers)
             raise
 
-    async def _unary(self, channel: grpc.aio.Channel, path: str, request: Any, call: "_Call") -> bytes:
+    async def _unary(self, channel: grpc.aio.Channel, path: str, request: Any, call: Onward) -> bytes:
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         return await ask(serialized(request), metadata=call.metadata, timeout=call.timeout_s)
 
     async def _stream_in(
-        self, channel: grpc.aio.Channel, path: str, requests: Replayable[Any], call: "_Call"
+        self, channel: grpc.aio.Channel, path: str, requests: Replayable[Any], call: Onward
     ) -> bytes:
         # A small file in one message is in memory anyway; a stream may hold a message of any length.
         first_bytes = requests.first_bytes
@@ -265,7 +294,7 @@ class Router:
             self._lending.give_back(borrowed)
 
     async def _stream_out(
-        self, channel: grpc.aio.Channel, path: str, request: Any, outgoing: Outgoing, call: "_Call"
+        self, channel: grpc.aio.Channel, path: str, request: Any, outgoing: Outgoing, call: Onward
     ) -> bytes:
         get: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         receiving = get(serialized(request), metadata=call.metadata, timeout=call.timeout_s)
@@ -282,34 +311,23 @@ class Router:
         return last
 
 
-class _Call:
-    """What a call carries on."""
+def _serving(handler: Handler, *, client_stream: bool, server_stream: bool) -> Handler:
+    """Return a handler that notes which call the running task serves."""
+    if server_stream and not client_stream and not inspect.iscoroutinefunction(handler):
 
-    __slots__ = ("metadata", "timeout_s")
+        async def stream(request: Any, context: _Context) -> Any:
+            SERVED.set(context)
+            async with contextlib.aclosing(handler(request, context)) as responses:
+                async for response in responses:
+                    yield response
 
-    def __init__(self, metadata: Metadata, timeout_s: float | None) -> None:
-        self.metadata = metadata
-        self.timeout_s = timeout_s
+        return stream
 
+    async def serve(request: Any, context: _Context) -> Any:
+        SERVED.set(context)
+        return await handler(request, context)
 
-def _has(context: _Context, wanted: str) -> bool:
-    return any(key == wanted for key, _ in context.invocation_metadata() or ())
-
-
-def was_forwarded(context: _Context) -> bool:
-    """Whether another node sent the call here."""
-    return _has(context, HOP_KEY)
-
-
-def carried(context: _Context, node: str) -> Metadata:
-    """Return the caller's metadata, identity and trace among it, under this call's request id."""
-    given = [
-        (key, value)
-        for key, value in context.invocation_metadata() or ()
-        if key not in _NOT_CARRIED and not key.startswith(("grpc-", ":"))
-    ]
-    request_id = [(key, value) for key, value in context.trailing_metadata() or () if key == REQUEST_ID_KEY]
-    return (*given, *request_id, (HOP_KEY, node))
+    return serve
 
 
 def _relayed(trailers: Any) -> Any:
@@ -318,11 +336,3 @@ def _relayed(trailers: Any) -> Any:
         for key, value in trailers or ()
         if key in _OWN_TRAILERS or (key.startswith("des-") and key != REQUEST_ID_KEY)
     )
-
-
-def _is_away(error: AioRpcError) -> bool:
-    """Whether another node may answer better: this one was not reached, is leaving, or is no owner."""
-    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-        return False
-    status = next((value for key, value in error.trailing_metadata() or () if key == STATUS_KEY), None)
-    return not isinstance(status, bytes) or info_in(status)[0] in {"NOT_SHARD_OWNER", "SHUTTING_DOWN"}

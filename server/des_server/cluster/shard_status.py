@@ -11,8 +11,8 @@ from grpc.aio import AioRpcError, ServicerContext
 
 from des.db.membership import NodeRow
 from des.node import ClusterSide
+from des_server.cluster.onward import OnwardCalls, was_forwarded
 from des_server.cluster.peers import Peers
-from des_server.cluster.router import HOP_KEY, carried, was_forwarded
 
 ASK_TIMEOUT_S: Final = 2.0
 SHARD_STATUS: Final = "/des.v1.ShardService/ShardStatus"
@@ -23,9 +23,10 @@ _log = structlog.get_logger(__name__)
 class ClusterStatus:
     """Completes what this node knows of other nodes' shards with what those say."""
 
-    def __init__(self, cluster: ClusterSide, peers: Peers) -> None:
+    def __init__(self, cluster: ClusterSide, peers: Peers, calls: OnwardCalls) -> None:
         self._cluster = cluster
         self._peers = peers
+        self._calls = calls
 
     async def complete(
         self, shards: Sequence[Shard], context: "ServicerContext[Any, Any] | None" = None
@@ -41,9 +42,7 @@ class ClusterStatus:
             owner = self._cluster.owner(shard.shard_id)
             if owner is not None and owner.address and owner.node != self._cluster.node:
                 by_owner.setdefault(owner.node, (owner, []))[1].append(shard)
-        metadata = (
-            ((HOP_KEY, self._cluster.node),) if context is None else carried(context, self._cluster.node)
-        )
+        metadata = self._calls.own() if context is None else self._calls.carried(context)
         await asyncio.gather(*(self._ask(owner, theirs, metadata) for owner, theirs in by_owner.values()))
 
     async def _ask(self, owner: NodeRow, shards: Sequence[Shard], metadata: Any) -> None:

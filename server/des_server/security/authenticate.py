@@ -7,7 +7,7 @@ from des.clock import Clock
 from des.config import AuthSettings, Settings
 from des.errors import CredentialsError
 from des_server.security.api_keys import MARK, ApiKeyFile
-from des_server.security.principal import Grant, Principal, Verb
+from des_server.security.principal import EVERYTHING, Grant, Principal, Verb
 
 CREDENTIAL_CHARACTERS_MAX: Final = 8 << 10
 API_KEYS_FILE: Final = "api-keys.json"
@@ -30,7 +30,7 @@ class Everyone:
         return _EVERYONE
 
 
-_EVERYONE: Final = Principal("-", (Grant(frozenset(Verb)),))
+_EVERYONE: Final = Principal("-", EVERYTHING)
 
 
 class Authenticator:

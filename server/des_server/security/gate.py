@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from des.errors import CredentialsError, DeniedError, DesError
+from des_server.cluster.node_keys import NODE_KEY, NODES_ONLY, PRINCIPAL_KEY, NodeKeys
 from des_server.security.audit import AuditLog
 from des_server.security.authenticate import Authenticator, Everyone, authorization_of
-from des_server.security.principal import CURRENT, CurrentCall, Principal, Verb, denied
+from des_server.security.principal import CURRENT, EVERYTHING, CurrentCall, Principal, Verb, denied
 from des_server.security.quota import Quotas
 from des_server.security.rules import METHODS
 
@@ -17,8 +18,22 @@ class CallGate:
     """Admits calls. Without it a server serves everyone who reaches it."""
 
     def __init__(
-        self, authenticator: Authenticator | Everyone, quotas: Quotas, audit: AuditLog | None
+        self,
+        authenticator: Authenticator | Everyone,
+        quotas: Quotas,
+        audit: AuditLog | None,
+        nodes: NodeKeys | None = None,
     ) -> None:
+        """Admit by these.
+
+        Args:
+            authenticator: tells who calls.
+            quotas: of each principal.
+            audit: takes what is refused.
+            nodes: keys by which other nodes of the cluster prove what they are; None or none of them where
+                nobody can.
+        """
+        self._nodes = nodes
         self._authenticator = authenticator
         self._quotas = quotas
         self._audit = audit
@@ -46,6 +61,9 @@ class CallGate:
             QuotaExceededError: the principal calls too often.
         """
         verbs = METHODS.get(method)
+        metadata = tuple(metadata or ())
+        if self._nodes is not None and any(key in NODES_ONLY or key == NODE_KEY for key, _ in metadata):
+            return self._admit_node(self._nodes, metadata, method, request_id)
         return await self.admit_for(
             verbs, method, metadata=metadata, certificate=certificate, request_id=request_id
         )
@@ -72,6 +90,21 @@ class CallGate:
         except (CredentialsError, DeniedError) as error:
             self.refused(error, principal=who, method=method, request_id=request_id)
             raise
+        CURRENT.set(CurrentCall(principal, method, request_id))
+        return principal
+
+    def _admit_node(
+        self, nodes: NodeKeys, metadata: tuple[tuple[str, Any], ...], method: str, request_id: str
+    ) -> Principal:
+        """Admit what another node sent on, in the name of who called there, whose grants it looked at."""
+        try:
+            nodes.check(metadata)
+        except CredentialsError as error:
+            self.refused(error, principal=NOBODY, method=method, request_id=request_id)
+            raise
+        names = [value for key, value in metadata if key == PRINCIPAL_KEY]
+        name = names[0].decode("utf-8", "replace") if names else "node"
+        principal = Principal(name, EVERYTHING)
         CURRENT.set(CurrentCall(principal, method, request_id))
         return principal
 

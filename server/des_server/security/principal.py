@@ -65,6 +65,10 @@ class Principal:
             raise denied(verb, name)
 
 
+EVERYTHING: Final = (Grant(frozenset(Verb)),)
+"""Every verb on every name."""
+
+
 def denied(verb: Verb, name: str = "") -> DeniedError:
     """Return the refusal of a verb."""
     what = f" on {name!r}" if name and verb not in UNNAMED else ""

@@ -95,7 +95,9 @@ class TlsFiles:
         return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
 
     def _pems(self) -> _Pems:
-        return _Pems(_read(self._cert), _read(self._key), _read(self._client_ca) if self._client_ca else None)
+        return _Pems(
+            read_pem(self._cert), read_pem(self._key), read_pem(self._client_ca) if self._client_ca else None
+        )
 
     def _make_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -111,7 +113,12 @@ class TlsFiles:
         return context
 
 
-def _read(path: Path) -> bytes:
+def read_pem(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        TlsFilesError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,5 +1,7 @@
 """`des.v1.FileService`."""
 
+from typing import Final
+
 from des_proto.v1.file_service_pb2 import (
     BatchDeleteFilesRequest,
     BatchDeleteFilesResponse,
@@ -35,6 +37,8 @@ from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des.retrieval import ReadCost
 from des_server import convert
+from des_server.cluster.node_keys import OPEN_ONLY_KEY
+from des_server.cluster.onward import has
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
 from des_server.servicers.batch_read import BatchRead, check_count
@@ -44,16 +48,32 @@ from des_server.servicers.list_files import ListFiles
 from des_server.servicers.put_file import PutFile
 from des_server.servicers.wait_stored import wait_stored
 
+UNLISTED_KEY: Final = "des-unlisted-nodes"
+"""Trailer of a page: lost nodes that alone may have more files of it, UUIDs with commas between them."""
+
 
 class FileServicer:
     """Takes files in and gives them out."""
 
-    def __init__(self, node: Node, lending: ByteCredits, metrics: NodeMetrics) -> None:
+    def __init__(
+        self, node: Node, lending: ByteCredits, metrics: NodeMetrics, *, single: Node | None = None
+    ) -> None:
+        """Serve a node.
+
+        Args:
+            node: answers for every shard.
+            lending: byte credits for what is on its way in.
+            metrics: counts files.
+            single: answers for its own shards alone, and says whose the others are: calls about one file
+                are sent on as they are. `node` where None.
+        """
         limits = node.settings.limits
+        single = single or node
         self._node = node
         self._limits = limits
-        self._put = PutFile(node, limits, lending, metrics)
-        self._get = GetFile(node, limits, metrics)
+        self._uploads = single.uploads
+        self._put = PutFile(single, limits, lending, metrics)
+        self._get = GetFile(single, limits, metrics)
         self._list = ListFiles(node, limits)
         self._batch_read = BatchRead(node, limits, metrics)
         self._batch_write = BatchWrite(node, limits, lending, metrics)
@@ -74,7 +94,7 @@ class FileServicer:
         if not request.HasField("spec"):
             raise InvalidInputError("the request has no spec", field="spec")
         spec = convert.spec_from_wire(request.spec)
-        return convert.started_upload(*await self._node.uploads.start(spec))
+        return convert.started_upload(*await self._uploads.start(spec))
 
     async def GetUploadStatus(  # noqa: N802  the method's name on the wire
         self,
@@ -82,7 +102,7 @@ class FileServicer:
         _context: ServicerContext[GetUploadStatusRequest, GetUploadStatusResponse],
     ) -> GetUploadStatusResponse:
         """Return how much of an upload is kept, or its file."""
-        return convert.upload_status(await self._node.uploads.status(request.upload_id))
+        return convert.upload_status(await self._uploads.status(request.upload_id))
 
     async def CancelUpload(  # noqa: N802  the method's name on the wire
         self,
@@ -90,7 +110,7 @@ class FileServicer:
         _context: ServicerContext[CancelUploadRequest, CancelUploadResponse],
     ) -> CancelUploadResponse:
         """Give an upload up."""
-        await self._node.uploads.cancel(request.upload_id)
+        await self._uploads.cancel(request.upload_id)
         return CancelUploadResponse()
 
     @ends_with_status
@@ -134,8 +154,12 @@ class FileServicer:
     ) -> ListFilesResponse:
         """Return one page of files, by day and name."""
         cost = ReadCost()
-        response = await self._list.run(request, cost)
-        context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
+        open_only = has(context.invocation_metadata(), OPEN_ONLY_KEY)
+        response, unlisted = await self._list.run(request, cost, open_only=open_only)
+        trailers = (*context.trailing_metadata(), *cost_trailers(cost))
+        if unlisted:
+            trailers = (*trailers, (UNLISTED_KEY, ",".join(unlisted)))
+        context.set_trailing_metadata(trailers)
         return response
 
     async def DeleteFile(  # noqa: N802  the method's name on the wire

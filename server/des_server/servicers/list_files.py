@@ -1,5 +1,7 @@
 """`FileService.ListFiles`: names in order, page by page."""
 
+from dataclasses import replace
+
 from des_proto.v1 import types_pb2
 from des_proto.v1.file_service_pb2 import ListFilesRequest, ListFilesResponse
 from google.protobuf import timestamp_pb2
@@ -22,26 +24,32 @@ class ListFiles:
         self._node = node
         self._limits = limits
 
-    async def run(self, request: ListFilesRequest, cost: ReadCost) -> ListFilesResponse:
-        """Return one page."""
+    async def run(
+        self, request: ListFilesRequest, cost: ReadCost, *, open_only: bool = False
+    ) -> tuple[ListFilesResponse, tuple[str, ...]]:
+        """Return one page, and the lost nodes that may have files which belong on it (`ListPage.unlisted`).
+
+        `open_only` is another node's question, which knows the rest itself.
+        """
         names_only = request.view == types_pb2.FILE_VIEW_NAME
         full = convert.is_full(request.view)
-        question = self._question(request)
+        question = replace(self._question(request), open_only=open_only)
         limit = page_size(request.page_size, self._limits)
-        sealed = _sealed(request)
+        sealed = sealed_question(request)
         after = None
         if request.page_token:
             after = ListPosition(*read_token(request.page_token, sealed, parts=2))
         page = await self._node.list_files(
             question, after=after, limit=limit, names_only=names_only, cost=cost
         )
-        return ListFilesResponse(
+        response = ListFilesResponse(
             files=[
                 convert.listed_to_wire(info) if names_only else convert.file_to_wire(info, full=full)
                 for info in page.files
             ],
             next_page_token="" if page.next is None else make_token(sealed, page.next),
         )
+        return response, page.unlisted
 
     def _question(self, request: ListFilesRequest) -> ListQuestion:
         count = 1 << self._node.settings.shard_bits
@@ -76,7 +84,7 @@ def page_size(asked: int, limits: LimitSettings) -> int:
     return min(asked or limits.page_size, limits.page_size)
 
 
-def _sealed(request: ListFilesRequest) -> bytes:
+def sealed_question(request: ListFilesRequest) -> bytes:
     """Return what a token belongs to: the question without the place in its answer."""
     bare = ListFilesRequest()
     bare.CopyFrom(request)
