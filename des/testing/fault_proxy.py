@@ -147,6 +147,8 @@ class S3FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[tuple[Operation, str]] = []
         """Every request that came, in order."""
+        self.answered: list[tuple[Operation, str, int]] = []
+        """Every one that the store answered, with the bytes of the answer's body."""
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -281,7 +283,9 @@ class S3FaultProxy:
             lines += ["Connection: close", "", ""]
             writer.write("\r\n".join(lines).encode("latin-1") + sent)
             await writer.drain()
-            return await _read_response(reader, request.method)
+            answer = await _read_response(reader, request.method)
+            self.answered.append((request.operation, request.key, len(answer.body)))
+            return answer
         finally:
             writer.transport.abort()
 
