@@ -276,6 +276,7 @@ async def upload(s3: S3Settings, bucket: str, folder: str, arguments: argparse.N
         settings = node_settings(folder, s3, bucket, f"upload-{len(rows.get('seal and upload', []))}")
         node = await Node.open(settings)
         await put_all(node, UPLOAD_FILES, UPLOAD_FILE_BYTES)
+        os.sync()  # what the puts left to write is not the seal's
         begun = time.perf_counter()
         await node.seal_shard(0)
         taken = time.perf_counter() - begun
@@ -287,6 +288,7 @@ async def upload(s3: S3Settings, bucket: str, folder: str, arguments: argparse.N
             for start in range(0, info.size, 8 * MIB):
                 file.write(await store.get_range(info.key, start, min(info.size, start + 8 * MIB)))
         rows.setdefault("seal and upload", []).append(info.size / 1e6 / taken)
+        os.sync()
         begun = time.perf_counter()
         await store.create("copy", FileBody(path), metadata={})
         rows.setdefault("upload alone", []).append(info.size / 1e6 / (time.perf_counter() - begun))
@@ -313,6 +315,7 @@ class FileBody:
 def copied(path: Path, s3: S3Settings, bucket: str, aws: str | None) -> dict[str, float]:
     """Return how long others take to upload a file, in seconds."""
     client = plain_boto3(s3)
+    os.sync()
     begun = time.perf_counter()
     client.upload_file(str(path), bucket, f"bench-boto3-{os.urandom(4).hex()}")
     found = {"boto3 upload_file": time.perf_counter() - begun}
@@ -326,6 +329,7 @@ def copied(path: Path, s3: S3Settings, bucket: str, aws: str | None) -> dict[str
         }
 
         def run(*command: str) -> float:
+            os.sync()
             begun = time.perf_counter()
             subprocess.run(
                 [aws, "--endpoint-url", s3.endpoint_url, *command],

@@ -80,20 +80,35 @@ class S3Upload:
             raise
 
     async def write_body(self, body: Body) -> None:
-        """Append a whole body.
+        """Append a whole body to an upload that has nothing yet; its parts go as they are read, not copied.
 
         Raises:
             ObjectDamagedError: it ends before its own size.
             DesError: as `write`.
         """
+        self._demand_open()
         size = body.size()
-        offset = 0
-        while offset < size:
-            data = await asyncio.to_thread(body.pread, min(self._part_size, size - offset), offset)
+        try:
+            while self._size < size:
+                data = await asyncio.to_thread(self._read_part, body, size)
+                await self._start(self._send_part, data)
+        except BaseException:
+            self._over = True
+            raise
+
+    def _read_part(self, body: Body, size: int) -> bytes:
+        wanted = min(self._part_size, size - self._size)
+        pieces: list[bytes] = []
+        while wanted:
+            data = body.pread(wanted, self._size)
             if not data:
-                raise ObjectDamagedError(f"body of {self._key!r} ends at {offset}, its size is {size}")
-            await self.write(data)
-            offset += len(data)
+                raise ObjectDamagedError(f"body of {self._key!r} ends at {self._size}, its size is {size}")
+            pieces.append(data)
+            if self._crc is not None:
+                self._crc = google_crc32c.extend(self._crc, data)
+            self._size += len(data)
+            wanted -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def copy_from(self, key: str, start: int, stop: int, *, etag: str) -> None:
         """Append the bytes `[start, stop)` of another object, which the store moves itself.
