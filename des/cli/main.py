@@ -34,6 +34,7 @@ VERBS: Final = {
     "upgrade": "Add to an archive what makes it open at once.",
     "sources": "Check the source databases that rows are packed from.",
     "keys": "Make, list and revoke API keys.",
+    "health": "Ask a running server whether it is ready, for probes.",
     "doctor": "Check that everything a server needs is there.",
     "cost": "Work out what files cost, as objects of their own and in containers.",
     "fsck": "Check that the store holds what its catalog says.",
