@@ -60,7 +60,8 @@ class RedisIndexCache:
         self.misses = 0
         """Pages that it had not, or not right, or not in time."""
         self._redis = redis
-        self._memory = memory
+        self.memory: Final = memory
+        """Asked before Redis; None where there is none."""
         self._prefix = prefix
         self._ttl_s = ttl_s
         self._budget_s = budget_s
@@ -97,15 +98,15 @@ class RedisIndexCache:
 
     async def fetch(self, key: PageKey, load: LoadPages, valid: ValidPage) -> bytes:
         """Return the page of `key`: from memory, from Redis, or by `load`."""
-        if self._memory is not None:
-            return await self._memory.fetch(key, lambda: self._fetch(key, load, valid), valid)
+        if self.memory is not None:
+            return await self.memory.fetch(key, lambda: self._fetch(key, load, valid), valid)
         return (await self._flights.run(key, lambda: self._fetch(key, load, valid)))[key]
 
     async def close(self) -> None:
         """Finish the writes under way and give the connection back."""
         await asyncio.gather(*self._writes, return_exceptions=True)
-        if self._memory is not None:
-            await self._memory.close()
+        if self.memory is not None:
+            await self.memory.close()
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._redis.aclose()

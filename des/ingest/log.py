@@ -6,6 +6,7 @@ synced before; what failed stays failed. The rules and their reasons: docs/log.m
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import ParamSpec, Self, TypeVar
@@ -33,6 +34,7 @@ from des.ingest.recovery import Recovery, recover
 from des.ingest.segment import HEADER_SIZE
 from des.ingest.values import DeleteDraft, Deletion, Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
+from des.monitoring.log_metrics import LogCounts
 from des.storage.disk import Disk
 
 P = ParamSpec("P")
@@ -73,6 +75,7 @@ class IngestLog:
         self._loose: set[Extent] = set()
         """Blocks that no file has taken yet."""
         self._reclaiming = asyncio.Lock()
+        self.counts = LogCounts()
         failure: DesError | None = None
         if cause := recovery.log.read_only_cause:
             failure = LogReadOnlyError(f"the ingest log takes no writes: {cause}", cause=cause)
@@ -310,6 +313,7 @@ class IngestLog:
 
     async def _write_group(self, group: list[Append], *, urgent: bool) -> None:
         time_ms = self._clock.now_ms()
+        begun = time.perf_counter()
         committed = await self._blocking(
             self._writer.commit,
             [each.draft for each in group],
@@ -317,6 +321,9 @@ class IngestLog:
             bytes_used=self.bytes_used,
             urgent=urgent,
         )
+        self.counts.sync_s.observe(time.perf_counter() - begun)
+        self.counts.records.observe(len(group))
+        self.counts.bytes += sum(each.draft.size for each in group)
         self._acknowledge(group, committed, time_ms)
 
     def _acknowledge(self, group: list[Append], committed: Committed, time_ms: int) -> None:
@@ -359,6 +366,7 @@ class IngestLog:
 
     def _refused(self, append: Append) -> None:
         """Nothing of it was written: its blocks are loose again, or released when nobody waits."""
+        self.counts.refused += 1
         if append.file is not None:
             self._loose.update(append.file.blocks)
             if append.done.cancelled():

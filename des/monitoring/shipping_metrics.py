@@ -12,8 +12,12 @@ class ShippingMetrics:
         self._segments = Counter(
             "des_shipped_segments_total", "Log segments recorded in the object store.", registry=None
         )
-        self._files = Counter("des_shipped_files_total", "Files in them.", registry=None)
-        self._bytes = Counter("des_shipped_bytes_total", "Bytes of them.", registry=None)
+        self._files = Counter(
+            "des_shipped_files_total", "Files of log segments recorded in the object store.", registry=None
+        )
+        self._bytes = Counter(
+            "des_shipped_bytes_total", "Bytes of log segments recorded in the object store.", registry=None
+        )
         self._failures = Counter(
             "des_shipping_failures_total", "Attempts to ship a segment that failed.", registry=None
         )

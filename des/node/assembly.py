@@ -25,6 +25,7 @@ from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
+from des.monitoring.node_parts_metrics import RecoveryReading
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator, parse_name
 from des.node.cluster_duties import ClusterDuties, ForeignFiles
@@ -105,6 +106,8 @@ class Parts:
     pages: IndexCache
     store_id: str
     executor: ThreadPoolExecutor | None
+    recovery: RecoveryReading
+    """What this start found."""
 
 
 def doors_of(
@@ -138,6 +141,7 @@ async def assemble(
     executor: ThreadPoolExecutor | None,
 ) -> Parts:
     """Recover the log, settle what a crash left, and connect the parts. Same errors as `Node.open`."""
+    begun = doors.clock.monotonic()
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
     doors = await _behind_gate(settings, doors, store_id)
@@ -402,6 +406,13 @@ async def assemble(
         pages=pages,
         store_id=store_id,
         executor=executor,
+        recovery=RecoveryReading(
+            seconds=doors.clock.monotonic() - begun,
+            open_files=summary.open_files,
+            repeated_seals=summary.repeated_seals,
+            replayed_files=replay.files,
+            damaged_places=len(recovered.damage),
+        ),
     )
 
 

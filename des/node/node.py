@@ -10,6 +10,7 @@ from typing import Final, Protocol, Self
 import structlog
 from prometheus_client import CollectorRegistry
 
+from des import __version__
 from des.assignment import AssignedName
 from des.clock import Clock
 from des.config import Settings
@@ -18,6 +19,8 @@ from des.errors import CorruptError, DesError, NotFoundError
 from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
 from des.ingest.values import OpenFile
+from des.monitoring.log_metrics import LogMetrics
+from des.monitoring.node_parts_metrics import NodePartsMetrics
 from des.node.assembly import Parts, assemble, doors_of
 from des.node.companion import Companion, Companions
 from des.node.health_checks import checks_of
@@ -25,6 +28,7 @@ from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
 from des.node.shard_watch import ShardNews, ShardWatch
 from des.node.upload import Upload
+from des.node.watched_parts import WatchedParts
 from des.packer.health import HealthCheck
 from des.retrieval import OpenedFile, Part, ReadCost, Wanted
 from des.retrieval.listing import NOWHERE, ListPage, ListPosition, ListQuestion, OpenElsewhere
@@ -398,6 +402,10 @@ class Node:
         """Show in `registry` what the node counts by itself; once."""
         self._doors.store_metrics.register(registry)
         self._parts.shipper.show_metrics(registry)
+        self._packer.show_metrics(registry)
+        watched = WatchedParts(self._parts)
+        LogMetrics(registry, watched)
+        NodePartsMetrics(registry, watched.read, version=__version__)
 
     def health(self) -> NodeHealth:
         """Return whether puts and gets are served."""

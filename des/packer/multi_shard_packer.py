@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from des.clock import Clock
 from des.config import Settings
@@ -15,6 +16,7 @@ from des.errors import CorruptError, DesError
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile, Sealing
+from des.monitoring.seal_metrics import SealMetrics
 from des.packer.container_builder import ContainerBuilder
 from des.packer.container_check import check_readable
 from des.packer.container_id import make_container_id
@@ -123,6 +125,7 @@ class MultiShardPacker:
         self._stored: list[_StoredSeal] = []
         self._sealing = asyncio.Lock()
         self._maintenance_error = ""
+        self._metrics = SealMetrics()
         self._given_up = 0
         """Containers given up since the last one stored."""
         self.listeners: list[Callable[[ContainerRow, Sequence[OpenFile]], None]] = []
@@ -239,6 +242,10 @@ class MultiShardPacker:
                 return seal.error
         return self._maintenance_error
 
+    def show_metrics(self, registry: CollectorRegistry) -> None:
+        """Show what is counted here in `registry`; once."""
+        self._metrics.register(registry, pending=lambda: len(self._pending))
+
     @property
     def seal_error(self) -> str:
         """What the oldest seal that failed last time failed with; empty when none did."""
@@ -299,11 +306,13 @@ class MultiShardPacker:
         """
         pending.attempts += 1
         sealing = pending.sealing
+        begun = self._clock.monotonic()
         try:
             row = await self._catalog.container(sealing.container_id)
             if row is None or row.state is ContainerState.UPLOADING:
                 row = await self._store_container(pending, row)
         except DesError as error:
+            self._metrics.missed(pending.reason, "failed")
             pending.error = str(error)
             pending.retry_at = self._clock.monotonic() + self._settings.seal.retry_s
             _log.warning(
@@ -314,6 +323,7 @@ class MultiShardPacker:
             )
             raise
         if row.state is ContainerState.ABANDONED:
+            self._metrics.missed(pending.reason, "abandoned")
             self._pending.remove(pending)
             self._log.mark_stored(self._open_index.put_back(pending.files))
             return []
@@ -328,6 +338,13 @@ class MultiShardPacker:
         self.adopt_stored(sealing, pending.files)
         for shard in {file.shard for file in pending.files}:
             self.last_seal_ms[shard] = self._clock.now_ms()
+        self._metrics.stored(
+            pending.reason,
+            seconds=self._clock.monotonic() - begun,
+            files=row.geometry.file_count,
+            size=row.geometry.size,
+            now_ms=self._clock.now_ms(),
+        )
         _log.info(
             "container stored",
             container=row.container_id,

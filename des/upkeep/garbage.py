@@ -82,6 +82,11 @@ class GarbageCollector:
         self._bits = shard_bits
         self._limits = limits or GcLimits()
         self._prefix = object_prefix.strip("/")
+        self.deleted_objects = 0
+        """By this process."""
+        self.deleted_bytes = 0
+        self.failures = 0
+        """Collections that were refused or failed."""
 
     async def run(self, every_s: float) -> None:
         """Collect every `every_s` seconds until cancelled; what fails is logged and tried again."""
@@ -90,8 +95,11 @@ class GarbageCollector:
             try:
                 report = await self.collect(apply=True)
             except DesError as error:
+                self.failures += 1
                 _log.warning("garbage was not collected", error=str(error))
                 continue
+            self.deleted_objects += len(report.deleted)
+            self.deleted_bytes += report.deleted_bytes
             if report.deleted or report.stayed:
                 _log.info(
                     "garbage collected",

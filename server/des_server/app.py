@@ -14,6 +14,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from des.assignment.service import assign_router
 from des.clock import Clock, SystemClock
@@ -36,6 +37,7 @@ from des_server.credits import ByteCredits, SharedCredits
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
 from des_server.http_files import file_router
+from des_server.http_metrics import HttpMetrics
 from des_server.inflight import InFlight
 from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, readable, serialized
 from des_server.interceptors.metrics import GrpcMetrics
@@ -207,13 +209,7 @@ class DesServer:
         if http_wanted is not None:
             app = self._http_app()
             self._http = HttpServer(
-                app
-                if self._gate is None
-                else HttpGate(
-                    app,
-                    self._gate,
-                    tell_all=self.settings.auth.health_detail or not self.settings.authenticates,
-                ),
+                HttpMetrics(self._gated(app), self.registry),
                 http_wanted.bind(),
                 self._tls.http_context() if self._tls is not None else None,
             )
@@ -233,6 +229,12 @@ class DesServer:
         self._following = asyncio.create_task(self.health.run())
         if self.homecoming is not None:
             self._bringing = asyncio.create_task(self.homecoming.run())
+
+    def _gated(self, app: FastAPI) -> ASGIApp:
+        if self._gate is None:
+            return app
+        tell_all = self.settings.auth.health_detail or not self.settings.authenticates
+        return HttpGate(app, self._gate, tell_all=tell_all)
 
     def _http_app(self) -> FastAPI:
         return make_app(
