@@ -86,6 +86,7 @@ async def open_packer(loaded: Settings, sources: SourcesConfig, metrics: IngestM
             shard_bits=loaded.shard_bits,
             clock=clock,
             on_answer=lambda name, answers: metrics.up(name, answers=answers),
+            on_fetch=lambda seconds: metrics.spent("fetch", seconds),
         )
         node.run_beside(SourceIngest(node, provider, config=sources.packer, clock=clock, metrics=metrics))
     except BaseException:

@@ -6,17 +6,15 @@ whoever holds its shard next asks the store for its name first. So every step ma
 
 import asyncio
 import hashlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+import itertools
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import google_crc32c
 import structlog
 
 from des.clock import Clock
 from des.cluster import NotShardOwnerError, coming_home
-from des.db.catalog import ContainerRow, ContainerState
 from des.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -27,14 +25,13 @@ from des.errors import (
     UnavailableError,
 )
 from des.files import FileInfo, FileSpec, FileState
-from des.ingest.values import OpenFile
 from des.monitoring.ingest_metrics import IngestMetrics
 from des.naming import InvalidNameError
+from des.node.ingest_node import IngestNode
 from des.node.put_result import PutResult
-from des.node.upload import Upload
+from des.node.waiting_rows import WaitingRows
 from des.node.write_rules import FileTooLargeError
-from des.retrieval import OpenedFile
-from des.sources import ClaimedRow, FailReason, PackedRow
+from des.sources import ClaimedRow, FailReason
 from des.sources.config import PackerConfig
 from des.sources.objects import OpenObject
 from des.sources.provider import MultiSourceFileProvider, RowFailedError
@@ -44,64 +41,12 @@ _log = structlog.get_logger(__name__)
 
 POSTPONE_S: Final = 10.0
 """How long a row waits that failed for no fault of its own."""
-MARK_BATCH: Final = 500
-"""Rows marked packed in one transaction."""
+CLAIMED_AHEAD: Final = 4
+"""Rows are claimed while fewer than so many wait for each fetch that may run."""
 ADOPTED_AT_ONCE: Final = 1000
 """Rows of predecessors that are looked after in one round."""
 SEALED_AT_ONCE: Final = 8
 """Shards sealed early when too many rows wait for their containers."""
-
-
-class IngestNode(Protocol):
-    """What packing asks of a node. `Node` is one."""
-
-    def tenures(self) -> dict[int, int]:
-        """Return the shards that this node serves now, each with the epoch of its lock."""
-        ...
-
-    def is_open(self, name: str) -> bool:
-        """Return whether the file is in this node's log and not yet readable from a container."""
-        ...
-
-    def open_counts(self) -> dict[int, int]:
-        """Return how many files each shard has open."""
-        ...
-
-    async def put_bytes(self, spec: FileSpec, data: bytes, crc32c: int) -> PutResult:
-        """Write one whole file."""
-        ...
-
-    async def begin_put(self, spec: FileSpec) -> Upload:
-        """Start a file that arrives in parts."""
-        ...
-
-    async def stat(self, name: str) -> FileInfo:
-        """Return what is known of a file."""
-        ...
-
-    async def open_file(self, name: str) -> OpenedFile:
-        """Find a file to read."""
-        ...
-
-    async def seal_shard(self, shard: int) -> list[ContainerRow]:
-        """Seal what a shard holds open."""
-        ...
-
-    def on_files_stored(self, listener: Callable[[ContainerRow, Sequence[OpenFile]], None]) -> None:
-        """Have `listener` told of every container that this node commits."""
-        ...
-
-
-@dataclass(slots=True)
-class _Held:
-    """A claimed row whose file is in the log, waiting for its container."""
-
-    row: ClaimedRow
-    epoch: int
-    """Of its shard's lock, when it was claimed."""
-    sha256: str
-    renew_at: float
-    """When its claim is to be renewed, in monotonic seconds."""
 
 
 class SourceIngest:
@@ -121,42 +66,62 @@ class SourceIngest:
         self._config = config
         self._clock = clock
         self._metrics = metrics
-        self._held: dict[str, _Held] = {}
+        self._waiting = WaitingRows(node, provider, clock=clock, metrics=metrics)
         self._working: dict[str, tuple[ClaimedRow, int]] = {}
         """Rows being fetched and appended, with the epoch of their shard, by name."""
-        self._outbox: dict[str, deque[PackedRow]] = {}
-        """Rows to be marked packed, by source."""
-        self._moved: list[_Held] = []
-        """Rows whose files are in a container that was replaced since."""
         self._adopted: dict[int, int] = {}
         """Shards whose predecessors' claims were taken over, with the epoch in which they were."""
         self._expired_check_at = clock.monotonic() + config.expired_check_s
         self._paused_until = 0.0
-        self._settling = asyncio.Lock()
         self._stopping = asyncio.Event()
         self.error = ""
         """What the last round failed with; empty when it did not."""
-        node.on_files_stored(self._on_stored)
 
     # --- rounds -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Pack until `stop`, which lets the round under way end. A failure is shown, waited out, retried."""
+        """Pack until `stop`, which lets the rows under way end. A failure is shown, waited out, retried.
+
+        The next rows are claimed while the last ones are still being fetched.
+        """
         keeping = asyncio.ensure_future(self._keep())
+        packing: set[asyncio.Task[None]] = set()
+        room = asyncio.Event()
+        ahead = self._config.fetches * CLAIMED_AHEAD
+
+        def done(task: asyncio.Task[None]) -> None:
+            packing.discard(task)
+            if len(packing) < ahead:
+                room.set()
+
         try:
             while not self._stopping.is_set():
-                try:
-                    worked = await self.step()
-                    self.error = ""
-                except DesError as error:
-                    self.error = str(error)
-                    _log.warning("a round of packing failed", error=str(error), reason=error.reason)
-                    worked = 0
-                if not worked:
+                begun = await self._begin_round()
+                for work in begun:
+                    task = asyncio.ensure_future(work)
+                    packing.add(task)
+                    task.add_done_callback(done)
+                if not begun:
                     await self._pause(self._config.idle_s)
+                elif len(packing) >= ahead:
+                    room.clear()
+                    await room.wait()
+            await asyncio.gather(*packing)
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            for task in [*packing, keeping]:
+                task.cancel()
+            await asyncio.gather(*packing, keeping, return_exceptions=True)
+
+    async def _begin_round(self) -> list[Coroutine[Any, Any, None]]:
+        try:
+            await self._make_room()
+            begun = await self._begin()
+        except DesError as error:
+            self.error = str(error)
+            _log.warning("a round of packing failed", error=str(error), reason=error.reason)
+            return []
+        self.error = ""
+        return begun
 
     async def close(self) -> None:
         """Mark what is stored, and give all connections back."""
@@ -198,48 +163,49 @@ class SourceIngest:
         Raises:
             DesError: what the node or a container failed with; the rows stay claimed or were given back.
         """
-        tenures = self._node.tenures()
-        self._drop_lost(tenures)
-        rows = await self._claim(tenures)
-        await asyncio.gather(*(self._pack(row, tenures[row.shard]) for row in rows))
+        begun = await self._begin()
+        await asyncio.gather(*begun)
         await self.settle()
-        if len(self._held) + len(self._working) >= self._config.claims:
-            await self._seal_early()
-        return len(rows)
+        await self._make_room()
+        return len(begun)
+
+    async def _begin(self) -> list[Coroutine[Any, Any, None]]:
+        """Claim rows, and return the work of packing each."""
+        tenures = self._node.tenures()
+        for source in self._waiting.drop_lost(tenures):
+            self._metrics.rows(source, "lost")
+        for shard, epoch in list(self._adopted.items()):
+            if tenures.get(shard) != epoch:
+                del self._adopted[shard]
+        return [self._pack(row, tenures[row.shard]) for row in await self._claim(tenures)]
+
+    async def _make_room(self) -> None:
+        """Seal the shards with the most files while as many rows are claimed as may be."""
+        if self.claimed < self._config.claims:
+            return
+        counts = self._node.open_counts()
+        for shard in sorted(counts, key=lambda shard: counts[shard], reverse=True)[:SEALED_AT_ONCE]:
+            if counts[shard]:
+                await self._node.seal_shard(shard)
 
     async def settle(self) -> None:
         """Mark rows whose containers are committed, and renew the claims of the others."""
-        async with self._settling:
-            await self._look_again()
-            await self._mark()
-        now = self._clock.monotonic()
-        due = [held for held in self._held.values() if held.renew_at <= now]
-        if due:
-            for held in due:
-                held.renew_at = now + self._provider.timeout_s(held.row.source) / 2
-            await self._provider.renew([held.row for held in due])
-        self._metrics.held.set(len(self._held))
+        await self._waiting.settle()
+
+    @property
+    def claimed(self) -> int:
+        """Rows whose files are not in a committed container yet."""
+        return self._waiting.held + len(self._working)
 
     @property
     def waiting(self) -> int:
         """Rows that are claimed and not marked."""
-        waiting = sum(map(len, self._outbox.values()))
-        return len(self._held) + len(self._working) + len(self._moved) + waiting
+        return len(self._waiting) + len(self._working)
 
     # --- claims -----------------------------------------------------------------------------
 
-    def _drop_lost(self, tenures: dict[int, int]) -> None:
-        """Forget rows of shards that somebody else has, or had, since: their claims are the holder's."""
-        for name, held in list(self._held.items()):
-            if tenures.get(held.row.shard) != held.epoch:
-                del self._held[name]
-                self._metrics.rows(held.row.source, "lost")
-        for shard, epoch in list(self._adopted.items()):
-            if tenures.get(shard) != epoch:
-                del self._adopted[shard]
-
     async def _claim(self, tenures: dict[int, int]) -> list[ClaimedRow]:
-        room = self._config.claims - len(self._held) - len(self._working)
+        room = self._config.claims - self.claimed
         if room <= 0 or self._clock.monotonic() < self._paused_until:
             return []
         limit = min(room, ADOPTED_AT_ONCE)
@@ -262,7 +228,7 @@ class SourceIngest:
             self._metrics.rows(row.source, "claimed")
             if not row.name:
                 await self._fail(row, FailReason.BAD_NAME, "the row lost its name")
-            elif row.shard not in tenures or row.name in self._working or row.name in self._held:
+            elif row.shard not in tenures or row.name in self._working or row.name in self._waiting:
                 # A name is a file, and another row of this name is under way.
                 await self._provider.release([row], wait_s=POSTPONE_S)
             else:
@@ -272,12 +238,8 @@ class SourceIngest:
 
     def _known(self) -> dict[str, set[RowId]]:
         known: dict[str, set[RowId]] = {}
-        held = (one.row for one in self._held.values())
-        working = (row for row, _ in self._working.values())
-        marked = (packed.row for waiting in self._outbox.values() for packed in waiting)
-        for rows in (held, working, marked):
-            for row in rows:
-                known.setdefault(row.source, set()).add(row.id)
+        for row in itertools.chain(self._waiting.rows(), (row for row, _ in self._working.values())):
+            known.setdefault(row.source, set()).add(row.id)
         return known
 
     # --- one row ----------------------------------------------------------------------------
@@ -311,11 +273,9 @@ class SourceIngest:
         if row.reclaimed and await self._is_there(row, epoch):
             return
         spec = FileSpec(name=row.name, content_type=row.content_type, metadata=row.metadata)
-        begun = self._clock.monotonic()
         async with self._provider.fetch(row) as found:
             if found.first or not found.size:
                 fetched = self._clock.monotonic()
-                self._metrics.spent("fetch", fetched - begun)
                 sha256 = hashlib.sha256(found.first).hexdigest()
                 with coming_home():
                     result = await self._node.put_bytes(
@@ -366,15 +326,14 @@ class SourceIngest:
         """Wait for the file's container, or settle the row at once where it is in one."""
         self._metrics.rows(row.source, "known" if known else "appended")
         if self._node.is_open(row.name):
-            renew_at = self._clock.monotonic() + self._provider.timeout_s(row.source) / 2
-            self._held[row.name] = _Held(row, epoch, sha256, renew_at)
+            self._waiting.hold(row, epoch, sha256)
             return
         if info.state is not FileState.STORED:
             # Sealed while it was appended.
             info = await self._node.stat(row.name)
         if info.state is not FileState.STORED or info.placement is None:
             raise NotYetStoredError(f"file {row.name!r} is neither open here nor stored", name=row.name)
-        self._settle_later(row, info.placement.container_id, sha256)
+        self._waiting.settle_later(row, info.placement.container_id, sha256)
 
     async def _fail(self, row: ClaimedRow, reason: FailReason, text: str) -> None:
         final = await self._provider.fail(row, reason, text)
@@ -388,54 +347,6 @@ class SourceIngest:
         self._metrics.rows(row.source, "postponed")
         _log.info("row postponed", source=row.source, row=str(row.id), error=str(error))
         await self._provider.release([row], wait_s=POSTPONE_S)
-
-    # --- after the commit -------------------------------------------------------------------
-
-    def _on_stored(self, container: ContainerRow, files: Sequence[OpenFile]) -> None:
-        for file in files:
-            held = self._held.pop(file.name, None)
-            if held is None:
-                continue
-            if container.state is ContainerState.STORED:
-                self._settle_later(held.row, container.container_id, held.sha256)
-            else:
-                self._moved.append(held)
-
-    async def _look_again(self) -> None:
-        """Ask where files are whose container was replaced by another before this process heard of it."""
-        while self._moved:
-            held = self._moved[-1]
-            info = await self._node.stat(held.row.name)
-            self._moved.pop()
-            if info.placement is not None:
-                self._settle_later(held.row, info.placement.container_id, held.sha256)
-
-    def _settle_later(self, row: ClaimedRow, container_id: str, sha256: str) -> None:
-        waiting = self._outbox.setdefault(row.source, deque())
-        waiting.append(PackedRow(row, container_id, sha256))
-
-    async def _mark(self) -> None:
-        """Mark what the outbox holds; a source that does not answer keeps its rows for the next time."""
-        await _all(self._mark_source(name, waiting) for name, waiting in self._outbox.items())
-
-    async def _mark_source(self, name: str, waiting: deque[PackedRow]) -> None:
-        while waiting:
-            batch = [waiting[place] for place in range(min(MARK_BATCH, len(waiting)))]
-            settled = await self._provider.mark_packed(name, batch)
-            if settled is None:
-                return
-            for _ in batch:
-                waiting.popleft()
-            for outcome in ("packed", "gone", "changed", "lost"):
-                self._metrics.rows(name, outcome, getattr(settled, outcome))
-
-    async def _seal_early(self) -> None:
-        """Make room for more claims: seal the shards with the most files."""
-        counts = self._node.open_counts()
-        fullest = sorted(counts, key=lambda shard: counts[shard], reverse=True)[:SEALED_AT_ONCE]
-        for shard in fullest:
-            if counts[shard]:
-                await self._node.seal_shard(shard)
 
 
 class NotYetStoredError(UnavailableError):
@@ -459,7 +370,3 @@ def _reason(error: DesError) -> FailReason:
             return FailReason.NAME_CONFLICT
         case _:
             return FailReason.REFUSED
-
-
-async def _all(work: Iterable[Awaitable[None]]) -> None:
-    await asyncio.gather(*work)

@@ -64,8 +64,17 @@ class OpenObject(Protocol):
 class SourceObjects(Protocol):
     """The objects of one source."""
 
-    async def open(self, bucket: str, key: str, *, etag: str | None, size_max: int) -> OpenObject:
+    async def open(
+        self, bucket: str, key: str, *, etag: str | None, size: int | None, size_max: int
+    ) -> OpenObject:
         """Ask for an object; a short one is read at once.
+
+        Args:
+            bucket: where it is.
+            key: as it is spelt.
+            etag: what it must still have; None for any.
+            size: bytes it is said to have, which tells how to ask; None where nobody said.
+            size_max: of a longer one nothing is read.
 
         Raises:
             ObjectMissingError: it is not there.

@@ -6,7 +6,7 @@ fetched fails alone, with its reason.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -85,6 +85,7 @@ class MultiSourceFileProvider:
         shard_bits: int,
         clock: Clock,
         on_answer: Callable[[str, bool], None] = lambda _name, _answers: None,
+        on_fetch: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """Work for one packer of a store with `2**shard_bits` shards.
 
@@ -95,6 +96,7 @@ class MultiSourceFileProvider:
             shard_bits: of the store.
             clock: for pauses.
             on_answer: told after every call whether the source's database answered.
+            on_fetch: told how many seconds an object took to open: the whole of a short one.
         """
         self._sources = dict(sources)
         self._config = config
@@ -102,6 +104,7 @@ class MultiSourceFileProvider:
         self._bits = shard_bits
         self._clock = clock
         self._on_answer = on_answer
+        self._on_fetch = on_fetch
         self._health = {name: _Health() for name in sources}
         self._next_shard = dict.fromkeys(sources, 0)
         self._turn = asyncio.Semaphore(config.fetches)
@@ -209,37 +212,48 @@ class MultiSourceFileProvider:
 
     @asynccontextmanager
     async def fetch(self, row: ClaimedRow) -> AsyncIterator[OpenObject]:
-        """Open the row's object; its bytes count against the bounds while the block runs.
+        """Open the row's object; its bytes count against the bound on memory while the block runs.
+
+        A long object counts as being fetched all that time, a short one only until it is here.
 
         Raises:
             RowFailedError: the row or its object is at fault.
             ObjectsUnavailableError: the service is; the row may be tried again.
         """
         bucket, key = self.check(row)
-        objects = self._sources[row.source].connector.config.objects
         # A short object is read whole, a long one in parts; of unknown length, it may be either.
         needed = LONG_BYTES if row.size is None or row.size > CHUNK else max(row.size, 1)
-        async with self._turn, self.memory.borrow(needed):
-            try:
-                found = await self._sources[row.source].objects.open(
-                    bucket, key, etag=row.etag, size_max=int(objects.size_bytes_max)
-                )
-            except ObjectMissingError as error:
-                raise RowFailedError(str(error), why=FailReason.MISSING) from error
-            except ObjectForbiddenError as error:
-                raise RowFailedError(str(error), why=FailReason.FORBIDDEN) from error
-            except ObjectDiffersError as error:
-                raise RowFailedError(str(error), why=FailReason.CHANGED) from error
-            except ObjectTooLargeError as error:
-                raise RowFailedError(str(error), why=FailReason.TOO_LARGE) from error
-            try:
-                if row.size is not None and found.size != row.size:
-                    raise RowFailedError(
-                        f"the object has {found.size} bytes, the row says {row.size}", why=FailReason.CHANGED
-                    )
-                yield found
-            finally:
-                await found.close()
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(self._turn)
+            async with self.memory.borrow(needed):
+                begun = self._clock.monotonic()
+                found = await self._open(row, bucket, key)
+                try:
+                    self._on_fetch(self._clock.monotonic() - begun)
+                    if row.size is not None and found.size != row.size:
+                        raise RowFailedError(
+                            f"the object has {found.size} bytes, the row says {row.size}",
+                            why=FailReason.CHANGED,
+                        )
+                    if found.size <= CHUNK:
+                        await turn.aclose()
+                    yield found
+                finally:
+                    await found.close()
+
+    async def _open(self, row: ClaimedRow, bucket: str, key: str) -> OpenObject:
+        source = self._sources[row.source]
+        size_max = int(source.connector.config.objects.size_bytes_max)
+        try:
+            return await source.objects.open(bucket, key, etag=row.etag, size=row.size, size_max=size_max)
+        except ObjectMissingError as error:
+            raise RowFailedError(str(error), why=FailReason.MISSING) from error
+        except ObjectForbiddenError as error:
+            raise RowFailedError(str(error), why=FailReason.FORBIDDEN) from error
+        except ObjectDiffersError as error:
+            raise RowFailedError(str(error), why=FailReason.CHANGED) from error
+        except ObjectTooLargeError as error:
+            raise RowFailedError(str(error), why=FailReason.TOO_LARGE) from error
 
     def check(self, row: ClaimedRow) -> tuple[str, str]:
         """Return bucket and key of a row.

@@ -75,9 +75,11 @@ class S3SourceObjects:
             ),
         )
 
-    async def open(self, bucket: str, key: str, *, etag: str | None, size_max: int) -> OpenObject:
+    async def open(
+        self, bucket: str, key: str, *, etag: str | None, size: int | None, size_max: int
+    ) -> OpenObject:
         """Ask for an object; see `SourceObjects.open`."""
-        if _PLAIN.fullmatch(key):
+        if _PLAIN.fullmatch(key) and (size is None or size <= CHUNK):
             short = await self._open_short(bucket, key, etag, size_max)
             if short is not None:
                 return short

@@ -231,12 +231,12 @@ async def test_claims_of_files_that_stay_open_are_renewed(world):
     await world.mark()
     await world.ingest.step()
     before = {row.id: row.des_claim_expires for row in world.table.rows()}
-    for held in world.ingest._held.values():
+    for held in world.ingest._waiting._held.values():
         held.renew_at = 0
     await world.ingest.settle()
     assert all(row.des_claim_expires >= before[row.id] for row in world.table.rows())
     world.table.execute("UPDATE documents SET des_claim_expires = 1")
-    for held in world.ingest._held.values():
+    for held in world.ingest._waiting._held.values():
         held.renew_at = 0
     await world.ingest.settle()
     assert min(row.des_claim_expires for row in world.table.rows()) > 1

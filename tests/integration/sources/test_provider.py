@@ -204,22 +204,47 @@ async def test_a_long_object_that_is_given_up_midway_is_cut_off(provider, odd):
 
 async def test_count_and_bytes_in_memory_are_bounded(provider, s3):
     client, endpoint = s3
-    for number in range(12):
+    for number in range(24):
         client.put_object(Bucket="docs", Key=f"many/{number}", Body=bytes(CHUNK))
     one = provider(endpoint, fetches=4, fetch_bytes="16MiB")
-    inside = most = 0
+    objects = one._sources["docs"].objects
+    plain_open = objects.open
+    opening = opening_max = inside = inside_max = 0
+
+    async def counted_open(*arguments, **options):
+        nonlocal opening, opening_max
+        opening += 1
+        opening_max = max(opening_max, opening)
+        try:
+            return await plain_open(*arguments, **options)
+        finally:
+            opening -= 1
 
     async def take(number):
-        nonlocal inside, most
+        nonlocal inside, inside_max
         async with one.fetch(row(f"many/{number}", size=CHUNK)):
             inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0.02)
+            inside_max = max(inside_max, inside)
+            while opening and inside < 16:  # nobody leaves while others may still come
+                await asyncio.sleep(0.005)
             inside -= 1
 
-    await asyncio.gather(*(take(number) for number in range(12)))
-    assert most <= 4
-    assert one.memory.lent_max <= 4 * CHUNK
+    objects.open = counted_open
+    await asyncio.gather(*(take(number) for number in range(24)))
+    assert opening_max == 4
+    assert 4 < inside_max <= 16, "what was fetched waits for its turn in the log beside the next fetches"
+    assert one.memory.lent_max <= 16 * CHUNK
+    assert one.memory.lent == 0
+
+
+async def test_a_long_object_is_being_fetched_for_as_long_as_it_is_read(provider, odd):
+    one = provider(odd, fetches=1)
+    async with one.fetch(row("huge", size=10 << 30)) as found:
+        assert len(await found.read()) == CHUNK
+        waiting = asyncio.create_task(reason_of(one, row("forbidden")))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+    assert await waiting == "FORBIDDEN"
 
 
 async def test_the_budget_is_lent_in_order_and_never_overdrawn():
