@@ -45,6 +45,8 @@ class Duties:
     """Make the shards servable: forget what was cached of them, replay what others shipped. Repeatable."""
     lost: Callable[[Sequence[int]], None]
     """Give up, at once, the open files of shards that somebody else took; `gained` waits for the rest."""
+    gave: Callable[[Sequence[int]], None]
+    """Give up what still reaches into shards that another node was handed."""
     empty: Callable[[Sequence[int]], Awaitable[None]]
     """Seal all that the shards hold open."""
     is_empty: Callable[[int], bool]
@@ -64,6 +66,7 @@ async def _nothing(_: Sequence[int]) -> None:
 IDLE: Final = Duties(
     gained=_nothing,
     lost=lambda _: None,
+    gave=lambda _: None,
     empty=_nothing,
     is_empty=lambda _: True,
     awaits_files=lambda _: False,
@@ -130,6 +133,9 @@ class ClusterLease:
         self._blocked: dict[int, list[Estate]] = {}
         self._gate = WriteGate(self.tenure, self.describe_owner)
         self._turn = asyncio.Lock()
+        self._handing_over = asyncio.Lock()
+        self._giving: set[int] = set()
+        """Shards that are being handed over just now."""
         self._refreshing: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._gaining: asyncio.Task[None] | None = None
@@ -160,6 +166,10 @@ class ClusterLease:
     def owns_run(self, run: ShardRun) -> bool:
         """Whether this node serves every shard of a run."""
         return all(shard in self._serving for shard in range(run.first, run.first + run.span))
+
+    def may_seal(self, run: ShardRun) -> bool:
+        """Whether a seal of these shards may begin: they are served here, and none is being given away."""
+        return self.owns_run(run) and self._giving.isdisjoint(range(run.first, run.first + run.span))
 
     def holds(self, shard: int) -> bool:
         """Whether the shard is this node's, ready or not."""
@@ -328,7 +338,8 @@ class ClusterLease:
                 await self._acquire(self._free(mine))
         self._gain()
         if self._beat.state in {NodeState.ACTIVE, NodeState.DRAINING}:
-            await self._hand_over(self._plan())
+            async with self._handing_over:  # a drain asks for it beside the heartbeats
+                await self._hand_over(self._plan())
 
     async def refresh(self) -> None:
         """Look at the catalog again; all who ask at the same time share one look."""
@@ -498,6 +509,8 @@ class ClusterLease:
     async def _hand_over_portion(self, shards: Sequence[int], target: NodeRow) -> None:
         begun = self._clock.monotonic()
         self._gate.close(shards)
+        # From here on no seal begins that reaches into them: it could not be committed after the hand-over.
+        self._giving.update(shards)
         try:
             try:
                 async with asyncio.timeout(HAND_OVER_WAIT_S):
@@ -525,7 +538,10 @@ class ClusterLease:
                     self._until.pop(lock.shard, None)
                 self._see(given)
         finally:
+            self._giving.difference_update(shards)
             self._gate.open(shards)
+        if given:
+            self.duties.gave([lock.shard for lock in given])
         _log.info(
             "shards handed over",
             shards=len(given),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, desc, func, insert, literal_column, select, update
+from sqlalchemy import Row, bindparam, delete, desc, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,14 +31,12 @@ from des.db.rules import (
     settle_remove,
     settle_retire,
 )
-from des.db.schema import HASH_BITS, OPEN, tombstones
+from des.db.schema import HASH_BITS, IS_OPEN, OPEN, tombstones
 from des.db.schema import containers as table
 from des.db.statements import in_portions, insert_if_absent, now_ms
 from des.errors import InvalidInputError
 
 _SEPARATOR: Final = ","
-# A literal, without which neither database would use the index of open rows.
-_IS_OPEN: Final = table.c.state == literal_column(f"'{OPEN}'")
 _OF_DAY: Final = select(table).where(
     table.c.day == bindparam("day"), table.c.state == ContainerState.STORED.value
 )
@@ -65,7 +63,7 @@ async def checkpoint(connection: AsyncConnection, rows: Sequence[OpenContainer],
     await shard_locks.guard(connection, claim)
     epochs = dict(claim.epochs)
     for shards in in_portions(sorted(epochs)):
-        await connection.execute(delete(table).where(_IS_OPEN, table.c.shard_id.in_(shards)))
+        await connection.execute(delete(table).where(IS_OPEN, table.c.shard_id.in_(shards)))
     if rows:
         now = await now_ms(connection)
         values = [_open_values(row, epoch=epochs[row.shard], now=now) for row in rows]
@@ -74,7 +72,7 @@ async def checkpoint(connection: AsyncConnection, rows: Sequence[OpenContainer],
 
 async def opened(connection: AsyncConnection) -> list[OpenContainer]:
     """Return the open rows, by day and shard."""
-    statement = select(table).where(_IS_OPEN).order_by(table.c.day, table.c.shard_id)
+    statement = select(table).where(IS_OPEN).order_by(table.c.day, table.c.shard_id)
     return [_open_container(row) for row in await connection.execute(statement)]
 
 

@@ -104,6 +104,8 @@ class Estate:
     """Records of the shard below this sequence number of the node's log are void: others have them."""
     owed: bool
     """Whether anything from `settled_seq` on may be missing elsewhere."""
+    open_files: int = 0
+    """How many files of the shard the node had in no container, as it last told the catalog."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from des.db import shard_locks
 from des.db.catalog import ShardClaim, ShardLock
 from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow, NodeState
 from des.db.rules import check_beat, choose_node_id
-from des.db.schema import estates, node_ids, nodes
+from des.db.schema import IS_OPEN, containers, estates, node_ids, nodes
 from des.db.statements import in_portions, insert_if_absent, now_ms
 
 
@@ -115,6 +115,12 @@ async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> Non
             select(nodes.c.node, nodes.c.local_files).where(nodes.c.node.in_({row["node"] for row in rows}))
         )
     }
+    counted = await connection.execute(
+        select(containers.c.shard_id, containers.c.node, func.sum(containers.c.file_count))
+        .where(IS_OPEN, containers.c.shard_id.in_({row["shard_id"] for row in rows}))
+        .group_by(containers.c.shard_id, containers.c.node)
+    )
+    open_files = {(shard, node): int(files) for shard, node, files in counted}
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
     insert = dialect.insert(estates)
     # What was settled once stays settled; what came after is owed anew.
@@ -124,12 +130,20 @@ async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> Non
             "epoch": insert.excluded.epoch,
             "taken_at": insert.excluded.taken_at,
             "local_files": insert.excluded.local_files,
+            "open_files": insert.excluded.open_files,
             "owed": True,
         },
     )
-    await connection.execute(
-        upsert, [{**row, "taken_at": now, "local_files": local.get(row["node"], True)} for row in rows]
-    )
+    values = [
+        {
+            **row,
+            "taken_at": now,
+            "local_files": local.get(row["node"], True),
+            "open_files": open_files.get((row["shard_id"], row["node"]), 0),
+        }
+        for row in rows
+    ]
+    await connection.execute(upsert, values)
 
 
 async def settle(connection: AsyncConnection, node: str, taken: Mapping[int, int], *, seq: int) -> None:
@@ -208,4 +222,5 @@ def _estate(row: Row[Any]) -> Estate:
         taken_ms=row.taken_at,
         settled_seq=row.settled_seq,
         owed=bool(row.owed),
+        open_files=row.open_files,
     )

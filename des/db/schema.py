@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -86,6 +87,7 @@ estates = Table(
     Column("taken_at", BigInteger, nullable=False),
     Column("settled_seq", BigInteger, nullable=False),
     Column("owed", Boolean, nullable=False),
+    Column("open_files", BigInteger, nullable=False, server_default="0"),
 )
 
 shard_locks = Table(
@@ -199,6 +201,9 @@ containers = Table(
         sqlite_where=text(f"state = '{OPEN}'"),
     ),
 )
+
+# A literal, without which neither database would use the index of open rows.
+IS_OPEN: Final = containers.c.state == literal_column(f"'{OPEN}'")
 
 tombstones = Table(
     "des_tombstones",

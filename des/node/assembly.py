@@ -224,7 +224,7 @@ async def assemble(
         on_sealed=shipper.sealed,
         on_settled=shipper.settled,
         pressure=shipper.pressure,
-        within=lease.owns_run,
+        within=lease.may_seal,
     )
 
     async def replay_shipped(wanted: Collection[int]) -> Replay:
@@ -252,7 +252,11 @@ async def assemble(
         log.release_deletes(foreign_deletes)  # nobody was told of them, or the catalog has them
         recovered.deleted = [one for one in recovered.deleted if one not in foreign_deletes]
     recovery = CrashRecoveryManager(catalog=doors.catalog, log=log, open_index=open_index, packer=packer)
-    summary = await recovery.settle(recovered, sort=list if duties is None else duties.sort)
+    summary = await recovery.settle(
+        recovered,
+        sort=list if duties is None else duties.sort,
+        holds=lease.holds,
+    )
     generator = SnowflakeNameGenerator(
         node_id=named.node_id,
         clock=doors.clock,
@@ -304,6 +308,7 @@ async def assemble(
         lease.duties = Duties(
             gained=duties.gained,
             lost=duties.lost,
+            gave=duties.gave,
             empty=duties.empty,
             is_empty=duties.is_empty,
             awaits_files=duties.awaits_files,

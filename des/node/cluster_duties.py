@@ -173,6 +173,10 @@ class ClusterDuties:
         self._shipper.withdraw(withdrawn)
         if self.deletions is not None:
             self.deletions.forsake(shards)
+        self.gave(shards)
+
+    def gave(self, shards: Sequence[int]) -> None:
+        """See `Duties.gave`."""
         task = asyncio.create_task(self._forsake(shards))
         self._forsaking.add(task)
         task.add_done_callback(self._forsaking.discard)

@@ -149,10 +149,7 @@ class ClusterSide:
         errors = [status.last_error] if owner is not None and owner.node == self.node else []
         if state == "recovering":
             errors.append(self._lease.gain_error)
-        errors += [
-            f"node {estate.node}, silent since its shard was taken over, may hold files that lie nowhere else"
-            for estate in self._lease.estates(shard)
-        ]
+        errors += [_lost(estate) for estate in self._lease.estates(shard)]
         return replace(
             status,
             state=state,
@@ -162,3 +159,12 @@ class ClusterSide:
             last_heartbeat_ms=0 if lock is None else lock.heartbeat_ms,
             last_error="; ".join(error for error in errors if error),
         )
+
+
+def _lost(estate: Estate) -> str:
+    """Say what a node that is away may have."""
+    told = f" ({estate.open_files} when it last told)" if estate.open_files else ""
+    return (
+        f"node {estate.node}, silent since its shard was taken over, may hold files that lie nowhere else"
+        f"{told}"
+    )

@@ -81,6 +81,7 @@ class CrashRecoveryManager:
         recovered: RecoveredLog,
         *,
         sort: Callable[[Iterable[OpenFile]], Sequence[OpenFile]] = list,
+        holds: Callable[[int], bool] = lambda _: True,
     ) -> RecoverySummary:
         """Publish every file that is not stored, and hand unfinished seals to the packer.
 
@@ -88,6 +89,7 @@ class CrashRecoveryManager:
             recovered: what the log held.
             sort: takes files that are in no stored container and returns those that are this node's; a
                 seal with any other is not repeated.
+            holds: whether a shard is this node's; a seal that reaches into any other is not repeated either.
 
         Raises:
             CatalogUnavailableError: nothing was changed; start again later.
@@ -126,7 +128,8 @@ class CrashRecoveryManager:
         # A seal that was given up, and whose files went into a later one, must not be repeated: the latest
         # that names a file has it.
         for sealing, files in reversed(unfinished):
-            if any(file.seq in sealed or file.seq not in own for file in files):
+            run = range(sealing.first_shard, sealing.first_shard + sealing.span)
+            if any(file.seq in sealed or file.seq not in own for file in files) or not all(map(holds, run)):
                 _log.info("seal given up", container=sealing.container_id, files=len(files))
                 continue
             for file in files:

@@ -172,6 +172,9 @@ class Retriever:
         cost = ReadCost()
         found = await self._find_stored(name, parsed, cost)
         if found is None:
+            file = self._open_file(name)  # the shard may have become this node's since the first look
+            if file is not None:
+                return self.describe_open(file, FileFacts.decode(file.facts))
             if self.damaged:
                 raise self.absent(name)
             return None
@@ -245,6 +248,9 @@ class Retriever:
         await self._demand_kept(name, parsed.day, consistent_hash(name, self._settings.shard_bits))
         found = await self._find_stored(name, parsed, cost)
         if found is None:
+            file = self._open_file(name)  # the shard may have become this node's since the first look
+            if file is not None:
+                return self.open_log_file(file)
             raise self.absent(name)
         return await self._open_found(found, cost)
 

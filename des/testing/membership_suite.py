@@ -18,6 +18,7 @@ from des.db.membership import (
     NodeReplacedError,
     NodeState,
 )
+from des.db.rows import OpenContainer
 
 PassTime = Callable[[float], Awaitable[None]]
 
@@ -141,10 +142,16 @@ class MembershipSuite:
     ) -> None:
         lost = beat_of(1, local_files=True)
         await register(catalog, lost)
-        await take(catalog, [1, 2], lost, ttl_s=SHORT_S)
+        locks = await take(catalog, [1, 2], lost, ttl_s=SHORT_S)
+        told = [
+            OpenContainer(day, shard=2, bits=8, files=3, data_bytes=9, oldest_ms=1, node=lost.node)
+            for day in ("20260101", "20260102")
+        ]
+        await catalog.checkpoint_open(told, claim_of(locks))
         await self.expire(catalog, 1, pass_time)
         await take(catalog, [1, 2, 3], beat_of(2))
         view = await catalog.cluster_view()
+        assert [e.open_files for e in view.estates] == [0, 6]
         assert [(e.shard, e.node, e.epoch, e.local_files, e.settled_seq, e.owed) for e in view.estates] == [
             (1, lost.node, 1, True, 0, True),
             (2, lost.node, 1, True, 0, True),

@@ -101,7 +101,7 @@ class MemoryCatalog(MemoryMembership):
             taken.append(ShardLock(shard, holder, epoch, now, now, now + expires_in_ms, node))
             if found is not None and leaves_estate(found, node=node):
                 lost.append(found)
-        inherit(self._membership, lost, now_ms=now)
+        inherit(self._membership, lost, self._open.values(), now_ms=now)
         self._locks.update((lock.shard, lock) for lock in taken)
         self._meet("acquire_shards", "after")
         return taken

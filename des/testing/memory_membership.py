@@ -1,5 +1,6 @@
 """The nodes of a cluster in memory: the part of `MemoryCatalog` that `Membership` describes."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from des.clock import Clock
 from des.db.catalog import ShardClaim, ShardLock
 from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow
+from des.db.rows import OpenContainer
 from des.db.rules import check_beat, check_holder, choose_node_id, ttl_ms_of
 
 if TYPE_CHECKING:
@@ -117,8 +119,13 @@ class MemoryMembership:
         self._meet("drop_estates", "after")
 
 
-def inherit(tables: MembershipTables, lost: Iterable[ShardLock], *, now_ms: int) -> None:
+def inherit(
+    tables: MembershipTables, lost: Iterable[ShardLock], opened: Iterable[OpenContainer], *, now_ms: int
+) -> None:
     """Note what the holders of these locks may still hold, as the locks are taken from them."""
+    open_files: Counter[tuple[int, str]] = Counter()
+    for row in opened:
+        open_files[row.shard, row.node] += row.files
     for lock in lost:
         node = tables.nodes.get(lock.node)
         before = tables.estates.get((lock.shard, lock.node))
@@ -130,6 +137,7 @@ def inherit(tables: MembershipTables, lost: Iterable[ShardLock], *, now_ms: int)
             taken_ms=now_ms,
             settled_seq=0 if before is None else before.settled_seq,
             owed=True,
+            open_files=open_files[lock.shard, lock.node],
         )
 
 

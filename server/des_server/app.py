@@ -23,6 +23,7 @@ from des.monitoring.health_metrics import HealthMetrics
 from des.monitoring.metrics import NodeMetrics
 from des.node import Node
 from des_server import reflection
+from des_server.cluster.cluster_metrics import ClusterMetrics
 from des_server.cluster.homecoming import Homecoming
 from des_server.cluster.node_keys import NodeKeys
 from des_server.cluster.onward import OnwardCalls
@@ -169,9 +170,15 @@ class DesServer:
             self.homecoming = Homecoming(own, self._peers, calls, limits)
             cluster_status = ClusterStatus(node.cluster, self._peers, calls)
             wait_s = settings.cluster.forward_wait_s
+            owners = Owners(node.cluster, self._peers, calls, wait_s=wait_s)
+            registry.register(
+                ClusterMetrics(
+                    node.cluster, self._router, owners, self.homecoming, shard_bits=settings.shard_bits
+                )
+            )
             routed = RoutedNode(
                 own,
-                Owners(node.cluster, self._peers, calls, wait_s=wait_s),
+                owners,
                 OpenListing(node.cluster, self._peers, shard_bits=settings.shard_bits, wait_s=wait_s),
             )
             own.uploads.begin = routed.begin_finished

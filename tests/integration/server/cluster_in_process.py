@@ -37,9 +37,10 @@ class Member:
             shard_bits=SHARD_BITS,
             cluster={"enabled": True, "ttl_s": self.cluster.ttl_s, "forward_wait_s": 1}
             | self.cluster.options.get("cluster", {}),
-            seal={"age_s": 3600, "useful_bytes": 1},
-            stored={"any_store": True},
-            **{key: value for key, value in self.cluster.options.items() if key != "cluster"},
+            **(
+                {"seal": {"age_s": 3600, "useful_bytes": 1}, "stored": {"any_store": True}}
+                | {key: value for key, value in self.cluster.options.items() if key != "cluster"}
+            ),
         )
         self.node = await Node.open(settings, catalog=self.cluster.catalog, store=self.cluster.store)
         self.server = build_server(self.node, settings)
@@ -67,11 +68,12 @@ class Member:
 
 
 class Cluster:
-    def __init__(self, folder, ttl_s, options):
+    def __init__(self, folder, ttl_s, options, client_options):
         clock = SystemClock()
         self.folder = folder
         self.ttl_s = ttl_s
         self.options = options
+        self.client_options = client_options
         self.catalog = MemoryCatalog(clock)
         self.store = MemoryObjectStore(clock)
         self.members = []
@@ -100,22 +102,24 @@ class Cluster:
             member.node._lease.wake()
             await asyncio.sleep(0.05)
 
-    async def names_at(self, member, count, client):
+    async def names_at(self, member, count, client, *, prefix=""):
         """New names in shards that a member owns."""
         found = []
         while len(found) < count:
-            found += [one.name for one in await client.assign_names(50) if member.owns(one.name)]
+            found += [
+                one.name for one in await client.assign_names(50, prefix=prefix) if member.owns(one.name)
+            ]
         return found[:count]
 
     def client(self, *numbers, **options):
         members = [self.members[number] for number in numbers] if numbers else self.members
-        return AsyncDesClient([member.address for member in members], **options)
+        return AsyncDesClient([member.address for member in members], **(self.client_options | options))
 
 
 @asynccontextmanager
-async def running_cluster(folder, *, nodes=3, ttl_s=60.0, **options):
+async def running_cluster(folder, *, nodes=3, ttl_s=60.0, client=None, **options):
     """Run nodes; none of them is left."""
-    cluster = Cluster(folder, ttl_s, options)
+    cluster = Cluster(folder, ttl_s, options, client or {})
     try:
         for number in range(nodes):
             member = Member(cluster, number)

@@ -25,8 +25,12 @@ class Member:
     open: Counter[int] = field(default_factory=Counter)
     gained: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    gave: list[int] = field(default_factory=list)
     sealed: list[int] = field(default_factory=list)
     foreign: set[int] = field(default_factory=set)
+    emptying: int = 0
+    emptying_most: int = 0
+    giving: set[int] = field(default_factory=set)
     gain_fails: int = 0
     seal_fails: int = 0
 
@@ -38,6 +42,13 @@ class Member:
             self.gained += shards
 
         async def empty(shards):
+            self.emptying += 1
+            self.emptying_most = max(self.emptying, self.emptying_most)
+            self.giving = {
+                shard for shard in range(COUNT) if not self.lease.may_seal(ShardRun(shard, 1, BITS))
+            }
+            await asyncio.sleep(0)
+            self.emptying -= 1
             if self.seal_fails:
                 self.seal_fails -= 1
                 raise CatalogUnavailableError("not now")
@@ -48,6 +59,7 @@ class Member:
         self.lease.duties = Duties(
             gained=gained,
             lost=self.lost.extend,
+            gave=self.gave.extend,
             empty=empty,
             is_empty=lambda shard: not self.open[shard],
             awaits_files=self.foreign.__contains__,
@@ -352,3 +364,26 @@ async def test_a_node_that_regained_a_shard_says_nothing_is_missing_before_its_o
         first.lease.check_absence(3, name_ms)
     first.foreign.clear()
     first.lease.check_absence(3, name_ms)
+
+
+async def test_hand_overs_that_are_asked_for_at_once_come_one_after_the_other(world):
+    first = await world.start(1)
+    first.open.update(range(COUNT))
+    second = await world.start(2)
+    await asyncio.gather(first.lease.step(), first.lease.step(), first.lease.drain(), first.lease.step())
+    await world.steps(second, first, times=3)
+    assert first.emptying_most == 1
+    assert second.owned == set(range(COUNT))
+    assert sorted(first.gave) == list(range(COUNT))
+    assert first.lost == []
+
+
+async def test_no_seal_begins_that_reaches_into_a_shard_on_its_way_to_another_node(world):
+    first = await world.start(1)
+    first.open.update(range(COUNT))
+    second = await world.start(2)
+    await world.steps(first, second)
+    assert second.owned <= first.giving
+    assert all(first.lease.may_seal(ShardRun(shard, 1, BITS)) for shard in first.owned)
+    whole = ShardRun(0, COUNT, BITS)
+    assert not first.lease.may_seal(whole)

@@ -1,0 +1,128 @@
+"""A node that vanishes: what it made STORED goes on elsewhere, what it alone had comes back with its disk."""
+
+import asyncio
+import time
+from collections import Counter
+
+import httpx
+import pytest
+from des_client import Durability, FileMissing, Unavailable
+
+from des.core import DesReader
+from des.db.catalog import ContainerState
+from des.naming import consistent_hash, parse_name
+from tests.integration.server.cluster_in_process import SETTLE_S, SHARD_BITS, running_cluster
+
+TTL_S = 4.0
+"""Long enough that a busy machine does not lose a shard that its node still has."""
+
+
+async def until(look):
+    """Poll until `look` gives something."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        if found := await look():
+            return found
+        assert time.monotonic() < deadline, look
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(180)
+async def test_stored_files_of_a_lost_node_go_on_at_the_next_owner_and_local_ones_are_waited_for(
+    tmp_path,
+):
+    seal = {"age_s": 3600, "useful_bytes": 1, "checkpoint_s": 0.1, "check_interval_s": 0.1}
+    async with running_cluster(tmp_path, ttl_s=TTL_S, seal=seal) as cluster:
+        lost = cluster.members[2]
+        async with cluster.client(0) as client:
+            stored, local, deleted, sealed = await cluster.names_at(lost, 4, client)
+            for name, durability in (
+                (stored, Durability.STORED),
+                (deleted, Durability.STORED),
+                (sealed, Durability.STORED),
+                (local, Durability.LOCAL),
+            ):
+                result = await client.put(name.encode(), name=name, durability=durability)
+                assert result.durability is durability
+            await client.delete(deleted)
+            if consistent_hash(sealed, SHARD_BITS) not in {
+                consistent_hash(name, SHARD_BITS) for name in (stored, local)
+            }:
+                await client.seal_shard(consistent_hash(sealed, SHARD_BITS))
+            shard = consistent_hash(local, SHARD_BITS)
+
+            async def told():
+                return [row for row in await cluster.catalog.open_containers() if row.shard == shard]
+
+            await until(told)
+            node = lost.node.node_uuid
+            await lost.vanish()
+            await cluster.settled(without={2})
+            for at in (0, 1):
+                async with cluster.client(at) as reader:
+                    assert await reader.get(stored) == stored.encode()
+                    assert await reader.get(sealed) == sealed.encode()
+                    with pytest.raises(FileMissing, match="deleted"):
+                        await reader.get(deleted)
+            async with cluster.client(0, 1, retry=None) as reader:
+                for _ in range(5):
+                    with pytest.raises(Unavailable) as caught:
+                        await reader.get(local)
+                    assert caught.value.retry_after_s is not None
+                with pytest.raises(Unavailable):
+                    await reader.put(b"other", name=local)
+                (noted,) = await reader.shard_status([shard])
+            assert node in noted.last_error
+            assert "lie nowhere else (" in noted.last_error
+            owner = next(m for m in cluster.members[:2] if m.owns(local))
+            async with httpx.AsyncClient(base_url=f"http://{owner.server.http_address}") as door:
+                lines = (await door.get("/metrics")).text.splitlines()
+            metrics = dict(line.rsplit(" ", 1) for line in lines if line.startswith("des_cluster_"))
+            assert float(metrics["des_cluster_lost_shards"]) >= 1
+            assert float(metrics["des_cluster_lost_files"]) >= 1
+
+            await lost.start()
+            await cluster.settled()
+
+            async def home():
+                statuses = await client.shard_status()
+                return not any(status.last_error for status in statuses)
+
+            await until(home)
+            assert await client.get(local) == local.encode()
+            assert await client.get(stored) == stored.encode()
+            # Each file is in exactly one container in the end.
+            for each in range(1 << SHARD_BITS):
+                await client.seal_shard(each)
+            assert sorted([info.name async for info in client.list()]) == sorted([stored, local, sealed])
+            names = Counter()
+            for row in await cluster.catalog.containers(state=ContainerState.STORED):
+                size = (await cluster.store.head(row.key)).size
+                (tmp_path / "one.des").write_bytes(await cluster.store.get_range(row.key, 0, size))
+                with DesReader(tmp_path / "one.des") as reader:
+                    names.update(reader.list_files())
+            assert names == {stored: 1, local: 1, sealed: 1}
+
+
+@pytest.mark.timeout(120)
+async def test_a_file_that_became_this_nodes_while_it_was_looked_for_is_not_called_missing(tmp_path):
+    async with running_cluster(tmp_path, nodes=1) as cluster, cluster.client(0) as client:
+        name = (await client.put(b"here")).file.name
+        retriever = cluster.members[0].node._retriever
+        shards = retriever._shards
+        answers = [False]
+
+        class Gaining:
+            """Owns nothing yet at the first question."""
+
+            def owns(self, shard):
+                return answers.pop() if answers else shards.owns(shard)
+
+            def check_absence(self, shard, name_ms):
+                shards.check_absence(shard, name_ms)
+
+        retriever._shards = Gaining()
+        assert await (await retriever.open(name)).read_whole() == b"here"
+        answers.append(False)
+        assert (await retriever.find(name, parse_name(name))).size == 4
+        assert not answers
