@@ -26,9 +26,10 @@ def command(
 ) -> None:
     """Record every container of the object store that the catalog lacks; rows that are there stay.
 
-    For a catalog that was lost, or restored from an older copy. No node may run meanwhile. Deletions whose
-    tombstones were lost with the catalog are lost: those files are back. Exit code 1 when an object under a
-    container's key could not be recorded; it stays as it is.
+    For a catalog that was lost, or restored from an older copy. No node may run meanwhile. Deleted files stay
+    deleted as far as copies of their tombstones are in the object store: a node writes them within five
+    minutes, `des gc --apply` those that are missing. Exit code 1 when an object under the key of a container
+    or of such a copy could not be recorded; it stays as it is.
     """
     loaded = settings.load(config, settings.flags(sets, data_dir=data_dir))
     found = asyncio.run(_rebuild(loaded))
@@ -48,7 +49,7 @@ def command(
         say(f"{text.escape(key)}: not recorded: {why}")
     say(
         f"{len(found.recorded):,} containers recorded, {found.known:,} were known, "
-        f"{len(found.segments):,} shipped log segments held, "
+        f"{len(found.segments):,} shipped log segments held, {found.tombstones:,} deleted names, "
         f"{len(found.superseded):,} hold only files of newer ones, {len(found.refused):,} refused"
     )
     if found.refused:

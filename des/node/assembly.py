@@ -345,6 +345,8 @@ async def assemble(
         claim=lease.claim_of,
         committing=writes.committing,
         on_settled=shipper.settled,
+        store=doors.store,
+        random_bytes=doors.random_bytes,
         clock=doors.clock,
         shards=writes.shards,
         cache_s=settings.cluster.cache_s if settings.in_cluster else 0.0,

@@ -4,13 +4,17 @@
     2 hide it: open index, tombstones
     3 catalog: insert the tombstone      <- from here on every node knows
     4 answer
+    5 a copy of the tombstone in the object store, with others, some minutes later
 
 A start replays 2 and 3 for the DELETE records it finds. What fails in between is repeated by `step`, and
-by the caller's own retry; until then the record pins its segment.
+by the caller's own retry. The record pins its segment until the copy is written, so that no crash loses it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Final
 
 import structlog
 
@@ -26,9 +30,20 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import DeleteDraft, Deletion, OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, parse_name
+from des.packer.container_id import make_container_id
+from des.packer.deleted_names import NAMES_MAX, write_deleted
 from des.retrieval.tombstones import Tombstones, file_deleted
+from des.storage.object_store import ObjectStore
 
 _log = structlog.get_logger(__name__)
+
+COPY_AFTER_S: Final = 300.0
+"""A tombstone waits this long for others, at most: its copy is one of many in one object."""
+COPY_NAMES: Final = 2000
+"""... or until there are this many."""
+UNCOPIED_MAX: Final = 200_000
+"""More than this are not waited for: about 300 bytes each, and segments of the log that they pin."""
+CLOSE_S: Final = 5.0
 
 
 class Deletions:
@@ -46,6 +61,8 @@ class Deletions:
         claim: Callable[[Sequence[int]], ShardClaim],
         committing: dict[str, asyncio.Future[None]],
         on_settled: Callable[[list[OpenFile]], None],
+        store: ObjectStore,
+        random_bytes: Callable[[int], bytes],
         clock: Clock,
         shards: Shards,
         cache_s: float = 0.0,
@@ -62,6 +79,8 @@ class Deletions:
             claim: what a write for some shards has to show.
             committing: names that a write is deciding about; a delete waits its turn among them.
             on_settled: hears of open files that the log lets go of.
+            store: takes copies of the tombstones.
+            random_bytes: for ids of copies.
             clock: time between repetitions.
             shards: this node's hold on shards.
             cache_s: how long other nodes may still use what they read before: an answer waits for that.
@@ -82,6 +101,12 @@ class Deletions:
         self._clock = clock
         self._owed: dict[str, Deletion] = {}
         """In the log, and not known to be in the catalog."""
+        self._store = store
+        self._random_bytes = random_bytes
+        self._prefix = settings.object_prefix
+        self._uncopied: dict[str, tuple[Deletion, Tombstone]] = {}
+        """In log and catalog, and not yet in the object store."""
+        self._uncopied_since = 0.0
 
     async def delete_many(
         self, names: Sequence[str], *, allow_missing: bool
@@ -212,10 +237,46 @@ class Deletions:
         )
         self._hide(owed)
         self._tombstones.settle((row.name, row.day, row.shard, row.bits, row.deleted_ms) for row in rows)
-        self._log.release_deletes(owed)
-        for deletion in owed:
+        if not self._uncopied:
+            self._uncopied_since = self._clock.monotonic()
+        for deletion, row in zip(owed, rows, strict=True):
+            self._uncopied[deletion.name] = (deletion, row)
             self._owed.pop(deletion.name, None)
+        self._forget_the_oldest()
         return {row.name: row for row in rows}
+
+    def _forget_the_oldest(self) -> None:
+        """Keep memory and log bounded while the store is away: `des gc --apply` copies what is left out."""
+        too_many = list(self._uncopied)[: max(0, len(self._uncopied) - UNCOPIED_MAX)]
+        self._log.release_deletes([self._uncopied.pop(name)[0] for name in too_many])
+
+    async def copy(self) -> None:
+        """Bring copies of the tombstones to the object store, and let the log forget the records.
+
+        Raises:
+            DesError: what was not copied stays pinned.
+        """
+        while batch := dict(islice(self._uncopied.items(), NAMES_MAX)):
+            await write_deleted(
+                self._store,
+                [row for _, row in batch.values()],
+                copy_id=make_container_id(self._clock.now_ms(), self._random_bytes),
+                prefix=self._prefix,
+            )
+            self._log.release_deletes([deletion for deletion, _ in batch.values()])
+            for name, copied in batch.items():
+                if self._uncopied.get(name) is copied:
+                    del self._uncopied[name]
+
+    def _copy_is_due(self) -> bool:
+        waited_s = self._clock.monotonic() - self._uncopied_since
+        return bool(self._uncopied) and (len(self._uncopied) >= COPY_NAMES or waited_s >= COPY_AFTER_S)
+
+    async def close(self) -> None:
+        """Copy what is not copied yet, if the store takes it at once; the log keeps the rest."""
+        with suppress(DesError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.copy()
 
     @staticmethod
     def _answer(found: FileInfo | DesError, *, allow_missing: bool) -> FileInfo | DesError | None:
@@ -263,6 +324,13 @@ class Deletions:
             except DesError as error:
                 _log.warning(
                     "tombstones not recorded, will be repeated", owed=len(self._owed), error=str(error)
+                )
+            try:
+                if self._copy_is_due():
+                    await self.copy()
+            except DesError as error:
+                _log.warning(
+                    "tombstones not copied, will be repeated", names=len(self._uncopied), error=str(error)
                 )
 
 

@@ -190,6 +190,7 @@ class Node:
         if self.cluster is not None:
             await self.cluster.close()
         try:
+            await self._deletions.close()
             if self._log.failure is None:
                 await self._close_names()
             await self._log.close()

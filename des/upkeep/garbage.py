@@ -1,5 +1,6 @@
 """Collects garbage under the law of `gc_plan`: looks, plans, proves, and deletes only when told to."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,8 +11,10 @@ from des.clock import Clock
 from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
 from des.db.rows import LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import DesError
+from des.packer.container_id import make_container_id
 from des.storage.identity import read_identity
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
+from des.upkeep.deleted_copies import copy_missing
 from des.upkeep.gc_plan import (
     Cause,
     Doomed,
@@ -41,6 +44,8 @@ class GarbageReport:
     """All that may go, proven suspects included."""
     deleted: list[Doomed] = field(default_factory=list)
     """What went; nothing in a dry run."""
+    copied: int = 0
+    """Tombstones of which the object store had no copy, and has one now."""
     stayed: dict[str, str] = field(default_factory=dict)
     """Key -> why it stayed, of objects that were nearly deleted."""
 
@@ -63,6 +68,7 @@ class GarbageCollector:
         shard_bits: int,
         limits: GcLimits | None = None,
         object_prefix: str = "",
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Connect.
 
@@ -74,7 +80,9 @@ class GarbageCollector:
             shard_bits: of the store.
             limits: how careful to be.
             object_prefix: the setting of that name.
+            random_bytes: for ids of copies.
         """
+        self._random_bytes = random_bytes
         self._catalog = catalog
         self._store = store
         self._clock = clock
@@ -129,6 +137,13 @@ class GarbageCollector:
                 await self._delete(one, report)
             for row in plan.gone:
                 await self._record_gone(row)
+            report.copied = await copy_missing(
+                self._catalog,
+                self._store,
+                found.objects.values(),
+                prefix=self._prefix,
+                make_id=lambda: make_container_id(self._clock.now_ms(), self._random_bytes),
+            )
         return report
 
     async def _look(self) -> Found:

@@ -7,6 +7,7 @@ no row names it, two sightings far apart and every file of it found elsewhere. W
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from des.config.settings import GcSettings
 from des.db.catalog import ContainerRow, ContainerState
@@ -14,6 +15,9 @@ from des.db.rows import LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import PreconditionError
 from des.storage.object_store import ObjectInfo
 from des.upkeep.object_keys import ObjectKind, container_made_ms, parse_key
+
+_NEVER: Final = frozenset({ObjectKind.STORE_ID, ObjectKind.DELETED_NAMES})
+"""Kinds that no row names and that are not worth a word."""
 
 
 class GcRefusedError(PreconditionError):
@@ -241,6 +245,6 @@ def _count_kept(found: Found, doomed: Iterable[Doomed], suspects: Iterable[Objec
     counts: dict[str, int] = {}
     for key in found.objects:
         kind = parse_key(key, prefix=found.prefix).kind
-        if key not in going and key not in named and kind is not ObjectKind.STORE_ID:
+        if key not in going and key not in named and kind not in _NEVER:
             counts[kind.value] = counts.get(kind.value, 0) + 1
     return counts

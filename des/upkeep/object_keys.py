@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from des.packer.deleted_names import DELETED_FOLDER
 from des.storage.identity import STORE_ID
 
 LOG_FOLDER: Final = "_log"
@@ -22,6 +23,8 @@ class ObjectKind(StrEnum):
     BIG_FILE = "big file"
     LOG_SEGMENT = "log segment"
     STORE_ID = "store id"
+    DELETED_NAMES = "deleted names"
+    """A copy of tombstones: never removed."""
     FOREIGN = "foreign"
     """No key that DES makes: never touched."""
 
@@ -56,6 +59,8 @@ def parse_key(key: str, *, prefix: str = "") -> ObjectKey:
         return ObjectKey(key, ObjectKind.STORE_ID)
     if rest.startswith(f"{LOG_FOLDER}/"):
         return ObjectKey(key, ObjectKind.LOG_SEGMENT)
+    if rest.startswith(f"{DELETED_FOLDER}/"):
+        return ObjectKey(key, ObjectKind.DELETED_NAMES)
     if match := _CONTAINER.fullmatch(rest):
         day, shard, container_id = match.groups()
         if UUID(container_id).version == 7:

@@ -1,4 +1,4 @@
-"""Makes the rows of containers and shipped log segments anew from the bucket alone: it is the other copy."""
+"""Makes the rows of containers, deleted names and shipped segments anew from the bucket: the other copy."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -17,18 +17,21 @@ from des.db.catalog import (
     ShardLock,
     ShardRun,
 )
-from des.db.rows import LogSegmentRow
+from des.db.rows import LogSegmentRow, Tombstone
 from des.errors import CorruptError, DesError, PreconditionError
 from des.format.byte_range import ByteRange
 from des.format.ext import ExtGeometry, OpenedContainer, open_end
 from des.format.name_key import hash_of, name_digest
 from des.format.plan import run_async
+from des.packer.deleted_names import read_deleted
 from des.packer.object_metadata import decode_metadata
 from des.packer.segment_row import segment_row
 from des.storage.identity import WrongStoreError, read_identity
 from des.storage.object_store import ObjectInfo, ObjectStore
 from des.upkeep.object_keys import ObjectKind, parse_key
 
+TOMBSTONES_AT_ONCE: Final = 5000
+"""Rows of one transaction."""
 LOCK_TTL_S: Final = 600.0
 """Long enough for the rows to be written; the lock is given back at the end."""
 
@@ -49,6 +52,8 @@ class RebuildReport:
     """Containers whose row was there already, and right."""
     segments: list[LogSegmentRow] = field(default_factory=list)
     """Shipped log segments that are held now."""
+    tombstones: int = 0
+    """Deleted names that copies in the object store had."""
     superseded: list[str] = field(default_factory=list)
     """Keys of containers all of whose files are in newer ones: left to the collection of garbage."""
     refused: dict[str, str] = field(default_factory=dict)
@@ -94,9 +99,15 @@ async def rebuild_catalog(
         on_container(row.key)
     live = _newest(rows, hashes, report)
     segments = await _segments(store, infos, prefix, report)
+    tombstones = await _tombstones(store, infos, prefix, report)
     shipped = {shard for row in segments for shard in row.shards}
-    claims = await _take_shards(catalog, rows, shipped, holder)
+    claims = await _take_shards(catalog, rows, tombstones, shipped, holder)
     try:
+        # First of all: no deleted file is to be seen in between.
+        for start in range(0, len(tombstones), TOMBSTONES_AT_ONCE):
+            some = tombstones[start : start + TOMBSTONES_AT_ONCE]
+            await catalog.put_tombstones(some, claims(sorted({one.shard for one in some})))
+            report.tombstones += len(some)
         for segment in segments:
             report.segments.append(await catalog.record_log_segment(segment, claims(segment.shards)))
         for row in live:
@@ -135,6 +146,20 @@ async def _segments(
             except CorruptError as error:
                 report.refused[info.key] = str(error)
     return rows
+
+
+async def _tombstones(
+    store: ObjectStore, infos: list[ObjectInfo], prefix: str, report: RebuildReport
+) -> list[Tombstone]:
+    """Return the deleted names of all copies, each once; copies that cannot be believed are refused."""
+    found: dict[str, Tombstone] = {}
+    for info in infos:
+        if parse_key(info.key, prefix=prefix).kind is ObjectKind.DELETED_NAMES:
+            try:
+                found.update((one.name, one) for one in await read_deleted(store, info))
+            except CorruptError as error:
+                report.refused[info.key] = str(error)
+    return sorted(found.values(), key=lambda one: one.name)
 
 
 def _shards_of(run: ShardRun) -> range:
@@ -223,14 +248,21 @@ def _newest(
 
 
 async def _take_shards(
-    catalog: Catalog, rows: list[ContainerRow], shipped: set[int], holder: str
+    catalog: Catalog,
+    rows: list[ContainerRow],
+    tombstones: list[Tombstone],
+    shipped: set[int],
+    holder: str,
 ) -> Callable[[Iterable[int] | None], ShardClaim]:
-    """Take the lock of every shard, with epochs above those that the containers were made with."""
+    """Take the lock of every shard, with epochs above those that objects were made under."""
     shards = shipped | {shard for row in rows for shard in _shards_of(row.run)}
+    shards |= {one.shard for one in tombstones}
     highest: dict[int, int] = dict.fromkeys(shards, 0)
     for row in rows:
         for shard in _shards_of(row.run):
             highest[shard] = max(highest[shard], row.epoch)
+    for one in tombstones:
+        highest[one.shard] = max(highest[one.shard], one.epoch)
     locks: dict[int, ShardLock] = {}
     wanted = sorted(shards)
     while wanted:
