@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from des.db.catalog import ContainerRow
 from des.packer.container_builder import BuiltContainer
 from des.packer.object_metadata import CONTAINER_ID, SHA256, encode_metadata
-from des.packer.settled_create import check_ours, settled_create
+from des.packer.settled_create import head_of_ours, settled_create
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
 
 
@@ -19,7 +19,7 @@ async def upload_container(store: ObjectStore, built: BuiltContainer) -> ObjectI
     row = built.row
     identity = _identity(row)
     await settled_create(store, row.key, built.body, metadata=encode_metadata(row), identity=identity)
-    return check_ours(await store.head(row.key), size=row.geometry.size, identity=identity)
+    return await head_of_ours(store, row.key, size=row.geometry.size, identity=identity)
 
 
 async def find_uploaded(store: ObjectStore, announced: ContainerRow) -> ObjectInfo | None:
@@ -30,10 +30,11 @@ async def find_uploaded(store: ObjectStore, announced: ContainerRow) -> ObjectIn
         UnavailableError: the store did not answer.
     """
     try:
-        info = await store.head(announced.key)
+        return await head_of_ours(
+            store, announced.key, size=announced.geometry.size, identity=_identity(announced)
+        )
     except NoSuchObjectError:
         return None
-    return check_ours(info, size=announced.geometry.size, identity=_identity(announced))
 
 
 def _identity(row: ContainerRow) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Copies of tombstones in the object store, so that the bucket alone knows which files were deleted.
 
-`_deleted/<UUIDv7>.des-deleted` holds up to `NAMES_MAX` tombstones: eight bytes of magic, then lines of JSON in a
-zstd frame with a checksum. Copies are never changed and never removed; one name may stand in several.
+`_deleted/<UUIDv7>.des-deleted` holds up to `NAMES_MAX` tombstones: eight bytes of magic, then lines of JSON
+in a zstd frame with a checksum. Copies are never changed and never removed; one name may stand in several.
 """
 
 import json

@@ -29,14 +29,31 @@ async def settled_create(
     try:
         info = await store.create(key, body, metadata=metadata)
     except AlreadyExistsError:
-        return check_ours(await store.head(key), size=body.size(), identity=identity)
+        return await head_of_ours(store, key, size=body.size(), identity=identity)
     except UnavailableError as error:
         try:
-            return check_ours(await store.head(key), size=body.size(), identity=identity)
+            return await head_of_ours(store, key, size=body.size(), identity=identity)
         except NoSuchObjectError:
             # Not final: the write may still land, which is harmless under a unique key.
             raise error from None
     return info
+
+
+async def head_of_ours(store: ObjectStore, key: str, *, size: int, identity: Mapping[str, str]) -> ObjectInfo:
+    """Return what the store says of our object under `key`.
+
+    An answer to HEAD that is cut off within its head looks whole, and lacks what it did not bring: another's
+    object is one only when a second look finds the same.
+
+    Raises:
+        ForeignObjectError: the key holds something else; it is left alone.
+        NoSuchObjectError: nothing is there.
+        UnavailableError: the store did not answer.
+    """
+    try:
+        return check_ours(await store.head(key), size=size, identity=identity)
+    except ForeignObjectError:
+        return check_ours(await store.head(key), size=size, identity=identity)
 
 
 def check_ours(info: ObjectInfo, *, size: int, identity: Mapping[str, str]) -> ObjectInfo:
