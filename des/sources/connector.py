@@ -3,18 +3,18 @@
 Each call is one transaction and may be repeated. Times are the source's own clock's, never this machine's.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
 from des.clock import Clock, SystemClock
-from des.naming import consistent_hash
 from des.sources import statements
+from des.sources.claiming import each, portions, search, settle, take
 from des.sources.config import SourceConfig
 from des.sources.engine import SourceEngine
 from des.sources.errors import SourceSchemaError
-from des.sources.row_rules import HASH_BITS, Naming, backoff_ms, error_text, name_row
+from des.sources.row_rules import Naming, backoff_ms, error_text, name_row
 from des.sources.rows import (
     RENAMED,
     RETRIED,
@@ -31,8 +31,6 @@ from des.sources.rows import (
 from des.sources.source_table import SourceTable, reflect
 
 T = TypeVar("T")
-PAGES_MAX: Final = 20
-"""Pages of rows that one claim reads at most where the table has no shard column."""
 
 
 class SourceDatabaseConnector:
@@ -99,8 +97,8 @@ class SourceDatabaseConnector:
             named = [name_row(row, lambda: next(spare), shard_bits=shard_bits) for row in rows]
             marks = [one.parameters(table) for one in named if isinstance(one, Naming)]
             dead = [one for one in named if not isinstance(one, Naming)]
-            _each(connection, statements.mark(table), marks)
-            _each(
+            each(connection, statements.mark(table), marks)
+            each(
                 connection,
                 statements.fail_eligible(table),
                 [
@@ -128,7 +126,7 @@ class SourceDatabaseConnector:
         """Turn a row that cannot be marked to `failed`."""
         table = await self.open()
         values = {"row_id": row_id, "reason": error_text(reason, text, table.text_length("error"))}
-        await self._write(lambda connection: _each(connection, statements.fail_eligible(table), [values]))
+        await self._write(lambda connection: each(connection, statements.fail_eligible(table), [values]))
 
     # --- claiming ---------------------------------------------------------------------------
 
@@ -157,10 +155,17 @@ class SourceDatabaseConnector:
                         )
                         found += connection.execute(query).all()
             else:
-                found = self._search(
-                    connection, table, set(shards), status="marked", now=now, bits=shard_bits, limit=limit
+                found = search(
+                    connection,
+                    table,
+                    self._engine.dialect,
+                    set(shards),
+                    status="marked",
+                    now=now,
+                    bits=shard_bits,
+                    limit=limit,
                 )
-            return self._take(connection, table, found, owner=owner, now=now, bits=shard_bits)
+            return take(connection, table, found, source=self.name, owner=owner, now=now, bits=shard_bits)
 
         return await self._write(work)
 
@@ -185,9 +190,10 @@ class SourceDatabaseConnector:
             now = self._now(connection)
             found: list[Row[Any]] = []
             if not table.has("shard"):
-                found = self._search(
+                found = search(
                     connection,
                     table,
+                    self._engine.dialect,
                     set(shards),
                     status="claimed",
                     now=now,
@@ -196,7 +202,7 @@ class SourceDatabaseConnector:
                     store_mark=store_mark,
                     known=known,
                 )
-                return self._take(connection, table, found, owner=owner, now=now, bits=shard_bits)
+                return take(connection, table, found, source=self.name, owner=owner, now=now, bits=shard_bits)
             for shard in shards:
                 after: RowId | None = None
                 while len(found) < limit:
@@ -214,7 +220,9 @@ class SourceDatabaseConnector:
                     if len(page) < limit:
                         break
                     after = page[-1].id
-            return self._take(connection, table, found[:limit], owner=owner, now=now, bits=shard_bits)
+            return take(
+                connection, table, found[:limit], source=self.name, owner=owner, now=now, bits=shard_bits
+            )
 
         return await self._write(work)
 
@@ -228,7 +236,7 @@ class SourceDatabaseConnector:
                 connection.execute(
                     statements.renew(table, ids=portion, token=owner.token, expires_ms=expires)
                 ).rowcount
-                for portion in _portions(ids)
+                for portion in portions(ids)
             )
 
         return await self._write(work)
@@ -249,10 +257,10 @@ class SourceDatabaseConnector:
             return values | ({"row_bucket": one.row.bucket} if table.has("bucket") else {})
 
         def work(connection: Connection) -> Settled:
-            done = _each(connection, statement, [parameters(one) for one in packed])
+            done = each(connection, statement, [parameters(one) for one in packed])
             if done == len(packed):
                 return Settled(packed=done, gone=0, changed=0, lost=0)
-            return self._settle(connection, table, packed, owner)
+            return settle(connection, table, packed, owner)
 
         return await self._write(work)
 
@@ -269,7 +277,7 @@ class SourceDatabaseConnector:
 
         def work(connection: Connection) -> None:
             wait_ms = backoff_ms(attempts, first_s=claim.backoff_first_s, max_s=claim.backoff_max_s)
-            _each(
+            each(
                 connection,
                 statements.give_back(table, token=owner.token),
                 [
@@ -292,7 +300,7 @@ class SourceDatabaseConnector:
 
         def work(connection: Connection) -> None:
             not_before = self._now(connection) + int(wait_s * 1000) if wait_s else None
-            _each(
+            each(
                 connection,
                 statements.give_back(table, token=owner.token),
                 [
@@ -346,7 +354,7 @@ class SourceDatabaseConnector:
             }
 
         return await self._write(
-            lambda connection: _each(connection, statements.revive(table), [parameters(row) for row in rows])
+            lambda connection: each(connection, statements.revive(table), [parameters(row) for row in rows])
         )
 
     async def close(self) -> None:
@@ -372,145 +380,3 @@ class SourceDatabaseConnector:
     def _now(self, connection: Connection) -> int:
         # Oracle wants FROM DUAL, which SQLAlchemy adds; the others want nothing.
         return int(connection.execute(select(self._engine.dialect.now_ms())).scalar_one())
-
-    def _search(
-        self,
-        connection: Connection,
-        table: SourceTable,
-        shards: Collection[int],
-        *,
-        status: str,
-        now: int,
-        bits: int,
-        limit: int,
-        store_mark: str = "",
-        known: Collection[RowId] = (),
-    ) -> list[Row[Any]]:
-        """Find rows of some shards by their names and lock them: pages of all rows, in the order of ids."""
-        after: RowId | None = None
-        page_size = max(limit, statements.IDS_MAX)
-        chosen: list[RowId] = []
-        for _ in range(PAGES_MAX):
-            query = statements.named_rows(
-                table, status=status, now_ms=now, limit=page_size, after=after, store_mark=store_mark
-            )
-            page = connection.execute(query).all()
-            chosen += [
-                row.id
-                for row in page
-                if row.name and row.id not in known and consistent_hash(row.name, bits) in shards
-            ]
-            if len(page) < page_size or len(chosen) >= limit:
-                break
-            after = page[-1].id
-        rows: list[Row[Any]] = []
-        for portion in _portions(chosen[:limit]):
-            query = statements.lock_ids(table, self._engine.dialect, ids=portion, status=status)
-            rows += connection.execute(query).all()
-        return rows
-
-    def _take(
-        self,
-        connection: Connection,
-        table: SourceTable,
-        rows: Sequence[Row[Any]],
-        *,
-        owner: ClaimOwner,
-        now: int,
-        bits: int,
-    ) -> list[ClaimedRow]:
-        """Write the claim into locked rows; a row in a wrong shard is put where it belongs instead."""
-        claimed: list[ClaimedRow] = []
-        moved: list[dict[str, Any]] = []
-        for row in rows:
-            shard = consistent_hash(row.name, bits) if row.name else -1
-            if table.has("shard") and row.name and row.shard != shard:
-                moved.append(
-                    {"row_id": row.id, "new_shard": shard, "new_hash": consistent_hash(row.name, HASH_BITS)}
-                )
-                continue
-            claimed.append(_claimed(self.name, self.config, row, shard))
-        expires = now + int(self.config.claim.timeout_s * 1000)
-        for portion in _portions([row.id for row in claimed]):
-            connection.execute(statements.take(table, ids=portion, token=owner.token, expires_ms=expires))
-        if moved:
-            _each(connection, statements.reshard(table), moved)
-        return claimed
-
-    def _settle(
-        self, connection: Connection, table: SourceTable, packed: Sequence[PackedRow], owner: ClaimOwner
-    ) -> Settled:
-        values = self.config.status_values
-        by_id = {one.row.id: one for one in packed}
-        done = changed = lost = 0
-        found: set[RowId] = set()
-        for portion in _portions(list(by_id)):
-            for row in connection.execute(statements.by_id(table, portion)):
-                found.add(row.id)
-                ours = by_id[row.id]
-                if row.status == values.packed and row.container == ours.container_id:
-                    done += 1
-                elif row.status == values.claimed and row.claim_token == owner.token:
-                    changed += _each(
-                        connection,
-                        statements.give_back(table, token=owner.token),
-                        [
-                            {
-                                "row_id": row.id,
-                                "new_status": values.failed,
-                                "new_attempts": ours.row.attempts + 1,
-                                "reason": error_text(
-                                    FailReason.ROW_CHANGED,
-                                    f"{ours.row.bucket}/{ours.row.key} was packed as {ours.row.name}",
-                                    table.text_length("error"),
-                                ),
-                                "not_before": None,
-                            }
-                        ],
-                    )
-                else:
-                    lost += 1
-        return Settled(packed=done, gone=len(by_id) - len(found), changed=changed, lost=lost)
-
-
-def _each(connection: Connection, statement: Any, parameters: Sequence[Mapping[str, Any]]) -> int:
-    """Run a statement for each set of parameters; return how many rows it changed in all."""
-    if not parameters:
-        return 0
-    return connection.execute(statement, list(parameters)).rowcount
-
-
-def _portions(ids: Sequence[RowId]) -> Iterable[Sequence[RowId]]:
-    for start in range(0, len(ids), statements.IDS_MAX):
-        yield ids[start : start + statements.IDS_MAX]
-
-
-def _claimed(source: str, config: SourceConfig, row: Row[Any], shard: int) -> ClaimedRow:
-    values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
-    metadata = {}
-    for place, key in enumerate(config.columns.metadata):
-        value = values[f"metadata_{place}"]
-        if value is not None:
-            metadata[key] = _text(value)
-    size = values.get("size")
-    return ClaimedRow(
-        source=source,
-        id=row.id,
-        name=row.name or "",
-        shard=shard,
-        bucket=config.objects.bucket if config.columns.bucket is None else values["bucket"],
-        key=values["key"],
-        etag=(values.get("etag") or None),
-        size=None if size is None else int(size),
-        content_type=values.get("content_type") or "",
-        metadata=metadata,
-        attempts=int(row.attempts or 0),
-        reclaimed=bool(row.claim_token),
-    )
-
-
-def _text(value: Any) -> str:
-    """Return a column's value as text: times in ISO 8601, truth as in JSON, the rest as Python prints it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
