@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background deaf to Ctrl-C, and children would be so too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 START_S = 60
 READY = re.compile(r"des: serving gRPC on (?P<grpc>\S+), HTTP on (?P<http>\S+), data in")
 
