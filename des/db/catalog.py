@@ -160,6 +160,17 @@ class ShardTotals:
     last_stored_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class DayTotals:
+    """What a day has in stored containers."""
+
+    day: str
+    """UTC, YYYYMMDD."""
+    containers: int
+    files: int
+    data_bytes: int
+
+
 class Catalog(Membership, Protocol):
     """The metadata database. Every method is one transaction and may be repeated."""
 
@@ -283,6 +294,10 @@ class Catalog(Membership, Protocol):
 
     async def shard_totals(self) -> list[ShardTotals]:
         """Return what the stored containers hold, counted at the first shard of each run, by shard."""
+        ...
+
+    async def day_totals(self, days_max: int) -> list[DayTotals]:
+        """Return what the last `days_max` days with stored containers hold, by day."""
         ...
 
     async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:

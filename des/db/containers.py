@@ -12,6 +12,7 @@ from des.db.catalog import (
     ContainerGeometry,
     ContainerRow,
     ContainerState,
+    DayTotals,
     ShardClaim,
     ShardRun,
     ShardTotals,
@@ -262,6 +263,26 @@ async def totals(connection: AsyncConnection) -> list[ShardTotals]:
             last_stored_ms=row.last_stored,
         )
         for row in rows
+    ]
+
+
+async def day_totals(connection: AsyncConnection, days_max: int) -> list[DayTotals]:
+    """Return what is stored of the last days, by day."""
+    rows = await connection.execute(
+        select(
+            table.c.day,
+            func.count().label("containers"),
+            func.sum(table.c.file_count).label("files"),
+            func.sum(table.c.data_bytes).label("data_bytes"),
+        )
+        .where(table.c.state == ContainerState.STORED.value)
+        .group_by(table.c.day)
+        .order_by(table.c.day.desc())
+        .limit(days_max)
+    )
+    return [
+        DayTotals(row.day, row.containers, int(row.files), int(row.data_bytes))
+        for row in reversed(rows.all())
     ]
 
 

@@ -7,7 +7,15 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db import containers, log_segments, nodes, shard_locks, sightings, tombstones
-from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
+from des.db.catalog import (
+    ContainerRow,
+    ContainerState,
+    DayTotals,
+    ShardClaim,
+    ShardLock,
+    ShardRun,
+    ShardTotals,
+)
 from des.db.connector import DesDbConnector
 from des.db.migration import upgrade
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
@@ -130,6 +138,10 @@ class SqlCatalog(SqlMembership):
     async def shard_totals(self) -> list[ShardTotals]:
         """See `Catalog.shard_totals`."""
         return await self._connector.read(containers.totals)
+
+    async def day_totals(self, days_max: int) -> list[DayTotals]:
+        """See `Catalog.day_totals`."""
+        return await self._connector.read(lambda connection: containers.day_totals(connection, days_max))
 
     async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:
         """See `Catalog.put_tombstones`."""

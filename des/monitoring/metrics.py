@@ -85,6 +85,11 @@ class NodeMetrics:
         counts.read_requests += requests
         counts.read_bytes += stored_bytes
 
+    def totals(self) -> tuple[int, int, int, int]:
+        """Return (files put, bytes put, files got, bytes got), all since the start of the process."""
+        counts = self._files
+        return sum(counts.put_files.values()), counts.put_bytes, counts.get_files, counts.get_bytes
+
     def show(self, reading: NodeReading) -> None:
         """Set the gauges."""
         self._writable.set(reading.writable)

@@ -14,7 +14,7 @@ from des import __version__
 from des.assignment import AssignedName
 from des.clock import Clock
 from des.config import Settings
-from des.db.catalog import Catalog, ContainerRow, ShardTotals
+from des.db.catalog import Catalog, ContainerRow, DayTotals, ShardTotals
 from des.errors import CorruptError, DesError, NotFoundError
 from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
@@ -394,6 +394,19 @@ class Node:
             or self._parts.shipper.last_error,
         )
         return status if self.cluster is None else self.cluster.describe(status)
+
+    async def day_totals(self, days_max: int) -> list[DayTotals]:
+        """Return what the last days with containers hold.
+
+        Raises:
+            CatalogUnavailableError: not known now.
+        """
+        return await self._doors.catalog.day_totals(days_max)
+
+    def backlog(self) -> tuple[int, int]:
+        """Return how many files wait for a seal, and their bytes."""
+        waiting = WatchedParts(self._parts).backlog()
+        return waiting.files, waiting.bytes
 
     async def capabilities(self) -> Capabilities:
         """Return what the object store honours."""

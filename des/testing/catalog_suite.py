@@ -14,6 +14,7 @@ from des.db.catalog import (
     ContainerGeometry,
     ContainerRow,
     ContainerState,
+    DayTotals,
     FencedError,
     ShardClaim,
     ShardLock,
@@ -758,6 +759,18 @@ class CatalogSuite(MembershipSuite):
             ShardTotals(0, 1, 103, third.data_bytes, third.stored_ms),
             ShardTotals(8, 2, 203, first.data_bytes + second.data_bytes, second.stored_ms),
         ] == await catalog.shard_totals()
+
+    async def test_day_totals_count_what_is_stored_of_the_last_days(self, catalog: Catalog) -> None:
+        assert await catalog.day_totals(5) == []
+        first = await store(catalog, container_row(1))
+        second = await store(catalog, container_row(2))
+        later = await store(catalog, container_row(3, day="20291231"))
+        await catalog.announce_container(container_row(4), await claim(catalog, range(8, 12)))
+        last = DayTotals("20291231", 1, later.geometry.file_count, later.data_bytes)
+        files = first.geometry.file_count + second.geometry.file_count
+        before = DayTotals(DAY, 2, files, first.data_bytes + second.data_bytes)
+        assert await catalog.day_totals(5) == [before, last]
+        assert await catalog.day_totals(1) == [last]
 
     async def test_a_run_finer_than_the_catalog_keeps_is_refused(self, catalog: Catalog) -> None:
         own = await claim(catalog, [0])

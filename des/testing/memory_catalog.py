@@ -7,7 +7,15 @@ from typing import Literal, TypeAlias
 from uuid import UUID, uuid4
 
 from des.clock import Clock
-from des.db.catalog import ContainerRow, ContainerState, ShardClaim, ShardLock, ShardRun, ShardTotals
+from des.db.catalog import (
+    ContainerRow,
+    ContainerState,
+    DayTotals,
+    ShardClaim,
+    ShardLock,
+    ShardRun,
+    ShardTotals,
+)
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer, Sighting, Tombstone
 from des.db.rules import (
     KeyTakenError,
@@ -275,6 +283,23 @@ class MemoryCatalog(MemoryMembership):
                 last_stored_ms=max(row.stored_ms or 0 for row in rows),
             )
             for shard, rows in sorted(of_shard.items())
+        ]
+
+    async def day_totals(self, days_max: int) -> list[DayTotals]:
+        """See `Catalog.day_totals`."""
+        self._meet("day_totals", "before")
+        of_day: defaultdict[str, list[ContainerRow]] = defaultdict(list)
+        for row in self._containers.values():
+            if row.state is ContainerState.STORED:
+                of_day[row.day].append(row)
+        return [
+            DayTotals(
+                day,
+                len(rows),
+                sum(row.geometry.file_count for row in rows),
+                sum(row.data_bytes for row in rows),
+            )
+            for day, rows in sorted(of_day.items())[-days_max:]
         ]
 
     async def put_tombstones(self, rows: Sequence[Tombstone], claim: ShardClaim) -> list[Tombstone]:

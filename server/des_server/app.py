@@ -35,6 +35,8 @@ from des_server.cluster.router import Router
 from des_server.cluster.shard_status import ClusterStatus
 from des_server.convert import MESSAGE_HEADROOM
 from des_server.credits import ByteCredits, SharedCredits
+from des_server.dashboard.page import status_router
+from des_server.dashboard.report import StatusReporter
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
 from des_server.http_files import file_router
@@ -128,6 +130,7 @@ class DesServer:
             settings=settings.health,
             check_metrics=HealthMetrics(registry),
         )
+        self.reporter = StatusReporter(node, self.health, self.metrics, clock)
         self.shared = shared
         """A second address, which other processes serve too."""
         self.address: Address | None = None
@@ -202,6 +205,7 @@ class DesServer:
         self._register_all()
         self._http: HttpServer | None = None
         self._following: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._bringing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -234,6 +238,7 @@ class DesServer:
         if self._http is not None:
             self._http.start()
         self._following = asyncio.create_task(self.health.run())
+        self._reporting = asyncio.create_task(self.reporter.run())
         if self.homecoming is not None:
             self._bringing = asyncio.create_task(self.homecoming.run())
 
@@ -250,6 +255,7 @@ class DesServer:
             [
                 assign_router(self._node.assign_names, self.registry),
                 file_router(self._node, self.inflight, self.metrics),
+                status_router(self.reporter),
             ],
             checks=self.health.results,
         )
@@ -279,6 +285,9 @@ class DesServer:
         if self._following is not None:
             await cancelled(self._following)
             self._following = None
+        if self._reporting is not None:
+            await cancelled(self._reporting)
+            self._reporting = None
         if self._bringing is not None:
             await cancelled(self._bringing)
             self._bringing = None

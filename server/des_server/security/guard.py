@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from des.assignment import AssignedName
 from des.config import Settings
-from des.db.catalog import ContainerRow
+from des.db.catalog import ContainerRow, DayTotals
 from des.errors import DesError, InvalidInputError
 from des.files import FileInfo, FileSpec
 from des.node import Node, NodeHealth, PutResult, ShardStatus
@@ -185,6 +185,15 @@ class GuardedNode:
         """See `Node.watch_shards`."""
         self._require(Verb.SHARDS, "")
         return self._node.watch_shards(shards, start_revision=start_revision, min_interval_s=min_interval_s)
+
+    async def day_totals(self, days_max: int) -> list[DayTotals]:
+        """See `Node.day_totals`."""
+        self._require(Verb.SHARDS, "")
+        return await self._node.day_totals(days_max)
+
+    def backlog(self) -> tuple[int, int]:
+        """See `Node.backlog`."""
+        return self._node.backlog()
 
     async def capabilities(self) -> Capabilities:
         """See `Node.capabilities`: for everyone known."""

@@ -12,8 +12,8 @@ from des.errors import DesError
 from des_server.security.gate import CallGate
 from des_server.security.principal import Verb
 
-OPEN: Final = frozenset({"/health", "/health/live", "/health/ready"})
-"""For probes, which have no credentials: they are told whether, and not why."""
+OPEN: Final = frozenset({"/", "/status", "/health", "/health/live", "/health/ready"})
+"""For probes, which have no credentials and are told whether, not why; and a page without a fact in it."""
 DETAIL: Final = "des.detail"
 """Key of an ASGI scope: whether the caller may be told why. Not set where everyone may."""
 _DOORS: Final[Mapping[str, Verb]] = MappingProxyType({"/files/": Verb.READ, "/assign": Verb.ASSIGN})

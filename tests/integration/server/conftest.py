@@ -92,6 +92,12 @@ class DoubleNode:
     def show_metrics(self, registry: object) -> None:
         pass
 
+    def backlog(self):
+        return (3, 30)
+
+    async def day_totals(self, days_max):
+        return []
+
     def health_checks(self):
         return []
 

@@ -124,7 +124,7 @@ async def test_http_shows_the_metrics_of_calls_and_node(http, channel, server):
 
 
 async def test_http_offers_nothing_else(http):
-    for path in ("/redoc", "/", "/metrics/x", "/files", "/assign/x"):
+    for path in ("/redoc", "/status/x", "/metrics/x", "/files", "/assign/x"):
         assert (await http.get(path)).status_code == 404
     assert (await http.post("/health")).status_code == 405
 
