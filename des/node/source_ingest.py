@@ -7,7 +7,7 @@ whoever holds its shard next asks the store for its name first. So every step ma
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import google_crc32c
@@ -211,15 +211,18 @@ class SourceIngest:
         limit = min(room, ADOPTED_AT_ONCE)
         rows: list[ClaimedRow] = []
         fresh = [shard for shard, epoch in tenures.items() if self._adopted.get(shard) != epoch]
-        known = self._known()
         if fresh:
-            found, complete = await self._provider.adopt(fresh, known=known, predecessors=True, limit=limit)
+            found, complete = await self._provider.adopt(
+                fresh, known=self._known(), predecessors=True, limit=limit
+            )
             rows += found
             if complete:
                 self._adopted.update((shard, tenures[shard]) for shard in fresh)
         if self._clock.monotonic() >= self._expired_check_at:
             self._expired_check_at = self._clock.monotonic() + self._config.expired_check_s
-            found, _ = await self._provider.adopt(list(tenures), known=known, predecessors=False, limit=limit)
+            found, _ = await self._provider.adopt(
+                list(tenures), known=self._known(rows), predecessors=False, limit=limit
+            )
             rows += found
         if not rows:
             rows = await self._provider.claim(sorted(tenures), limit=room)
@@ -236,9 +239,11 @@ class SourceIngest:
                 taken.append(row)
         return taken
 
-    def _known(self) -> dict[str, set[RowId]]:
+    def _known(self, adopted: Sequence[ClaimedRow] = ()) -> dict[str, set[RowId]]:
+        """Return the rows that this process works on, by source; as many steps as there are."""
         known: dict[str, set[RowId]] = {}
-        for row in itertools.chain(self._waiting.rows(), (row for row, _ in self._working.values())):
+        working = (row for row, _ in self._working.values())
+        for row in itertools.chain(self._waiting.rows(), working, adopted):
             known.setdefault(row.source, set()).add(row.id)
         return known
 

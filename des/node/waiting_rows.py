@@ -49,6 +49,8 @@ class WaitingRows:
         """Rows to be marked packed, by source."""
         self._moved: list[_Held] = []
         """Rows whose files are in a container that was replaced since."""
+        self._tenures: Mapping[int, int] = {}
+        """As `drop_lost` was told them last."""
         self._settling = asyncio.Lock()
         node.on_files_stored(self._on_stored)
 
@@ -75,6 +77,8 @@ class WaitingRows:
         """Wait for the container of a row's file, which is open; its claim is renewed until then."""
         renew_at = self._clock.monotonic() + self._provider.timeout_s(row.source) / 2
         self._held[row.name] = _Held(row, epoch, sha256, renew_at)
+        if self._tenures.get(row.shard) != epoch:
+            self._tenures = {}  # the shard changed hands while the file was fetched: look at all of them
 
     def settle_later(self, row: ClaimedRow, container_id: str, sha256: str) -> None:
         """Mark the row packed at the next `settle`: its container is committed."""
@@ -86,6 +90,9 @@ class WaitingRows:
 
         Returns the source of each.
         """
+        if tenures == self._tenures:
+            return []
+        self._tenures = dict(tenures)
         lost = [name for name, held in self._held.items() if tenures.get(held.row.shard) != held.epoch]
         return [self._held.pop(name).row.source for name in lost]
 

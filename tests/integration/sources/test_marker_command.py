@@ -47,6 +47,11 @@ def test_dead_letters_are_shown_and_returned(table, command, tmp_path):
     done = run(command("once", *names))
     assert (done.returncode, done.stdout) == (0, "3 rows marked, 1 failed\n"), done.stderr
     assert run(command("list-dead")).stdout == "docs 4: BAD_KEY: the key is NULL (attempts: 0)\n"
+    counts = {"pending": 0, "marked": 3, "claimed": 0, "packed": 0, "failed": 1, "other": 0}
+    assert json.loads(run(command("status", "--json")).stdout) == {"source": "docs", **counts}
+    assert run(command("status")).stdout.startswith(
+        "docs: 0 pending, 3 marked, 0 claimed, 0 packed, 1 failed"
+    )
     table.execute("UPDATE documents SET object_key = 'now there is one' WHERE id = 4")
     assert run(command("retry-dead", "--reason", "BAD_KEY")).stdout == "docs: 1 rows returned\n"
     assert run(command("once", *names)).stdout == "1 rows marked, 0 failed\n"
