@@ -40,6 +40,7 @@ VERBS: Final = {
     "fsck": "Check that the store holds what its catalog says.",
     "gc": "Show, or delete, the objects that are nobody's.",
     "recover": "Show what crashes left behind, and settle what can be.",
+    "migrate": "Bring the catalog's tables to this version.",
     "rebuild-catalog": "Make a lost catalog anew from the object store.",
     "config": "Show or check the settings.",
     "version": "Show the versions of this command and of the server.",

@@ -22,7 +22,7 @@ class CatalogUnavailableError(UnavailableError):
 
 
 class CatalogVersionError(PreconditionError):
-    """The database was migrated by a newer version of DES."""
+    """The database has tables of a newer version of DES, or of an older one and may not be changed."""
 
 
 class FencedError(ConflictError):

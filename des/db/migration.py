@@ -9,10 +9,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
 from des.db.catalog import CatalogVersionError
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+"""SQLSTATE of PostgreSQL."""
 _ADVISORY_LOCK: Final = int.from_bytes(b"des_migr")
 """Any number that nobody else locks in the database."""
 
@@ -21,7 +24,8 @@ def upgrade(connection: Connection) -> None:
     """Bring the schema to this version, inside the transaction of `connection`.
 
     Raises:
-        CatalogVersionError: the database has a revision that this version does not know.
+        CatalogVersionError: the database has a revision that this version does not know, or an older one
+            and the role may not change it.
     """
     if connection.dialect.name == "postgresql":
         # One node migrates, the others wait; SQLite's write transaction does the same.
@@ -39,7 +43,18 @@ def upgrade(connection: Connection) -> None:
             found=found,
             expected=head,
         )
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except ProgrammingError as error:
+        cause = getattr(error.orig, "__cause__", None)  # asyncpg's own, below SQLAlchemy's
+        if getattr(cause, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise CatalogVersionError(
+            f"the catalog has revision {found!r}, this version of DES needs {head!r}, and this role of the "
+            "database may not change tables: run `des migrate` as the role that may",
+            found=found,
+            expected=head,
+        ) from error
 
 
 def downgrade(connection: Connection, revision: str) -> None:
