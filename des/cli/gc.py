@@ -49,6 +49,8 @@ def command(
     size = text.size(report.done_size)
     if apply:
         say(f"{report.done_count:,} objects deleted, {size}; {len(found.stayed):,} stay")
+        if found.released:
+            say(f"{len(found.released):,} shipped log segments are nobody's and go later")
         if found.copied:
             say(f"{found.copied:,} deleted names copied to the object store")
     else:

@@ -12,6 +12,7 @@ from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, Sh
 from des.db.rows import LogSegmentRow, LogSegmentState, Sighting, Tombstone
 from des.errors import DesError
 from des.packer.container_id import make_container_id
+from des.packer.segment_row import segment_row
 from des.storage.identity import read_identity
 from des.storage.object_store import NoSuchObjectError, ObjectInfo, ObjectStore
 from des.upkeep.deleted_copies import copy_missing
@@ -44,6 +45,8 @@ class GarbageReport:
     """All that may go, proven suspects included."""
     deleted: list[Doomed] = field(default_factory=list)
     """What went; nothing in a dry run."""
+    released: list[str] = field(default_factory=list)
+    """Keys of shipped log segments that no row named and nobody needs: recorded as such, or to be."""
     copied: int = 0
     """Tombstones of which the object store had no copy, and has one now."""
     stayed: dict[str, str] = field(default_factory=dict)
@@ -131,6 +134,7 @@ class GarbageCollector:
         plan = plan_collection(found, await self._catalog.see_unnamed(strangers), self._limits)
         report = GarbageReport(plan, list(plan.doomed))
         await self._prove(report)
+        await self._settle_stray_segments(report, apply=apply)
         check_amount(report.doomed, found.objects, self._limits)
         if apply:
             for one in report.doomed:
@@ -188,6 +192,46 @@ class GarbageCollector:
                 report.stayed[suspect.key] = objection
             else:
                 report.doomed.append(Doomed(suspect.key, suspect.etag, suspect.size, Cause.SUPERSEDED))
+
+    async def _settle_stray_segments(self, report: GarbageReport, *, apply: bool) -> None:
+        """Record what a lost node shipped and never recorded, if nobody needs it; it goes as others do then.
+
+        The record is guarded by the epochs of all its shards, which we hold: whoever held them before can
+        record it no more, and whoever holds them next finds the row.
+        """
+        if not report.plan.stray_segments:
+            return
+        proof = SupersededProof(
+            catalog=self._catalog,
+            store=self._store,
+            bits=self._bits,
+            locks=await self._catalog.shard_locks(),
+        )
+        for suspect in report.plan.stray_segments:
+            try:
+                objection = await self._settle_segment(suspect, proof, apply=apply)
+            except DesError as error:
+                objection = str(error)
+            if objection:
+                report.stayed[suspect.key] = objection
+            else:
+                report.released.append(suspect.key)
+
+    async def _settle_segment(self, suspect: ObjectInfo, proof: SupersededProof, *, apply: bool) -> str:
+        row = await segment_row(self._store, await self._store.head(suspect.key), prefix=self._prefix)
+        if objection := await proof.objection_to_segment(suspect, row):
+            return objection
+        if not apply:
+            return ""
+        claims = [self._claim(ShardRun(shard, 1, row.bits)) for shard in row.shards]
+        held = [claim for claim in claims if claim is not None]
+        if not held or len(held) < len(claims):
+            return "another node holds its shards"
+        claim = ShardClaim(held[0].holder, sorted({epoch for one in held for epoch in one.epochs}))
+        await self._catalog.record_log_segment(row, claim)
+        await self._catalog.release_log_segments([row.id], row.shards, claim)
+        _log.info("shipped log segment is nobody's", key=row.key, files=row.file_count)
+        return ""
 
     async def _delete(self, one: Doomed, report: GarbageReport) -> None:
         """Look once more, delete under the etag that was listed, record it."""

@@ -104,6 +104,8 @@ class GcPlan:
     doomed: tuple[Doomed, ...]
     suspects: tuple[ObjectInfo, ...] = ()
     """Containers that no row names, seen long ago and again: to be proven superseded one by one."""
+    stray_segments: tuple[ObjectInfo, ...] = ()
+    """Shipped log segments of that kind: recorded as released once every file is proven to be elsewhere."""
     gone: tuple[ContainerRow, ...] = ()
     """Retired or abandoned rows whose objects are not there any more, which is not recorded yet."""
     kept: Mapping[str, int] = field(default_factory=dict)
@@ -111,12 +113,13 @@ class GcPlan:
 
 
 def unnamed(found: Found) -> list[ObjectInfo]:
-    """Return the containers in the listing that no row names."""
-    named = {row.key for row in found.rows}
+    """Return the containers and the shipped log segments in the listing that no row names."""
+    named = {row.key for row in found.rows} | {row.key for row in found.segments}
+    kinds = {ObjectKind.CONTAINER, ObjectKind.LOG_SEGMENT}
     return [
         info
         for key, info in sorted(found.objects.items())
-        if key not in named and parse_key(key, prefix=found.prefix).kind is ObjectKind.CONTAINER
+        if key not in named and parse_key(key, prefix=found.prefix).kind in kinds
     ]
 
 
@@ -140,14 +143,21 @@ def plan_collection(found: Found, sightings: Iterable[Sighting], limits: GcLimit
         for one in sightings
         if one.last_ms - one.first_ms >= limits.unnamed_ms and one.last_ms <= found.now_ms
     }
-    suspects = [
-        info
-        for info in unnamed(found)
-        if ripe.get(info.key) == info.etag
-        and found.now_ms - container_made_ms(parse_key(info.key, prefix=found.prefix).name)
-        >= limits.unnamed_ms
-    ]
-    return GcPlan(tuple(doomed), tuple(suspects), tuple(_gone(found)), _count_kept(found, doomed, suspects))
+    suspects: list[ObjectInfo] = []
+    stray: list[ObjectInfo] = []
+    for info in unnamed(found):
+        place = parse_key(info.key, prefix=found.prefix)
+        is_container = place.kind is ObjectKind.CONTAINER
+        made_ms = container_made_ms(place.name) if is_container else info.modified_ms
+        if ripe.get(info.key) == info.etag and found.now_ms - made_ms >= limits.unnamed_ms:
+            (suspects if is_container else stray).append(info)
+    return GcPlan(
+        tuple(doomed),
+        tuple(suspects),
+        tuple(stray),
+        tuple(_gone(found)),
+        _count_kept(found, doomed, suspects),
+    )
 
 
 def check_amount(doomed: Sequence[Doomed], objects: Mapping[str, ObjectInfo], limits: GcLimits) -> None:

@@ -1,13 +1,15 @@
-"""Proof that a container which no row names may go: every file of it is in containers that rows name."""
+"""Proof that an object which no row names is not needed: every file of it is in containers that rows name."""
 
 from collections import OrderedDict
 from typing import Final
 
 from des.core import S3DesReader
 from des.db.catalog import Catalog, ContainerRow, ShardLock
+from des.db.rows import LogSegmentRow
 from des.errors import DesError
 from des.naming import consistent_hash, parse_name
 from des.packer.object_metadata import EPOCH, SHARDS, decode_metadata
+from des.packer.shipped_log import read_segment
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 READERS_OPEN: Final = 64
@@ -35,8 +37,28 @@ class SupersededProof:
             reader = S3DesReader(self._store, suspect.key, etag=info.etag, size=info.size)
             await reader.open()
             for entry in await reader.get_index():
-                if not await self._is_elsewhere(reader, entry.name):
+                file = await reader.stat(entry.name)
+                if not await self._is_elsewhere(file.name, size=file.size, crc32c=file.crc32c):
                     return f"file {entry.name!r} of it is in no recorded container"
+        except DesError as error:
+            return f"it could not be proven: {error}"
+        return ""
+
+    async def objection_to_segment(self, suspect: ObjectInfo, row: LogSegmentRow) -> str:
+        """Return why a shipped log segment may still be needed; empty when it is proven that it is not.
+
+        Args:
+            suspect: its object.
+            row: what the object says of itself.
+        """
+        try:
+            if row.etag != suspect.etag:
+                return "it changed since it was listed"
+            if row.bits != self._bits:
+                return f"it counts {row.bits} shard bits, the store {self._bits}"
+            for file in await read_segment(self._store, row):
+                if not await self._is_elsewhere(file.name, size=file.size, crc32c=file.crc32c):
+                    return f"file {file.name!r} of it is in no recorded container"
         except DesError as error:
             return f"it could not be proven: {error}"
         return ""
@@ -51,10 +73,9 @@ class SupersededProof:
                 return f"epoch {facts.epoch} of shard {shard}, which made it, is still the shard's"
         return ""
 
-    async def _is_elsewhere(self, suspect: S3DesReader, name: str) -> bool:
+    async def _is_elsewhere(self, name: str, *, size: int, crc32c: int | None) -> bool:
         if await self._catalog.tombstone(name) is not None:
             return True
-        wanted = await suspect.stat(name)
         day = parse_name(name).day
         shard = consistent_hash(name, self._bits)
         for row in await self._catalog.containers_of(day, shard, bits=self._bits):
@@ -62,7 +83,7 @@ class SupersededProof:
             if not await reader.contains(name):
                 continue
             found = await reader.stat(name)
-            if (found.size, found.crc32c) == (wanted.size, wanted.crc32c):
+            if (found.size, found.crc32c) == (size, crc32c):
                 return True
         return False
 

@@ -3,6 +3,7 @@
 The real node makes the containers; stores and catalogs then lose, change or withhold things.
 """
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -14,7 +15,8 @@ import google_crc32c
 import pytest
 
 from des.config import StoredSettings, load_settings
-from des.db.catalog import ContainerState, ShardClaim
+from des.db.catalog import CatalogUnavailableError, ContainerState, ShardClaim
+from des.db.rows import LogSegmentState
 from des.files import Durability, FileSpec
 from des.node import Node
 from des.packer.object_metadata import EPOCH
@@ -311,6 +313,82 @@ async def test_an_unknown_container_with_a_file_that_is_nowhere_else_stays(world
         assert report.deleted == []
     assert report.stayed
     assert all("is in no recorded container" in why for why in report.stayed.values())
+
+
+async def unrecorded_segment(world: World, monkeypatch: pytest.MonkeyPatch, *, seal: bool) -> str:
+    """Ship a file whose segment the catalog never learns of; with `seal`, put the file into a container."""
+    world.settings = world.settings.model_copy(update={"stored": StoredSettings(any_store=True)})
+    node = await world.node()
+
+    async def away(*_: Any) -> Any:
+        raise CatalogUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.catalog, "record_log_segment", away)
+        data = b"shipped"
+        put = asyncio.ensure_future(
+            node.put_bytes(FileSpec(durability=Durability.STORED), data, google_crc32c.value(data))
+        )
+        keys: list[str] = []
+        for _ in range(1000):
+            keys = [info.key async for info in world.store.list("_log/")]
+            if keys:
+                break
+            world.clock.advance(0.1)
+            await asyncio.sleep(0)
+        [key] = keys
+        if seal:
+            for shard in range(2):
+                await node.seal_shard(shard)
+        put.cancel()
+        await asyncio.gather(put, return_exceptions=True)
+        await node.close()
+    assert await world.catalog.log_segments() == []
+    return key
+
+
+async def test_a_segment_that_a_lost_node_never_recorded_goes_when_nobody_needs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sightings, a row that says so, and the grace time of every released segment."""
+    key = await unrecorded_segment(world, monkeypatch, seal=True)
+    collector = await world.collector()
+    assert (await collector.collect(apply=True)).released == []
+    world.clock.advance(DAY_S + 1)
+    assert (await collector.collect(apply=False)).released == [key]
+    assert await world.catalog.log_segments() == []
+    report = await collector.collect(apply=True)
+    assert (report.released, report.deleted) == ([key], [])
+    assert [row.state for row in await world.catalog.log_segments()] == [LogSegmentState.RELEASED]
+    assert (await collector.collect(apply=True)).deleted == []
+    world.clock.advance(DAY_S + 1)
+    assert [one.key for one in (await collector.collect(apply=True)).deleted] == [key]
+    assert await world.catalog.log_segments() == []
+
+
+async def test_a_segment_with_a_file_that_is_nowhere_else_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await unrecorded_segment(world, monkeypatch, seal=False)
+    collector = await world.collector()
+    for _ in range(3):
+        report = await collector.collect(apply=True)
+        world.clock.advance(2 * DAY_S)
+    assert "is in no recorded container" in report.stayed[key]
+    assert await world.catalog.log_segments() == []
+    assert (await world.store.head(key)).size
+
+
+async def test_a_segment_whose_shards_a_node_holds_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await unrecorded_segment(world, monkeypatch, seal=True)
+    collector = await world.collector(claim=lambda _: None)
+    for _ in range(2):
+        report = await collector.collect(apply=True)
+        world.clock.advance(2 * DAY_S)
+    assert report.stayed == {key: "another node holds its shards"}
+    assert await world.catalog.log_segments() == []
 
 
 async def test_a_listing_of_another_bucket_deletes_nothing(world: World) -> None:
