@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -131,7 +131,10 @@ class GarbageCollector:
             raise GcRefusedError(f"the objects are those of another store, {identity}")
         found = await self._look()
         strangers = [Sighting(info.key, info.etag, info.size) for info in unnamed(found)]
-        plan = plan_collection(found, await self._catalog.see_unnamed(strangers), self._limits)
+        sightings = await self._catalog.see_unnamed(strangers)
+        # Not before the sightings that were just written: a clock that stands before one is not believed.
+        found = replace(found, now_ms=await self._catalog.now_ms(), local_ms=self._clock.now_ms())
+        plan = plan_collection(found, sightings, self._limits)
         report = GarbageReport(plan, list(plan.doomed))
         await self._prove(report)
         await self._settle_stray_segments(report, apply=apply)
