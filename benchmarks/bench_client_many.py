@@ -1,19 +1,24 @@
 # ruff: noqa: N802, ARG002  the names and arguments are gRPC's
 """What put_many and get_many of the client cost per file, and their memory for a million files.
 
-    python benchmarks/bench_client_many.py [--files N] [--memory-files N] [--target HOST:PORT]
+    python benchmarks/bench_client_many.py [--files N] [--memory-files N] [--server | --target HOST:PORT]
 
-Without --target, the server is a process that only acknowledges writes and repeats one prepared answer to
-reads: the figures are the client's and gRPC's own. CPU is user and system time of the client's process.
+With --server, a DES server is started, written to with LOCAL durability, and read from open and from sealed
+files. Without it and --target, the server is a process that only acknowledges writes and repeats one prepared
+answer to reads: the figures are the client's and gRPC's own. CPU is user and system time of the client's
+process.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
 import re
 import resource
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,6 +35,7 @@ from grpc import aio
 
 NAME = "DES_20260115_(000000000000_00)"
 SIZE = 4096
+ROUNDS = 3
 
 
 class Echo(file_service_pb2_grpc.FileServiceServicer, system_service_pb2_grpc.SystemServiceServicer):
@@ -189,12 +195,51 @@ def memory(target, files):
         )
 
 
+def real_rows(files, content):
+    """Write and read with both clients, each in turn, against a server that keeps what it acknowledges."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from bench_grpc import SHARD_BITS, Server  # noqa: PLC0415  it measures for itself when it is run
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "des_server", "--data-dir", folder]
+        server = Server([*command, "--listen", "127.0.0.1:0", "--http-listen", ""])
+        try:
+            with DesClient(server.address) as des:
+                names = []
+
+                def put():
+                    names[:] = [one.unwrap().file.name for one in des.put_many(content for _ in range(files))]
+                    return len(names)
+
+                def get(**how):
+                    return sum(len(one.unwrap()) == SIZE for one in des.get_many(names, **how))
+
+                for _ in range(ROUNDS):
+                    measured("put_many 4 KiB, blocking", files, put)
+                for _ in range(ROUNDS):
+                    measured("get_many 4 KiB, open, blocking", files, get)
+                for shard in range(1 << SHARD_BITS):
+                    des.seal_shard(shard)
+                for _ in range(ROUNDS):
+                    measured("get_many 4 KiB, sealed, blocking", files, get)
+                    measured("get_many 4 KiB, sealed, blocking, unordered", files, lambda: get(ordered=False))
+            for _ in range(ROUNDS):
+                asyncio.run(aio_rows(server.address, files, content, names))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                server.stop()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=50_000)
     parser.add_argument("--memory-files", type=int, default=1_000_000)
     parser.add_argument("--target")
+    parser.add_argument("--server", action="store_true")
     args = parser.parse_args()
+    if args.server:
+        real_rows(args.files, os.urandom(SIZE))
+        return
     server = None
     target = args.target
     if target is None:

@@ -18,7 +18,12 @@ from des_client.types import Limits
 from des_client.write_many import LINGER_S
 
 REQUEST_ITEMS: Final = 1_000
-"""Names in one request: enough that its cost is lost among its answers."""
+"""Names in a request while nothing is known of the files' length."""
+REQUEST_ITEMS_MIN: Final = 64
+REQUEST_ITEMS_MAX: Final = 4_000
+ANSWER_BYTES: Final = 8 << 20
+"""How much a request asks for, going by the files so far: the more names it has, the more of them lie side by
+side, and the more of it must come before the first file in order can be given out."""
 REQUEST_BYTES: Final = 1 << 20
 HELD_BYTES_MAX: Final = 32 << 20
 """How much may wait for an earlier file before that one is fetched on its own."""
@@ -81,7 +86,7 @@ class ReadMany:
         random: Callable[[], float],
         patience_s: float,
     ) -> None:
-        self._request_items = min(REQUEST_ITEMS, (limits and limits.max_batch_items) or REQUEST_ITEMS)
+        self._items_max = min(REQUEST_ITEMS_MAX, (limits and limits.max_batch_items) or REQUEST_ITEMS_MAX)
         told = limits and (limits.max_batch_message_bytes or limits.max_message_bytes)
         self._request_bytes = min(REQUEST_BYTES, told or REQUEST_BYTES)
         self._verify = verify
@@ -121,6 +126,14 @@ class ReadMany:
         self._new_bytes += _bound(name)
 
     @property
+    def _request_items(self) -> int:
+        """How many names go into the next request."""
+        items = REQUEST_ITEMS
+        if self._done_files:
+            items = max(REQUEST_ITEMS_MIN, ANSWER_BYTES * self._done_files // (self._done_bytes or 1))
+        return min(items, self._items_max)
+
+    @property
     def full(self) -> bool:
         """Whether the names taken fill a request."""
         return len(self._new) >= self._request_items or self._new_bytes >= self._request_bytes
@@ -145,9 +158,10 @@ class ReadMany:
         message = file_service_pb2.BatchReadFilesRequest(omit_file_info=not self._with_info)
         asked: list[_Wanted] = []
         size = 0
+        items_max = self._request_items
         due = sorted((one for at, one in self._again if at <= now), key=lambda one: one.index)
         queue = deque(due) if due else self._new
-        while queue and len(asked) < self._request_items:
+        while queue and len(asked) < items_max:
             wanted = queue[0]
             bound = _bound(wanted.name)
             if asked and size + bound > self._request_bytes:

@@ -14,6 +14,8 @@ from des_client import (
     RetryConfig,
     Unavailable,
 )
+from des_client.read_many import ReadMany
+from des_proto.v1 import file_service_pb2
 from double_many import status
 
 MIB = 1 << 20
@@ -35,6 +37,27 @@ def test_many_files_come_in_order_over_few_streams(des, double):
     assert [one.unwrap() for one in outcomes] == [double.files[name].content for name in names]
     assert [one.file for one in outcomes] == [None] * 2_500
     assert double.calls["BatchReadFiles"] <= 4
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 4_000), (4 << 10, 2_048), (64 << 10, 128), (1 << 20, 64)])
+def test_a_request_asks_for_about_as_many_bytes_however_long_the_files_are(size, expected):
+    plan = ReadMany(
+        limits=None,
+        verify=False,
+        ordered=False,
+        with_info=False,
+        retry=RetryConfig(),
+        random=lambda: 0.5,
+        patience_s=1.0,
+    )
+    for number in range(6_000):
+        plan.add(f"name {number}", 0.0)
+    assert len(plan.request(0, 0.0).items) == 1_000
+    answer = file_service_pb2.BatchReadFilesResponse()
+    for index in range(10):
+        answer.parts.add(index=index, last=True).chunk.data = bytes(size)
+    plan.accept(0, answer, 0.0)
+    assert len(plan.request(1, 0.0).items) == expected
 
 
 def test_nothing_to_get_is_no_stream(des, double):

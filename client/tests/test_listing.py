@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from des_client import FilePage, InvalidArgument, RetryConfig, Unavailable
+from des_proto.v1 import types_pb2
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -55,6 +56,12 @@ def test_a_listing_says_what_is_wanted(des, double):
     assert request.created_after.ToDatetime(UTC) == NOON
     assert request.created_before.nanos == 1000
     assert (request.show_deleted, request.view) == (True, 2)
+
+
+def test_names_alone_are_asked_for_alone(des, double):
+    names = sorted(double.add(b"%d" % number) for number in range(5))
+    assert list(des.iter_names(page_size=2)) == names
+    assert {request.view for request in double.requests} == {types_pb2.FILE_VIEW_NAME}
 
 
 def test_arguments_that_make_no_sense_are_refused_before_any_call(des, double):

@@ -2,9 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from des.core.single_flight import SingleFlight
 
@@ -24,9 +23,10 @@ class PageKind(StrEnum):
     META = "meta"
     """The metadata of a group of a v1 container, one after the other."""
 
+    __hash__ = str.__hash__  # the one of enumerations is no C, and a batch looks up thousands of pages
 
-@dataclass(frozen=True, slots=True)
-class PageKey:
+
+class PageKey(NamedTuple):
     """Which page, or group, of which object."""
 
     container: bytes
@@ -55,6 +55,10 @@ class IndexCache(Protocol):
                 through.
             valid: whether bytes are the page of a key.
         """
+        ...
+
+    def peek(self, key: PageKey) -> bytes | None:
+        """Return the page of `key` if this process has it, and had it proven; waits for nobody."""
         ...
 
     async def close(self) -> None:
@@ -89,6 +93,14 @@ class InMemoryIndexCache:
             self._drop(key)
         self.misses += 1
         return (await self._flights.run(key, lambda: self._load(load)))[key]
+
+    def peek(self, key: PageKey) -> bytes | None:
+        """Return the page of `key` if it is here: it was proven when it came, and is this process's own."""
+        page = self._pages.get(key)
+        if page is not None:
+            self.hits += 1
+            self._pages.move_to_end(key)
+        return page
 
     async def close(self) -> None:
         """Forget everything."""

@@ -68,9 +68,19 @@ class PagedIndex:
         Raises:
             CorruptContainerError: a page is damaged in the object.
         """
-        ranges = [(page, self.pages.read_range(page)) for page in sorted(set(numbers))]
-        groups = join_ranges((one for _, one in ranges), gap=gap, size_max=max(request_size, 2 * PAGE_SIZE))
         held: dict[int, bytes] = {}
+        missing: list[int] = []
+        peek, uuid, etag = self._cache.peek, self.pages.uuid, self._etag
+        for number in numbers:
+            known = peek(PageKey(uuid, etag, number))
+            if known is None:
+                missing.append(number)
+            else:
+                held[number] = known
+        if not missing:
+            return held
+        ranges = [(page, self.pages.read_range(page)) for page in sorted(set(missing))]
+        groups = join_ranges((one for _, one in ranges), gap=gap, size_max=max(request_size, 2 * PAGE_SIZE))
 
         async def held_read(span: ByteRange) -> bytes:
             data = await read(span)

@@ -102,6 +102,10 @@ class RedisIndexCache:
             return await self.memory.fetch(key, lambda: self._fetch(key, load, valid), valid)
         return (await self._flights.run(key, lambda: self._fetch(key, load, valid)))[key]
 
+    def peek(self, key: PageKey) -> bytes | None:
+        """Return the page of `key` if this process's memory has it; Redis is not asked."""
+        return None if self._memory is None else self._memory.peek(key)
+
     async def close(self) -> None:
         """Finish the writes under way and give the connection back."""
         await asyncio.gather(*self._writes, return_exceptions=True)

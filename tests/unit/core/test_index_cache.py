@@ -268,3 +268,20 @@ async def test_a_page_damaged_in_the_object_is_an_error_not_a_miss():
     await put(store, KEY, bytes(damaged))
     with pytest.raises(CorruptContainerError):
         await S3DesReader(store, KEY).get_file(name(5))
+
+
+async def test_a_page_that_is_here_is_had_without_waiting_and_counts_as_used():
+    cache = InMemoryIndexCache(2 * (PAGE_SIZE + ENTRY_OVERHEAD))
+    keys = [PageKey(bytes(16), "e", number) for number in range(3)]
+
+    async def load_of(key):
+        return {key: bytes(PAGE_SIZE)}
+
+    assert cache.peek(keys[0]) is None
+    for key in keys[:2]:
+        await cache.fetch(key, lambda key=key: load_of(key), lambda _key, _page: True)
+    assert cache.peek(keys[0]) == bytes(PAGE_SIZE)
+    await cache.fetch(keys[2], lambda: load_of(keys[2]), lambda _key, _page: True)
+    assert cache.peek(keys[1]) is None  # longer unused than the one that was looked at
+    assert cache.peek(keys[0]) is not None
+    assert (cache.hits, cache.misses) == (2, 3)
