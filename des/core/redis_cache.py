@@ -104,7 +104,7 @@ class RedisIndexCache:
 
     def peek(self, key: PageKey) -> bytes | None:
         """Return the page of `key` if this process's memory has it; Redis is not asked."""
-        return None if self._memory is None else self._memory.peek(key)
+        return None if self.memory is None else self.memory.peek(key)
 
     async def close(self) -> None:
         """Finish the writes under way and give the connection back."""

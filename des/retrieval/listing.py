@@ -26,7 +26,8 @@ from des.retrieval.stored_containers import StoredContainers
 from des.retrieval.tombstones import Tombstones
 
 RUN_NAMES: Final = 512
-"""Names read of a container at once: a block of NAMES."""
+"""Names in a block of NAMES; as many blocks of a container are read at once as the page may need."""
+RUN_BLOCKS_MAX: Final = 4
 RUNS_KEPT: Final = 1024
 """Runs of names kept for the next page, about 40 KB each."""
 RUNS_AT_ONCE: Final = 16
@@ -188,7 +189,12 @@ class Listing:
             )
         }
         opened.update(elsewhere)
-        rows = [row for row in await self._rows(question, day) if _may_hold(row, question)]
+        rows = [
+            (row, *_bounds(row, question.prefix, day, self._wrap_bits))
+            for row in await self._rows(question, day)
+            if _may_hold(row, question)
+        ]
+        rows = sorted((one for one in rows if one[2] > after), key=lambda one: one[1])
         deleted = await self._tombstones.of_day(day)
         heap: list[tuple[str, int]] = [(name, -1) for name in opened]
         if question.show_deleted:
@@ -196,15 +202,19 @@ class Listing:
         sources: list[list[str]] = [[] for _ in rows]
         ended = [False] * len(rows)
         limiter = asyncio.Semaphore(RUNS_AT_ONCE)
+        blocks = min(RUN_BLOCKS_MAX, -(-limit // (RUN_NAMES * max(1, len(rows)))))
 
         async def load(at: int, start: str) -> None:
             async with limiter:
-                run = await self._run(rows[at], question.prefix, start, cost)
+                run = await self._run(rows[at][0], question.prefix, start, blocks * RUN_NAMES, cost)
             names = run.names[bisect_right(run.names, start) :]
             sources[at], ended[at] = names[::-1], run.is_last
 
-        await asyncio.gather(*[load(at, after) for at in range(len(rows))])
+        # At once those that lie among the first one's names; the others when their turn comes, if ever.
+        together = sum(1 for _, low, _ in rows if low <= rows[0][2])
+        await asyncio.gather(*[load(at, after) for at in range(together)])
         heap += [(names[-1], at) for at, names in enumerate(sources) if names]
+        heap += [(rows[at][1], at) for at in range(together, len(rows))]
         heapq.heapify(heap)
         before = ""
         while heap:
@@ -212,17 +222,21 @@ class Listing:
             if at < 0:
                 heapq.heappop(heap)
             else:
-                sources[at].pop()
+                is_name = bool(sources[at])  # else the bound of a container that is not read yet
+                if is_name:
+                    sources[at].pop()
                 if not sources[at] and not ended[at]:
-                    await load(at, name)
+                    await load(at, name if is_name else after)
                 if sources[at]:
                     heapq.heapreplace(heap, (sources[at][-1], at))
                 else:
                     heapq.heappop(heap)
+                if not is_name:
+                    continue
             if name == before:
                 continue
             before = name
-            row = rows[at] if at >= 0 else None
+            row = rows[at][0] if at >= 0 else None
             yield name, self._info(question, name, day, row, opened, deleted.get(name))
 
     def _info(
@@ -267,16 +281,16 @@ class Listing:
             return rows
         return [row for row in rows if _covers(row, question.shards, self._bits)]
 
-    async def _run(self, row: ContainerRow, prefix: str, after: str, cost: ReadCost) -> _Run:
-        """Return names of a container: those behind `after`, and perhaps some before it."""
+    async def _run(self, row: ContainerRow, prefix: str, after: str, count: int, cost: ReadCost) -> _Run:
+        """Return up to `count` names of a container: those behind `after`, and perhaps some before it."""
         key = (row.container_id, prefix)
         kept = self._runs.get(key)
         if kept is not None and kept.after <= after and (kept.is_last or after < kept.names[-1]):
             self._runs.move_to_end(key)
             return kept
         reader = self._containers.reader(row, cost)
-        names = await reader.list_files(prefix, start_after=after, limit=RUN_NAMES)
-        run = self._runs[key] = _Run(after, names, len(names) < RUN_NAMES)
+        names = await reader.list_files(prefix, start_after=after, limit=count)
+        run = self._runs[key] = _Run(after, names, len(names) < count)
         self._runs.move_to_end(key)
         while len(self._runs) > RUNS_KEPT:
             self._runs.popitem(last=False)
@@ -286,6 +300,19 @@ class Listing:
 def _may_hold(row: ContainerRow, question: ListQuestion) -> bool:
     low, high = question.created_after_ms, question.created_before_ms
     return (low is None or row.name_ms_last > low) and (high is None or row.name_ms_first < high)
+
+
+def _bounds(row: ContainerRow, prefix: str, day: str, wrap_bits: int) -> tuple[str, str]:
+    """Return texts before and behind every name of DES that a container has and that starts with `prefix`.
+
+    Names of one prefix sort by the time in them, unless its counter starts over within the container.
+    """
+    kind, found, _ = prefix.partition("_")
+    mask = (1 << wrap_bits) - 1
+    first, last = row.name_ms_first & mask, row.name_ms_last & mask
+    if not found or row.name_ms_last - row.name_ms_first > mask or first > last:
+        return "", _BEHIND_ALL
+    return f"{kind}_{day}_({first:08X}", f"{kind}_{day}_({last:08X}FFFF~"
 
 
 def _covers(row: ContainerRow, shards: frozenset[int], bits: int) -> bool:
@@ -301,3 +328,5 @@ def _covers(row: ContainerRow, shards: frozenset[int], bits: int) -> bool:
 
 
 _NO_METADATA: Final[dict[str, str]] = {}
+_BEHIND_ALL: Final = "~"
+"""Sorts behind every name: prefixes are letters and digits."""

@@ -239,3 +239,57 @@ def test_names_are_kept_in_order_however_they_come():
         prefix, after = rng.choice(["", "1", "23"]), f"{rng.randrange(500):03d}"
         expected = sorted(name for name in present if name.startswith(prefix) and name > after)[:9]
         assert order.page(present, lambda _: True, prefix=prefix, after=after, limit=9) == expected
+
+
+async def test_containers_behind_a_page_are_not_asked_where_the_prefix_is_said(world, monkeypatch) -> None:
+    names: list[list[str]] = []
+    for _ in range(5):
+        world.clock.advance(60)
+        names.append(await put(world, 60))
+        await seal_all(world.node)
+    world.clock.advance(60)
+    names.append(await put(world, 5))
+    expected = sorted(name for some in names for name in some)
+    asked: list[str] = []
+    ask = listing.Listing._run
+
+    async def counted(self: Any, row: Any, *rest: Any) -> Any:
+        asked.append(row.container_id)
+        return await ask(self, row, *rest)
+
+    monkeypatch.setattr(listing.Listing, "_run", counted)
+    of_round = 60 // 2  # more than half a round is on the first page
+    question = ListQuestion(prefix="DES_")
+    page = await world.node.list_files(question, after=None, limit=of_round, names_only=True, cost=ReadCost())
+    assert [info.name for info in page.files] == expected[:of_round]
+    second_ms = created_ms(parse_name(names[1][0]), 32)
+    rows = await world.catalog.containers()
+    first_round = {row.container_id for row in rows if row.name_ms_last < second_ms}
+    assert set(asked) == first_round
+    assert await names_of(world.node, question) == expected
+    # A page behind them asks none of the first.
+    asked.clear()
+    after = listing.ListPosition(parse_name(names[3][0]).day, max(names[3]))
+    page = await world.node.list_files(question, after=after, limit=1_000, names_only=True, cost=ReadCost())
+    assert [info.name for info in page.files] == sorted(names[4] + names[5])
+    assert not first_round & set(asked)
+    # Without it, any of them may have the first name.
+    asked.clear()
+    await world.node.list_files(ListQuestion(), after=None, limit=1, names_only=True, cost=ReadCost())
+    assert set(asked) == {row.container_id for row in await world.catalog.containers()}
+
+
+@pytest.mark.parametrize("started_over", [False, True])
+async def test_containers_are_asked_in_any_order_of_their_names(world, started_over) -> None:
+    if started_over:  # the time in a name is counted modulo 2**32 ms
+        world.clock.advance((1 << 32) / 1000 - (world.clock.now_ms() & 0xFFFFFFFF) / 1000 - 0.05)
+    names: list[str] = []
+    for turn in range(4):
+        world.clock.advance(0.02)
+        names += await put(world, 40, prefix=("DES", "ABC", "DES", "ZZ")[turn])
+        if turn != 1:
+            await seal_all(world.node)
+    assert (min(int(name[-16:-8], 16) for name in names) < 1_000) is started_over
+    for prefix in ("", "DES", "DES_", "ABC_", "ZZ_"):
+        wanted = in_order([name for name in names if name.startswith(prefix)])
+        assert await names_of(world.node, ListQuestion(prefix=prefix)) == wanted
