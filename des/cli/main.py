@@ -23,6 +23,7 @@ VERBS: Final = {
     "wait": "Wait until files are in the object store.",
     "assign": "Reserve names without storing anything yet.",
     "shards": "Show what each shard holds.",
+    "top": "Watch a server: health, throughput, shards, troubles.",
     "seal": "Move a shard's open files into a container now.",
     "pack": "Pack a folder into an archive.",
     "unpack": "Write an archive's files below a folder.",
