@@ -9,7 +9,10 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import psutil
@@ -22,6 +25,9 @@ from tests.conftest import ServerProcess
 
 TTL_S: Final = 4.0
 SECONDS: Final = 5.0
+BEFORE_S: Final = 3.0
+KNOCKERS: Final = 24
+PAUSE_S: Final = 0.05
 DATA: Final = os.urandom(4096)
 
 
@@ -86,35 +92,59 @@ async def forwarding(servers: list[ServerProcess], owned: dict[str, set[int]]) -
 
 
 async def outage(servers: list[ServerProcess], owned: dict[str, set[int]], *, kill: bool) -> str:
-    """Put new names into the last node's shards while it goes; return the longest time without success."""
+    """Put new files into the last node's shards while it goes, without retries.
+
+    A shard is without service from its last success before to its first after; what lies between two
+    successes anyway, since each shard is tried only so often, is told beside it.
+    """
     last = servers[-1]
     shards = owned[last.address]
-    longest = failed = 0.0
+    others = [server.address for server in servers[:-1]]
+    successes: dict[int, list[float]] = {shard: [] for shard in shards}
+    slowest_s = 0.0
+    failures: Counter[str] = Counter()
     stop = False
 
-    async def knock() -> None:
-        nonlocal longest, failed
-        async with AsyncDesClient([s.address for s in servers[:-1]], retry=None) as client:
-            since = time.monotonic()
-            while not stop:
-                for assigned in await client.assign_names(20):
-                    if assigned.shard_id not in shards:
-                        continue
-                    try:
-                        await client.put(DATA, name=assigned.name, timeout_s=5)
-                        longest = max(longest, time.monotonic() - since)
-                        since = time.monotonic()
-                    except DesClientError:
-                        failed += 1
+    async def knock(client: AsyncDesClient) -> None:
+        nonlocal slowest_s
+        while not stop:
+            try:
+                names = await client.assign_names(16, timeout_s=5)
+            except DesClientError as error:
+                failures[f"assign {type(error).__name__}"] += 1
+                await asyncio.sleep(PAUSE_S)
+                continue
+            for name, shard in [(each.name, each.shard_id) for each in names if each.shard_id in shards]:
+                begun = time.monotonic()
+                try:
+                    await client.put(DATA, name=name, timeout_s=30)
+                except DesClientError as error:
+                    failures[f"put {type(error).__name__}"] += 1
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                successes[shard].append(time.monotonic())
+                slowest_s = max(slowest_s, time.monotonic() - begun)
 
-    knocking = asyncio.create_task(knock())
-    await asyncio.sleep(2)
-    longest = failed = 0.0
-    await asyncio.to_thread(last.kill if kill else last.terminate)
-    await asyncio.sleep(TTL_S * 2 + 4 if kill else 2)
-    stop = True
-    await knocking
-    return f"{longest:.2f} s without service, {failed:.0f} calls failed (no retries)"
+    async with AsyncDesClient(others, retry=None) as client:
+        knocking = [asyncio.create_task(knock(client)) for _ in range(KNOCKERS)]
+        await asyncio.sleep(BEFORE_S)
+        failures.clear()
+        slowest_s, went_at = 0.0, time.monotonic()
+        await asyncio.to_thread(last.kill if kill else last.terminate)
+        ended_s = time.monotonic() - went_at
+        await asyncio.sleep(TTL_S * 2 + 6 if kill else 4)
+        stop = True
+        await asyncio.gather(*knocking)
+    before, across = [], []
+    for times in successes.values():
+        gaps = [(later - earlier, later > went_at) for earlier, later in pairwise(times)]
+        before.append(max((gap for gap, late in gaps if not late), default=0.0))
+        across.append(max((gap for gap, late in gaps if late), default=float("inf")))
+    return (
+        f"longest time without a success of a shard {max(across):.2f} s (median {median(across):.2f} s, "
+        f"before that {max(before):.2f} s), slowest call {slowest_s:.2f} s, failed without retries "
+        f"{dict(failures)}, the process ended after {ended_s:.2f} s"
+    )
 
 
 async def main(folder: Path, url: str) -> None:

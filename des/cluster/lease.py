@@ -302,22 +302,42 @@ class ClusterLease:
         await self.step()
 
     async def run(self) -> None:
-        """Keep the shards until cancelled; what fails is tried again, and writes stay guarded by epoch."""
-        while True:
-            self._woken.clear()
-            timer = asyncio.ensure_future(self._clock.sleep(self._ttl_s / BEATS_PER_TTL))
-            waker = asyncio.ensure_future(self._woken.wait())
-            try:
-                await asyncio.wait([timer, waker], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
-                waker.cancel()
-            try:
-                await self.step()
-            except NodeReplacedError:
-                return
-            except DesError as error:
-                _log.warning("no heartbeat", error=str(error))
+        """Keep the shards until cancelled; what fails is tried again, and writes stay guarded by epoch.
+
+        Hand-overs, which seal first, run beside the heartbeats and never hold one up.
+        """
+        handing_over: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self._next_turn()
+                try:
+                    await self._keep()
+                except NodeReplacedError:
+                    return
+                except DesError as error:
+                    _log.warning("no heartbeat", error=str(error))
+                    continue
+                if handing_over is None or handing_over.done():
+                    handing_over = asyncio.create_task(self._hand_over_planned())
+        finally:
+            if handing_over is not None:
+                handing_over.cancel()
+
+    async def _next_turn(self) -> None:
+        self._woken.clear()
+        timer = asyncio.ensure_future(self._clock.sleep(self._ttl_s / BEATS_PER_TTL))
+        waker = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait([timer, waker], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            waker.cancel()
+
+    async def _hand_over_planned(self) -> None:
+        try:
+            await self._hand_over_all()
+        except DesError as error:
+            _log.warning("shards are not handed over yet", error=str(error))
 
     def wake(self) -> None:
         """Take the next step at once: something says that a shard is lost."""
@@ -330,6 +350,10 @@ class ClusterLease:
             NodeReplacedError: another process runs as this node; all shards are lost for good.
             DesError: the catalog did not answer.
         """
+        await self._keep()
+        await self._hand_over_all()
+
+    async def _keep(self) -> None:
         async with self._turn:
             await self._send_beat()
             if self._beat.state is NodeState.ACTIVE:
@@ -337,6 +361,8 @@ class ClusterLease:
                 mine = [shard for shard, holder in plan.items() if holder == self._holder]
                 await self._acquire(self._free(mine))
         self._gain()
+
+    async def _hand_over_all(self) -> None:
         if self._beat.state in {NodeState.ACTIVE, NodeState.DRAINING}:
             async with self._handing_over:  # a drain asks for it beside the heartbeats
                 await self._hand_over(self._plan())

@@ -122,10 +122,13 @@ class OpenIndex:
         bucket.files.append(file)
         bucket.data_bytes += _contained_bytes(file)
 
-    def take(self, day: int, shards: Iterable[int], *, files_max: int, bytes_max: int) -> list[OpenFile]:
+    def take(
+        self, day: int, shards: Iterable[int], *, files_max: int, bytes_max: int, stop_seq: int | None = None
+    ) -> list[OpenFile]:
         """Hand files of `day` and `shards` to a seal, in log order; they stay readable.
 
-        At least one file is handed out when there is one, however large.
+        At least one file is handed out when there is one, however large. With `stop_seq`, only files whose
+        records lie before that sequence number.
         """
         waiting: list[OpenFile] = []
         keys = [(day, shard) for shard in shards if (day, shard) in self._buckets]
@@ -137,6 +140,8 @@ class OpenIndex:
         for file in waiting:
             taken_bytes += _contained_bytes(file)
             if count and (count >= files_max or taken_bytes > bytes_max):
+                break
+            if stop_seq is not None and file.seq >= stop_seq:
                 break
             count += 1
         for file in waiting[count:]:

@@ -266,8 +266,12 @@ class MultiShardPacker:
         )
 
     async def _seal(self, plan: SealPlan) -> list[ContainerRow]:
-        """Seal the plan's files, in as many containers as their size asks for."""
+        """Seal the plan's files, in as many containers as their size asks for.
+
+        What arrives meanwhile is left to the next seal: where much is written this would not end.
+        """
         rows: list[ContainerRow] = []
+        stop_seq = self._log.next_seq
         shards = range(plan.run.first, plan.run.first + plan.run.span)
         epoch = max(epoch for _, epoch in self._claim(plan.run).epochs)
         while files := self._open_index.take(
@@ -275,6 +279,7 @@ class MultiShardPacker:
             shards,
             files_max=self._settings.seal.entries,
             bytes_max=int(self._settings.seal.size_bytes),
+            stop_seq=stop_seq,
         ):
             sealing = Sealing(
                 container_id=make_container_id(self._clock.now_ms(), self._random_bytes),

@@ -141,6 +141,8 @@ class Owners:
             mine, theirs = await self._group(active, look_again=look_again)
             if call.is_forwarded:
                 theirs = []
+                if not mine and not any(self._cluster.is_gaining(error.shard) for error in active.values()):
+                    return  # at once: whoever sent it here may know by now who owns the shards
             if mine or theirs:
                 yield mine, theirs
                 final.update(at for at in mine if at in pending and self._cluster.owns(pending[at].shard))

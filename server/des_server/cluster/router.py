@@ -218,6 +218,8 @@ class Router:
                         raise refusal from error
             if self._cluster.owns(refusal.shard) and not marked:
                 continue
+            if hopped and not self._cluster.is_gaining(refusal.shard):
+                raise refusal  # at once: whoever sent it here may know by now who owns the shard
             if loop.time() + wait_s > ends_at:
                 raise refusal
             await asyncio.sleep(wait_s)

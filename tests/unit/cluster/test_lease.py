@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -387,3 +387,29 @@ async def test_no_seal_begins_that_reaches_into_a_shard_on_its_way_to_another_no
     assert all(first.lease.may_seal(ShardRun(shard, 1, BITS)) for shard in first.owned)
     whole = ShardRun(0, COUNT, BITS)
     assert not first.lease.may_seal(whole)
+
+
+async def test_heartbeats_go_on_while_a_hand_over_seals(world):
+    first = await world.start(1)
+    first.open.update(range(COUNT))
+    second = await world.start(2)
+    sealed = asyncio.Event()
+    empty = first.lease.duties.empty
+
+    async def slow(shards):
+        await sealed.wait()
+        await empty(shards)
+
+    first.lease.duties = replace(first.lease.duties, empty=slow)
+    running = asyncio.create_task(first.lease.run())
+    try:
+        for _ in range(12):  # more than two times to live
+            await world.clock.run_for(TTL_S / 5)
+        assert first.owned == set(range(COUNT))
+        assert first.lost == []
+        await second.lease.step()  # it was silent meanwhile
+        sealed.set()
+        await world.clock.run_for(TTL_S / 2)
+        assert len(first.owned) == COUNT // 2
+    finally:
+        running.cancel()
