@@ -5,12 +5,20 @@ from typing import Final
 from des.errors import UnavailableError
 
 RETRY_AFTER_S: Final = 0.2
+OUTCOME: Final = "outcome"
+UNKNOWN: Final = "unknown"
+"""Among the details of an error: what was asked may have been done."""
 
 
 class NotShardOwnerError(UnavailableError):
     """This node does not own the shard; who does may know more, and may be away."""
 
     reason = "NOT_SHARD_OWNER"
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether what was asked may have been done all the same."""
+        return self.details.get(OUTCOME) == UNKNOWN
 
     @property
     def shard(self) -> int:

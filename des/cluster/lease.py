@@ -6,6 +6,7 @@ shard that somebody else may have taken.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -29,11 +30,13 @@ BEATS_PER_TTL: Final = 5
 """Heartbeats in the time after which a lock of a silent node is free."""
 MARGIN: Final = 0.1
 """Part of the time to live by which this node stops earlier than others may begin."""
+EXPIRED_MS: Final = 20
+"""How long after a lock's expiry it is taken: clocks are read twice, and rounded."""
 HAND_OVER_SHARDS: Final = 16
 """Shards that are without service at the same time while they are handed over."""
 HAND_OVER_WAIT_S: Final = 5.0
 """How long a hand-over waits for writes under way; the shards stay for now if they take longer."""
-NAMED_AHEAD_MS: Final = 5_000
+NAMED_AHEAD_MS: Final = 1_000
 """How far the time in a name may be ahead of the database's clock at the moment the name was made."""
 
 
@@ -325,13 +328,25 @@ class ClusterLease:
 
     async def _next_turn(self) -> None:
         self._woken.clear()
-        timer = asyncio.ensure_future(self._clock.sleep(self._ttl_s / BEATS_PER_TTL))
+        timer = asyncio.ensure_future(
+            self._clock.sleep(min(self._ttl_s / BEATS_PER_TTL, self._next_expiry_s()))
+        )
         waker = asyncio.ensure_future(self._woken.wait())
         try:
             await asyncio.wait([timer, waker], return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
             waker.cancel()
+
+    def _next_expiry_s(self) -> float:
+        """Return when the first lock of a silent node can be taken, at the earliest; infinity for none."""
+        now_ms = self.now_ms()
+        left_ms = [
+            lock.expires_ms - now_ms
+            for lock in self.view.locks
+            if lock.holder not in {"", self._holder} and lock.expires_ms > now_ms
+        ]
+        return (min(left_ms) + EXPIRED_MS) / 1000 if left_ms else math.inf
 
     async def _hand_over_planned(self) -> None:
         try:
@@ -413,6 +428,7 @@ class ClusterLease:
 
     async def _send_beat(self) -> None:
         begun = self._clock.monotonic()
+        wall_ms = self._clock.now_ms()
         claim = self.claim_of(self.locks)
         said = self._said()
         try:
@@ -423,6 +439,8 @@ class ClusterLease:
             self._lose(sorted(self.locks))
             raise
         self._acks_local_noted = self._acks_local and said.local_files
+        if (ahead_ms := wall_ms - view.now_ms) > NAMED_AHEAD_MS:
+            _log.error("this clock is ahead of the database's, names may be made twice", ahead_ms=ahead_ms)
         self._apply(view, begun, renewed=True)
 
     async def _look(self) -> None:
@@ -530,6 +548,8 @@ class ClusterLease:
             await self.duties.empty(shards)
             for start in range(0, len(shards), HAND_OVER_SHARDS):
                 portion = [s for s in shards[start : start + HAND_OVER_SHARDS] if s in self._serving]
+                # Once more, while they are still served: little is left to seal when they are closed.
+                await self.duties.empty(portion)
                 await self._hand_over_portion(portion, nodes[holder])
 
     async def _hand_over_portion(self, shards: Sequence[int], target: NodeRow) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from types import TracebackType
 
-from des.cluster.errors import not_shard_owner
+from des.cluster.errors import OUTCOME, UNKNOWN, not_shard_owner
 
 
 class WriteGate:
@@ -88,7 +88,9 @@ class Writing:
             return
         for shard, tenure in self._entered:
             if self._gate.tenure(shard) != tenure:
-                raise not_shard_owner(
+                error = not_shard_owner(
                     shard,
                     f"was lost during the write, of which the outcome is unknown; it {self._gate.why(shard)}",
                 )
+                error.details[OUTCOME] = UNKNOWN
+                raise error

@@ -198,7 +198,8 @@ class RoutedNode:
     ) -> list[FileInfo | DesError | None]:
         """See `Node.delete_many`."""
         found = await self._node.delete_many(names, allow_missing=allow_missing)
-        lost: set[int] = set()
+        lost = {at for at, told in enumerate(found) if _is_undecided(told)}
+        """Places whose file may have been deleted by this very call, though no answer says so."""
 
         async def there(
             channel: Channel, call: Onward, places: list[int], answer: "Answer[FileInfo | None]"
@@ -221,7 +222,8 @@ class RoutedNode:
             return [by_this_call(at, told) for at, told in zip(places, again, strict=True)]
 
         def by_this_call(at: int, told: "FileInfo | DesError | None") -> "FileInfo | DesError | None":
-            # An answer that was lost on the way may have said that the file is deleted now.
+            if _is_undecided(told):
+                lost.add(at)
             return (
                 self._deleted(names[at], told) if isinstance(told, FileDeletedError) and at in lost else told
             )
@@ -513,6 +515,10 @@ def _stat(result: StatResult) -> FileInfo | DesError:
     if result.HasField("status"):
         return error_from_status(result.status)
     return file_from_wire(result.file)
+
+
+def _is_undecided(outcome: object) -> bool:
+    return isinstance(outcome, NotShardOwnerError) and outcome.is_undecided
 
 
 def _only(outcomes: Sequence[T | DesError]) -> T:

@@ -94,6 +94,11 @@ class Cluster:
                 member.node._lease.wake()
             await asyncio.sleep(0.05)
 
+    @staticmethod
+    def share(member):
+        """How many shards a member serves."""
+        return sum(member.node.cluster.owns(shard) for shard in range(1 << SHARD_BITS))
+
     async def owned_by(self, shard, member):
         """Wait until every node knows that a member serves a shard."""
         deadline = time.monotonic() + SETTLE_S

@@ -1,5 +1,6 @@
 """Calls about many files, at a node that owns only some of their shards."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import grpc
@@ -106,8 +107,10 @@ async def test_a_file_is_read_over_http_at_any_node(cluster):
 
 @pytest.mark.timeout(120)
 async def test_an_upload_goes_on_at_any_node_and_finishes_whoever_owns_its_shard_by_then(cluster):
+    # From who has the most shards to who has the fewest, so that sharing fairly moves none back.
+    owner, target = max(cluster.members, key=cluster.share), min(cluster.members, key=cluster.share)
     async with cluster.client(0) as client:
-        name, other = await cluster.names_at(cluster.members[1], 2, client)
+        name, other = await cluster.names_at(owner, 2, client)
     data = bytes(range(256)) * 9000
     half = MIB
     async with AsyncExitStack() as stack:
@@ -116,7 +119,7 @@ async def test_an_upload_goes_on_at_any_node_and_finishes_whoever_owns_its_shard
             for member in cluster.members
         ]
         begun = await stubs[0].StartUpload(StartUploadRequest(spec=FileSpec(name=name)))
-        assert len(cluster.members[1].node.uploads._uploads) == 1  # at the owner of the name
+        assert len(owner.node.uploads._uploads) == 1  # at the owner of the name
         kept = await stubs[2].PutFile(parts(begun.upload_id, data, 0, half))
         assert kept.persisted_size == half
         told = await stubs[0].GetUploadStatus(GetUploadStatusRequest(upload_id=begun.upload_id))
@@ -124,14 +127,14 @@ async def test_an_upload_goes_on_at_any_node_and_finishes_whoever_owns_its_shard
         unfinished = await stubs[2].StartUpload(StartUploadRequest(spec=FileSpec(name=other)))
         await stubs[0].CancelUpload(CancelUploadRequest(upload_id=unfinished.upload_id))
         # The shard gets another owner; the bytes stay where they are, and the file goes where it belongs.
-        lease = cluster.members[1].node._lease
+        lease = owner.node._lease
         moved = consistent_hash(name, SHARD_BITS)
-        target = next(node for node in lease.members() if node.node == cluster.members[0].node.node_uuid)
-        await lease._hand_over_portion([moved], target)
-        await cluster.owned_by(moved, cluster.members[0])
+        row = next(node for node in lease.members() if node.node == target.node.node_uuid)
+        await lease._hand_over_portion([moved], row)
+        await cluster.owned_by(moved, target)
         put = await stubs[2].PutFile(parts(begun.upload_id, data, half, len(data), finish=True))
         assert (put.file.name, put.file.size_bytes) == (name, len(data))
-        assert cluster.members[0].node.is_open(name)
+        assert target.node.is_open(name)
         for stub in stubs:
             for bad in (unfinished.upload_id, begun.upload_id[:-2] + "zz", f"{name}~{'0' * 32}"):
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -166,3 +169,36 @@ async def test_items_of_an_owner_that_is_away_are_unavailable_for_themselves(clu
                 assert outcome.error.retry_after_s is not None
         with pytest.raises(Unavailable):
             [info async for info in client.list()]
+
+
+@pytest.mark.timeout(120)
+async def test_a_delete_that_worked_although_its_shard_was_lost_meanwhile_is_told_as_done(cluster):
+    """The node that was asked cannot tell; the next owner finds the file deleted, by this very call."""
+    async with cluster.client(0, retry=None) as client:
+        (name,) = await cluster.names_at(cluster.members[0], 1, client)
+        await client.put(b"gone", name=name)
+        lease = cluster.members[0].node._lease
+        shard = consistent_hash(name, SHARD_BITS)
+        target = next(node for node in lease.members() if node.node == cluster.members[1].node.node_uuid)
+        settle = cluster.members[0].node._deletions._settle
+
+        async def settle_and_lose(names):
+            found = await settle(names)
+            lease._until[shard] = 0.0  # by its own clock this node is the owner no more
+            return found
+
+        cluster.members[0].node._deletions._settle = settle_and_lose
+
+        async def hand_over():
+            while lease._until[shard]:
+                await asyncio.sleep(0.01)
+            given = await cluster.catalog.transfer_shards(
+                lease.claim_of([shard]), holder=target.holder, node=target.node, ttl_s=60
+            )
+            assert given
+
+        handing = asyncio.create_task(hand_over())
+        await client.delete(name)
+        await handing
+        with pytest.raises(FileMissing):
+            await client.delete(name)
