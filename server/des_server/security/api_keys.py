@@ -91,7 +91,8 @@ class ApiKeyFile:
             raise KeyFileError(f"cannot look at {self._path}: {error.strerror}") from error
         seen = (found.st_ino, found.st_mtime_ns, found.st_size)
         if seen != self._seen:
-            if found.st_mode & 0o077:
+            # What another user keeps for us (a mounted secret) can only be read through its group.
+            if found.st_mode & (0o077 if found.st_uid == os.geteuid() else 0o037):
                 raise KeyFileError(
                     f"{self._path} has mode {found.st_mode & 0o777:04o}, expected 0600: it is for its owner"
                 )

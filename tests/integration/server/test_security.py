@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import stat
 import time
@@ -16,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from des_proto.v1 import file_service_pb2 as files_pb2
 from des_server.app import SERVICES, build_server
+from des_server.security.api_keys import KeyFileError
 from des_server.security.authenticate import api_key_file
 from des_server.security.guard import GuardedNode
 from des_server.security.principal import Grant, Verb
@@ -387,3 +389,30 @@ async def test_the_command_line_takes_its_credentials_from_the_environment(serve
     assert caught.value.reason == "CREDENTIALS_INVALID"
     monkeypatch.setenv("DES_TOKEN", key)
     assert await asyncio.to_thread(ask)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "good"),
+    [
+        (0o600, 0, True),
+        (0o640, 0, False),
+        (0o604, 0, False),
+        (0o440, 1, True),
+        (0o640, 1, True),
+        (0o460, 1, False),
+        (0o444, 1, False),
+    ],
+)
+def test_a_file_of_keys_is_for_its_owner_or_for_the_group_that_another_user_gave_it_to(
+    key_file, settings, monkeypatch, mode, owner, good
+):
+    made, key = key_file.create([Grant(frozenset({Verb.READ}))], expires_ms=None, note="")
+    path = settings.data_dir / "api-keys.json"
+    path.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + owner)
+    fresh = api_key_file(settings, SystemClock())
+    if good:
+        assert fresh.authenticate(key).name == f"key:{made.key_id}"
+    else:
+        with pytest.raises(KeyFileError, match="has mode"):
+            fresh.authenticate(key)
