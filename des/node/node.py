@@ -27,6 +27,7 @@ from des.node.health_checks import checks_of
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
 from des.node.shard_watch import ShardNews, ShardWatch
+from des.node.stale_uploads import StaleUploads
 from des.node.upload import Upload
 from des.node.watched_parts import WatchedParts
 from des.packer.health import HealthCheck
@@ -118,6 +119,12 @@ class Node:
             parts.lease,
             parts.shipper,
             parts.shipped_log,
+            StaleUploads(
+                settings=parts.settings,
+                catalog=parts.doors.catalog,
+                store=parts.doors.store,
+                clock=parts.doors.clock,
+            ),
         )
         self._tasks = [asyncio.ensure_future(part.run()) for part in background]
         if every_s := parts.settings.gc.every_s:
