@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STAGING: Final = ".uploads/"
 """Start of the keys of objects that are whole and not yet where they belong; no object's key starts so."""
 PARTS_AT_ONCE: Final = 2
-"""Of one upload on their way. With one that waits and one that fills, an upload holds four parts at most."""
+"""Of one upload on their way. With those that wait and fill, and copies, an upload holds about ten parts."""
 COPY_WAIT_S: Final = 0.5
 """Between two looks whether a copy is whole."""
 
@@ -135,15 +135,18 @@ class ObstoreUpload:
     async def _settled(self, error: DesError) -> ObjectInfo:
         """Look until the copy is whole: Azure may still be moving the bytes when it answers."""
         store = self._store
-        async with asyncio.timeout(store.settings.deadline_s):
-            while True:
-                info = await store.settle(self._key, size=self._size, token=self._token, error=error)
-                try:
-                    await store.get_range(self._key, info.size - 1, info.size, etag=info.etag)
-                except (ObjectDamagedError, ObjectStoreUnavailableError):
-                    await store.clock.sleep(COPY_WAIT_S)
-                else:
-                    return info
+        looks = max(1, round(store.settings.deadline_s / COPY_WAIT_S))
+        for _ in range(looks):
+            info = await store.settle(self._key, size=self._size, token=self._token, error=error)
+            try:
+                await store.get_range(self._key, info.size - 1, info.size, etag=info.etag)
+            except (ObjectDamagedError, ObjectStoreUnavailableError):
+                await store.clock.sleep(COPY_WAIT_S)
+            else:
+                return info
+        raise ObjectStoreUnavailableError(
+            f"the copy to {self._key!r} is there and cannot be read after {looks} looks", key=self._key
+        )
 
     async def _drop_staged(self) -> None:
         try:

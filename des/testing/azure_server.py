@@ -96,6 +96,8 @@ def _made_container(endpoint: str, container: str) -> bool:
     except urllib.error.HTTPError as error:
         if error.code == 409:  # It is there: an answer to an earlier call was lost.
             return True
+        if error.code >= 500:  # It is not ready yet.
+            return False
         raise
     except OSError:
         return False
