@@ -86,6 +86,8 @@ class Endpoints:
     """Sent with every call."""
     token: Token | None = field(repr=False)
     """Sent with every call, as it is at that time."""
+    carry_trace: Callable[[dict[str, str]], None] | None = None
+    """Adds the caller's Trace Context to headers; None for none."""
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -94,12 +96,25 @@ class Endpoints:
         Raises:
             InvalidArgument: the token is not printable ASCII.
         """
+        headers = self.headers
+        if self.carry_trace is not None:
+            carried: dict[str, str] = {}
+            self.carry_trace(carried)
+            headers = (*headers, *carried.items())
         if self.token is None:
-            return self.headers
+            return headers
         token = self.token if isinstance(self.token, str) else self.token()
         if not isinstance(token, str) or not _HEADER_VALUE.fullmatch(token):
             raise InvalidArgument("the token is not printable ASCII")
-        return (*self.headers, ("authorization", f"Bearer {token}"))
+        return (*headers, ("authorization", f"Bearer {token}"))
+
+
+def _trace_carrier() -> Callable[[dict[str, str]], None]:
+    try:
+        from opentelemetry.propagate import inject  # noqa: PLC0415  optional dependency
+    except ImportError as error:
+        raise InvalidArgument("tracing needs OpenTelemetry: pip install 'des-client[otel]'") from error
+    return inject
 
 
 def endpoints(
@@ -111,6 +126,7 @@ def endpoints(
     metadata: Mapping[str, str],
     channels: int,
     options: ChannelOptions,
+    tracing: bool = False,
 ) -> Endpoints:
     """Check and combine what the user asked for.
 
@@ -145,6 +161,7 @@ def endpoints(
         options=(*_BASE_OPTIONS, *name, *options),
         headers=tuple(headers.items()),
         token=token,
+        carry_trace=_trace_carrier() if tracing else None,
     )
     if isinstance(token, str):
         _ = made.metadata  # what cannot be sent is refused at once

@@ -1,7 +1,7 @@
 """Settings of a node."""
 
 from des.config.object_stores import AzureSettings, GcsSettings, S3Settings, StoreSettings
-from des.config.observing import HealthSettings
+from des.config.observing import HealthSettings, TracingSettings
 from des.config.settings import (
     AuthSettings,
     CatalogSettings,
@@ -36,5 +36,6 @@ __all__ = [
     "StoreSettings",
     "StoredSettings",
     "TlsSettings",
+    "TracingSettings",
     "load_settings",
 ]

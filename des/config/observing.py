@@ -14,3 +14,14 @@ class HealthSettings(Group):
     """Time between two looks at database, object store, locks, log and disk."""
     timeout_s: Annotated[float, Field(gt=0)] = 5
     """How long one look may take."""
+
+
+class TracingSettings(Group):
+    """Traces of calls, sent to a collector of OpenTelemetry."""
+
+    endpoint: str = ""
+    """URL that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; empty for no traces."""
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Part of the calls that are traced although their caller does not ask for it."""
+    service_name: str = "des"
+    """Of this service, in the traces."""

@@ -13,7 +13,7 @@ from pydantic_settings import (
 
 from des.config.group import GIB, KIB, MIB, Bytes, Group, Seconds
 from des.config.object_stores import AzureSettings, GcsSettings, S3Settings
-from des.config.observing import HealthSettings
+from des.config.observing import HealthSettings, TracingSettings
 
 TokenAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -315,6 +315,7 @@ class Settings(BaseSettings):
     stored: StoredSettings = StoredSettings()
     catalog: CatalogSettings = CatalogSettings()
     health: HealthSettings = HealthSettings()
+    tracing: TracingSettings = TracingSettings()
     limits: LimitSettings = LimitSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()

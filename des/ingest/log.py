@@ -35,6 +35,7 @@ from des.ingest.segment import HEADER_SIZE
 from des.ingest.values import DeleteDraft, Deletion, Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
 from des.monitoring.log_metrics import LogCounts
+from des.monitoring.tracing import span
 from des.storage.disk import Disk
 
 P = ParamSpec("P")
@@ -197,7 +198,8 @@ class IngestLog:
         done = self._committer.append(file_record(draft, self._loose), draft)
         self._loose.difference_update(draft.blocks)
         try:
-            file = await done
+            with span("log.append", bytes=draft.size):
+                file = await done
         except asyncio.CancelledError:
             self._forget([done], [draft])
             raise
@@ -224,14 +226,15 @@ class IngestLog:
         self._loose = loose
         results: list[OpenFile | DesError] = []
         try:
-            for done in waiting:
-                try:
-                    file = await done
-                except DesError as error:
-                    results.append(error)
-                else:
-                    assert isinstance(file, OpenFile)
-                    results.append(file)
+            with span("log.append_files", files=len(drafts)):
+                for done in waiting:
+                    try:
+                        file = await done
+                    except DesError as error:
+                        results.append(error)
+                    else:
+                        assert isinstance(file, OpenFile)
+                        results.append(file)
         except asyncio.CancelledError:
             self._forget(waiting, drafts)
             raise
@@ -252,7 +255,8 @@ class IngestLog:
         check_data(data, crc32c)
         done = self._committer.append(Draft(Kind.BLOCK, 0, b"", b"", data, crc32c, 0, 0))
         try:
-            extent = await done
+            with span("log.append_block", bytes=len(data)):
+                extent = await done
         except asyncio.CancelledError:
             if done.done() and not done.cancelled() and isinstance(written := done.result(), Extent):
                 self.release_blocks([written])  # nobody learnt where it is

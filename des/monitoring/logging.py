@@ -6,6 +6,8 @@ from typing import Literal, TextIO
 
 import structlog
 
+from des.monitoring.tracing import add_trace_id
+
 
 def configure_logging(
     *,
@@ -21,6 +23,7 @@ def configure_logging(
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

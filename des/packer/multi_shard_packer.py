@@ -17,6 +17,7 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile, Sealing
 from des.monitoring.seal_metrics import SealMetrics
+from des.monitoring.tracing import root_span
 from des.packer.container_builder import ContainerBuilder
 from des.packer.container_check import check_readable
 from des.packer.container_id import make_container_id
@@ -313,9 +314,12 @@ class MultiShardPacker:
         sealing = pending.sealing
         begun = self._clock.monotonic()
         try:
-            row = await self._catalog.container(sealing.container_id)
-            if row is None or row.state is ContainerState.UPLOADING:
-                row = await self._store_container(pending, row)
+            with root_span(
+                "seal", reason=pending.reason, container=sealing.container_id, files=len(pending.files)
+            ):
+                row = await self._catalog.container(sealing.container_id)
+                if row is None or row.state is ContainerState.UPLOADING:
+                    row = await self._store_container(pending, row)
         except DesError as error:
             self._metrics.missed(pending.reason, "failed")
             pending.error = str(error)

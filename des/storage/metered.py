@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final, cast
 
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
+from des.monitoring.tracing import span
 from des.storage.object_store import (
     Body,
     Capabilities,
@@ -140,7 +141,8 @@ class MeteredObjectStore:
         started = self._monotonic()
         outcome = "ok"
         try:
-            yield
+            with span(f"object_store.{operation}"):
+                yield
         except BaseException as error:
             outcome = outcome_of(error)
             raise

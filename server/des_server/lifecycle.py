@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from des.config import Settings
 from des.errors import DesError
+from des.monitoring.tracing import use_tracing
 from des.node import Node
 from des_server import process_memory
 from des_server.app import DesServer, build_server
@@ -103,6 +104,12 @@ async def _serve(
     addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
     if not allow_exposed:
         refuse_exposed(addresses, tls=settings.tls.cert is not None, auth=settings.authenticates)
+    traces = None
+    if settings.tracing.endpoint:
+        from des.monitoring.otel import open_tracing  # noqa: PLC0415  optional dependency
+
+        tracing, traces = open_tracing(settings.tracing)
+        use_tracing(tracing)
     node = await open_node(settings)
     try:
         server = build_server(node, settings, registry=registry, shared=shared)
@@ -123,6 +130,8 @@ async def _serve(
             await server.stop()
     finally:
         await node.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
     return EXIT_OK
 
 

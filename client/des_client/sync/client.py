@@ -34,6 +34,7 @@ class DesClient(Shards):
         channels: int = 1,
         allow_insecure_token: bool = False,
         options: ChannelOptions = (),
+        tracing: bool = False,
     ) -> None:
         """Take note of where the store is; nothing is connected yet.
 
@@ -52,6 +53,7 @@ class DesClient(Shards):
                 a port, or one connection is the bottleneck.
             allow_insecure_token: let `token` cross a network in clear text.
             options: further gRPC channel arguments; they win over the client's own.
+            tracing: make calls part of the caller's current OpenTelemetry trace (extra `otel`).
 
         Raises:
             InvalidArgument: one of them makes no sense.
@@ -64,6 +66,7 @@ class DesClient(Shards):
             metadata=metadata,
             channels=channels,
             options=options,
+            tracing=tracing,
         )
         super().__init__(config, timeout_s=timeout_s, retry=retry, verify=verify)
 

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import EOF, AbortError, ServicerContext
 
 from des.errors import DesError, InvalidInputError
+from des.monitoring.tracing import Tracing, tracing_here
 from des_server.inflight import InFlight
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.security.gate import CallGate
@@ -186,6 +187,7 @@ class CallWrapper:
         self._inflight = inflight
         self._make_request_id = make_request_id
         self._gate = gate
+        self._tracing = tracing_here()
 
     def wrap(
         self,
@@ -284,7 +286,7 @@ class CallWrapper:
                 if entered:
                     self._inflight.leave()
 
-        return call
+        return call if self._tracing is None else _traced(call, full_name, self._tracing)
 
     def _request_id(self, context: _Context) -> str:
         for key, value in context.invocation_metadata() or ():
@@ -294,6 +296,32 @@ class CallWrapper:
                     return text
                 break
         return self._make_request_id()
+
+
+def _traced(call: Handler, full_name: str, tracing: Tracing) -> Handler:
+    service, _, method = full_name.rpartition("/")
+
+    async def traced(request: Any, context: _Context) -> Any:
+        with tracing.of_call(full_name, context.invocation_metadata()) as span:
+            if span is None:
+                return await call(request, context)
+            try:
+                return await call(request, context)
+            finally:
+                code = context.code()
+                number = code.value[0] if isinstance(code, grpc.StatusCode) else code or 0
+                ids = [value for key, value in context.trailing_metadata() or () if key == REQUEST_ID_KEY]
+                span.set_attributes(
+                    {
+                        "rpc.system": "grpc",
+                        "rpc.service": service,
+                        "rpc.method": method,
+                        "rpc.grpc.status_code": number,
+                        "des.request_id": str(ids[0]) if ids else "",
+                    }
+                )
+
+    return traced
 
 
 _KINDS: Final = {
