@@ -136,6 +136,7 @@ def main() -> int:
     print(
         f"{len(names):,} names in {outcome.containers} containers of {size}, {len(outcome.doubled)} doubled"
     )
+    print(f"objects of seals given up when a shard changed hands, left to des gc: {outcome.given_up}")
     print(f"names in rows or containers alone: {len(named ^ set(names))}")
     print(f"SHA-256 and metadata compared: {read:,} read back, {wrong} differ")
     print(f"exit codes of the workers: {sorted(set(codes))}")

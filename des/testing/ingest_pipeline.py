@@ -1,5 +1,6 @@
 """A whole ingest pipeline as processes, for tests and the demonstration: sources, S3, markers, packers."""
 
+import asyncio
 import hashlib
 import os
 import random
@@ -23,6 +24,7 @@ from botocore.config import Config
 from sqlalchemy import URL, create_engine
 
 from des.core import DesReader
+from des.db import ContainerState, DesDbConnector, SqlCatalog
 from des.testing.s3_server import ACCESS_KEY, SECRET_KEY, temporary_s3_process
 from des.testing.source_databases import SourceDatabase, temporary_source
 
@@ -94,8 +96,10 @@ class Outcome:
     """From the first worker's start until the last row was packed."""
     containers: int = 0
     container_bytes: int = 0
+    given_up: int = 0
+    """Objects of seals that were begun by one who lost the shard before the commit."""
     doubled: list[str] = field(default_factory=list)
-    """Names that stand in more than one container, or in two rows."""
+    """Names that stand in more than one stored container, or in two rows."""
 
 
 class IngestPipeline:
@@ -266,7 +270,7 @@ class IngestPipeline:
             "DES_LISTEN": "127.0.0.1:0",
             "DES_HTTP_LISTEN": "127.0.0.1:0",
             "DES_CLUSTER__ENABLED": "true",
-            "DES_CLUSTER__TTL_S": "15",
+            "DES_CLUSTER__TTL_S": "30",
             "DES_SEAL__AGE_S": "4",
             "DES_SEAL__CHECK_INTERVAL_S": "0.5",
             "DES_SEAL__RETRY_S": "0.5",
@@ -334,23 +338,40 @@ class IngestPipeline:
         return {(name, row.id): row for name, source in self.sources.items() for row in source.rows()}
 
     def count_containers(self, outcome: Outcome) -> Counter[str]:
-        """Read every container of the bucket, and return how often each name stands in one."""
+        """Read every stored container, and return how often each name stands in one.
+
+        An object of the bucket that no stored container has is of a seal that was given up: nobody reads
+        it, and garbage collection takes it.
+        """
+        stored = asyncio.run(self._stored())
         names: Counter[str] = Counter()
         path = self._folder / "container.des"
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=STORE):
             for found in page.get("Contents", []):
                 if not found["Key"].endswith(".des"):
                     continue
+                if found["Key"] not in stored:
+                    outcome.given_up += 1
+                    continue
+                stored.remove(found["Key"])
                 self.s3.download_file(STORE, found["Key"], str(path))
                 with DesReader(path) as reader:
                     names.update(reader.list_files())
                 outcome.containers += 1
                 outcome.container_bytes += found["Size"]
+        assert not stored, f"no objects of {stored}"
         rows = Counter(row.des_name for row in self.rows().values() if row.des_name)
         outcome.doubled = [
             name for name, count in (names + rows).items() if names[name] > 1 or rows[name] > 1
         ]
         return names
+
+    async def _stored(self) -> set[str]:
+        catalog = SqlCatalog(DesDbConnector(self._catalog_url))
+        try:
+            return {row.key for row in await catalog.containers(state=ContainerState.STORED)}
+        finally:
+            await catalog.close()
 
 
 def _make_catalog(source: Mapping[str, Any]) -> str:

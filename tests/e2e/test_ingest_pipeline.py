@@ -55,7 +55,7 @@ async def torture(tmp_path, *, kinds, files, markers, packers, kills, within_s):
         assert outcome.kills >= min(kills, 1)
         addresses = [worker.address for worker in pipeline.workers.values() if worker.serves]
         assert await read_all(pipeline, addresses) == []
-        names = pipeline.count_containers(outcome)
+        names = await asyncio.to_thread(pipeline.count_containers, outcome)
         assert outcome.doubled == []
         assert set(names) == {row.des_name for row in pipeline.rows().values()}
         for worker in pipeline.workers.values():
