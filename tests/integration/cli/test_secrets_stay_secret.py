@@ -37,6 +37,7 @@ def secrets(nobody):
         "DES_S3__ATTEMPTS": "1",
         "DES_S3__DEADLINE_S": "2",
         "DES_S3__CONNECT_TIMEOUT_S": "1",
+        "DES_CLUSTER__KEY": CANARY + "k" * 32,
         "DES_INDEX_CACHE": "redis",
         "DES_REDIS__URL": f"redis://user:{REDIS}@{nobody}/0",
     }
@@ -82,8 +83,14 @@ def test_a_server_whose_store_and_cache_are_away_tells_no_secret(tmp_path, make_
     assert CANARY not in seen
 
 
-@pytest.mark.parametrize("arguments", [("config", "show"), ("doctor",), ("fsck",)])
-@pytest.mark.parametrize("catalog", ["", f"postgresql://user:{CATALOG}@NOBODY/des"])
+@pytest.mark.parametrize(
+    ("arguments", "catalog"),
+    [
+        (("config", "show"), f"postgresql://user:{CATALOG}@NOBODY/des"),
+        (("doctor",), f"postgresql://user:{CATALOG}@NOBODY/des"),
+        (("fsck",), ""),
+    ],
+)
 def test_commands_that_read_the_settings_tell_no_secret(tmp_path, secrets, nobody, arguments, catalog):
     ran = run(tmp_path, *arguments, **secrets, DES_CATALOG_URL=catalog.replace("NOBODY", nobody))
     assert CANARY not in (ran.stdout + ran.stderr).decode()
