@@ -5,7 +5,7 @@ It has no row per file. `SqlCatalog` is the real one (SQLite and PostgreSQL from
 holder re-checks the holder's epoch inside its own transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -158,6 +158,26 @@ class ShardTotals:
     files: int
     data_bytes: int
     last_stored_ms: int | None
+    bits: int
+    """Shard bits that `shard` counts in."""
+
+    @staticmethod
+    def merged(totals: "Iterable[ShardTotals]", *, bits: int) -> "dict[int, ShardTotals]":
+        """Return totals by shard of `2**bits`, whatever bits the containers were made with."""
+        found: dict[int, ShardTotals] = {}
+        for one in totals:
+            shift = one.bits - bits
+            shard = one.shard >> shift if shift >= 0 else one.shard << -shift
+            other = found.get(shard)
+            found[shard] = ShardTotals(
+                shard=shard,
+                containers=one.containers + (other.containers if other else 0),
+                files=one.files + (other.files if other else 0),
+                data_bytes=one.data_bytes + (other.data_bytes if other else 0),
+                last_stored_ms=max(one.last_stored_ms or 0, (other.last_stored_ms or 0) if other else 0),
+                bits=bits,
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)

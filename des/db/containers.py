@@ -244,14 +244,15 @@ async def totals(connection: AsyncConnection) -> list[ShardTotals]:
     rows = await connection.execute(
         select(
             table.c.shard_id,
+            table.c.shard_bits,
             func.count().label("containers"),
             func.sum(table.c.file_count).label("files"),
             func.sum(table.c.data_bytes).label("data_bytes"),
             func.max(table.c.stored_at).label("last_stored"),
         )
         .where(table.c.state == ContainerState.STORED.value)
-        .group_by(table.c.shard_id)
-        .order_by(table.c.shard_id)
+        .group_by(table.c.shard_id, table.c.shard_bits)
+        .order_by(table.c.shard_id, table.c.shard_bits)
     )
     # PostgreSQL sums bigints as numeric.
     return [
@@ -261,6 +262,7 @@ async def totals(connection: AsyncConnection) -> list[ShardTotals]:
             files=int(row.files),
             data_bytes=int(row.data_bytes),
             last_stored_ms=row.last_stored,
+            bits=row.shard_bits,
         )
         for row in rows
     ]

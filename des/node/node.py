@@ -369,7 +369,7 @@ class Node:
         """
         for shard in shards or ():
             self._check_shard(shard)
-        totals = {total.shard: total for total in await self._doors.catalog.shard_totals()}
+        totals = ShardTotals.merged(await self._doors.catalog.shard_totals(), bits=self.settings.shard_bits)
         oldest: dict[int, int] = {}
         for bucket in self._open_index.buckets():
             oldest[bucket.shard] = min(bucket.oldest_ms, oldest.get(bucket.shard, bucket.oldest_ms))

@@ -756,8 +756,8 @@ class CatalogSuite(MembershipSuite):
         third = await store(catalog, container_row(3, run=ShardRun(0, 1, 8)))
         await catalog.announce_container(container_row(4), await claim(catalog, range(8, 12)))
         assert [
-            ShardTotals(0, 1, 103, third.data_bytes, third.stored_ms),
-            ShardTotals(8, 2, 203, first.data_bytes + second.data_bytes, second.stored_ms),
+            ShardTotals(0, 1, 103, third.data_bytes, third.stored_ms, 8),
+            ShardTotals(8, 2, 203, first.data_bytes + second.data_bytes, second.stored_ms, 8),
         ] == await catalog.shard_totals()
 
     async def test_day_totals_count_what_is_stored_of_the_last_days(self, catalog: Catalog) -> None:

@@ -270,10 +270,10 @@ class MemoryCatalog(MemoryMembership):
     async def shard_totals(self) -> list[ShardTotals]:
         """See `Catalog.shard_totals`."""
         self._meet("shard_totals", "before")
-        of_shard: defaultdict[int, list[ContainerRow]] = defaultdict(list)
+        of_shard: defaultdict[tuple[int, int], list[ContainerRow]] = defaultdict(list)
         for row in self._containers.values():
             if row.state is ContainerState.STORED:
-                of_shard[row.run.first].append(row)
+                of_shard[row.run.first, row.run.bits].append(row)
         return [
             ShardTotals(
                 shard=shard,
@@ -281,8 +281,9 @@ class MemoryCatalog(MemoryMembership):
                 files=sum(row.geometry.file_count for row in rows),
                 data_bytes=sum(row.data_bytes for row in rows),
                 last_stored_ms=max(row.stored_ms or 0 for row in rows),
+                bits=bits,
             )
-            for shard, rows in sorted(of_shard.items())
+            for (shard, bits), rows in sorted(of_shard.items())
         ]
 
     async def day_totals(self, days_max: int) -> list[DayTotals]:

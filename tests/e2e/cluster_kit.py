@@ -466,7 +466,14 @@ async def restart_postgresql(cluster: Cluster, dice: random.Random) -> str:
 
 
 async def store_down(cluster: Cluster, dice: random.Random) -> str:
-    down_s = dice.choice([2.0, 8.0])
+    return await _store_down(cluster, dice, dice.choice([2.0, 8.0]))
+
+
+async def store_down_for_long(cluster: Cluster, dice: random.Random) -> str:
+    return await _store_down(cluster, dice, 30.0)
+
+
+async def _store_down(cluster: Cluster, dice: random.Random, down_s: float) -> str:
     link = dice.choice([Link.REFUSING, Link.SILENT])
     for member in cluster.members:
         await asyncio.to_thread(member.to_store.set, link)
@@ -499,6 +506,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     pause_and_resume,
     restart_postgresql,
     store_down,
+    store_down_for_long,
     cut_off,
     rolling_restart,
 )

@@ -23,6 +23,7 @@ from tests.e2e.cluster_kit import (
     rolling_restart,
     running_cluster,
     store_down,
+    store_down_for_long,
     torture,
 )
 
@@ -90,10 +91,24 @@ async def test_while_an_owner_is_away_its_open_files_are_unavailable_and_never_m
         assert await client.get(name) == b"open"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
+async def test_a_node_killed_and_a_store_that_is_away_lose_and_double_nothing(cluster):
+    counts = await torture(cluster, [kill_and_restart, store_down], seed=4)
+    assert counts["acknowledged"] > 5
+    assert counts["stored"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_each_fault_once_loses_and_doubles_nothing(cluster):
-    faults = [kill_and_restart, cut_off, restart_postgresql, pause_and_resume, store_down, rolling_restart]
+    faults = [
+        kill_and_restart,
+        cut_off,
+        restart_postgresql,
+        pause_and_resume,
+        store_down_for_long,
+        rolling_restart,
+    ]
     counts = await torture(cluster, faults, seed=1)
     assert counts["acknowledged"] > 50
 
