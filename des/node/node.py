@@ -448,6 +448,10 @@ class Node:
             troubles=self._companions.troubles if self._companions else None,
         )
 
+    def watch_with(self, look: Callable[[], Awaitable[Sequence[ShardStatus]]], *, look_s: float) -> None:
+        """Have watchers of shards told what `look` finds; see `ShardWatch.widen`."""
+        self._watch.widen(look, look_s=look_s)
+
     async def shard_revision(self) -> int:
         """Return a point in time that `watch_shards` can go on from; see `ShardWatch.look`."""
         return await self._watch.look()

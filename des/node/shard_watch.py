@@ -58,6 +58,7 @@ class ShardWatch:
             heartbeat_s: a watcher hears something at least this often.
         """
         self._look = look
+        self._look_s = LOOK_S
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._first = max(1, boot_epoch) * REVISIONS_OF_A_START
@@ -69,6 +70,10 @@ class ShardWatch:
         self._looked_at: float | None = None
         self._flights: SingleFlight[None] = SingleFlight()
 
+    def widen(self, look: "Callable[[], Awaitable[Sequence[ShardStatus]]]", *, look_s: float) -> None:
+        """Look in another way from now on, `look_s` apart: also at what other nodes say of their shards."""
+        self._look, self._look_s = look, look_s
+
     async def look(self) -> int:
         """Look for changes, unless that was just done; return the revision.
 
@@ -76,7 +81,7 @@ class ShardWatch:
             CatalogUnavailableError: what is stored is not known now.
         """
         now = self._clock.monotonic()
-        if self._looked_at is None or now - self._looked_at >= LOOK_S:
+        if self._looked_at is None or now - self._looked_at >= self._look_s:
             await self._flights.run("look", self._compare)
         return self.revision
 

@@ -32,7 +32,7 @@ from des_server.cluster.owners import Owners
 from des_server.cluster.peers import Peers, plain_channel, secure_channel
 from des_server.cluster.routed_node import RoutedNode
 from des_server.cluster.router import Router
-from des_server.cluster.shard_status import ClusterStatus
+from des_server.cluster.shard_status import LOOK_S, ClusterStatus
 from des_server.convert import MESSAGE_HEADROOM
 from des_server.credits import ByteCredits, SharedCredits
 from des_server.dashboard.page import status_router
@@ -171,7 +171,8 @@ class DesServer:
                 message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
             )
             self.homecoming = Homecoming(own, self._peers, calls, limits)
-            cluster_status = ClusterStatus(node.cluster, self._peers, calls)
+            status = cluster_status = ClusterStatus(node.cluster, self._peers, calls)
+            own.watch_with(lambda: status.look(own), look_s=LOOK_S)
             wait_s = settings.cluster.forward_wait_s
             owners = Owners(node.cluster, self._peers, calls, wait_s=wait_s)
             registry.register(

@@ -43,13 +43,14 @@ _FILE_STATE: Final = {
     FileState.STORED: types_pb2.FILE_STATE_STORED,
     FileState.DELETED: types_pb2.FILE_STATE_DELETED,
 }
-_SHARD_STATE: Final = {
+SHARD_STATE: Final = {
     "active": shard_service_pb2.SHARD_STATE_ACTIVE,
     "sealing": shard_service_pb2.SHARD_STATE_SEALING,
     "read_only": shard_service_pb2.SHARD_STATE_READ_ONLY,
     "recovering": shard_service_pb2.SHARD_STATE_RECOVERING,
     "unowned": shard_service_pb2.SHARD_STATE_UNOWNED,
 }
+"""States of a shard, as `ShardStatus` names them."""
 
 
 def spec_from_wire(spec: file_service_pb2.FileSpec) -> FileSpec:
@@ -229,7 +230,7 @@ def shard_to_wire(status: ShardStatus) -> shard_service_pb2.Shard:
     """Write what is known about one shard."""
     message = shard_service_pb2.Shard(
         shard_id=status.shard,
-        state=_SHARD_STATE.get(status.state, shard_service_pb2.SHARD_STATE_UNSPECIFIED),
+        state=SHARD_STATE.get(status.state, shard_service_pb2.SHARD_STATE_UNSPECIFIED),
         owner_node=status.owner,
         owner_address=status.owner_address,
         epoch=status.epoch,

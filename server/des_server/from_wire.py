@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import grpc
-from des_proto.v1 import file_service_pb2, types_pb2
+from des_proto.v1 import file_service_pb2, shard_service_pb2, types_pb2
 from google.protobuf import timestamp_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError
@@ -31,9 +31,9 @@ from des.errors import (
     UnavailableError,
 )
 from des.files import Durability, FileInfo, FileSpec, FileState, Placement
-from des.node import PutResult
+from des.node import PutResult, ShardStatus
 from des.retrieval.tombstones import FileDeletedError
-from des_server.convert import durability_to_wire
+from des_server.convert import SHARD_STATE, durability_to_wire
 from des_server.status import STATUS_KEY
 
 _FILE_STATE: Final = {
@@ -41,6 +41,7 @@ _FILE_STATE: Final = {
     types_pb2.FILE_STATE_STORED: FileState.STORED,
     types_pb2.FILE_STATE_DELETED: FileState.DELETED,
 }
+_SHARD_STATE: Final = {wire: state for state, wire in SHARD_STATE.items()}
 _KINDS: Final[dict[int, type[DesError]]] = {
     code.value[0]: kind
     for code, kind in (
@@ -112,6 +113,27 @@ def put_result_from_wire(
         file_from_wire(message.file),
         already_existed=message.already_existed,
         durability=Durability.STORED if stored else Durability.LOCAL,
+    )
+
+
+def shard_from_wire(message: shard_service_pb2.Shard) -> ShardStatus:
+    """Read what is known about a shard."""
+    age, sealed = message.oldest_open_age, message.last_seal_time
+    return ShardStatus(
+        shard=message.shard_id,
+        state=_SHARD_STATE.get(message.state, ""),
+        owner=message.owner_node,
+        epoch=message.epoch,
+        open_files=message.open_files,
+        open_bytes=message.open_bytes,
+        stored_files=message.stored_files,
+        stored_bytes=message.stored_bytes,
+        containers=message.containers,
+        oldest_open_age_s=age.seconds + age.nanos / 1e9 if message.HasField("oldest_open_age") else None,
+        last_seal_ms=_ms(sealed) if message.HasField("last_seal_time") else None,
+        last_heartbeat_ms=_ms(message.last_heartbeat_time),
+        last_error=message.last_error,
+        owner_address=message.owner_address,
     )
 
 

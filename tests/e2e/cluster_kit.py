@@ -469,6 +469,10 @@ async def store_down(cluster: Cluster, dice: random.Random) -> str:
     return await _store_down(cluster, dice, dice.choice([2.0, 8.0]))
 
 
+async def store_down_briefly(cluster: Cluster, dice: random.Random) -> str:
+    return await _store_down(cluster, dice, 2.0)
+
+
 async def store_down_for_long(cluster: Cluster, dice: random.Random) -> str:
     return await _store_down(cluster, dice, 30.0)
 

@@ -10,11 +10,15 @@ from des_proto.v1.shard_service_pb2 import Shard, ShardStatusRequest, ShardStatu
 from grpc.aio import AioRpcError, ServicerContext
 
 from des.db.membership import NodeRow
-from des.node import ClusterSide
+from des.node import ClusterSide, Node, ShardStatus
 from des_server.cluster.onward import OnwardCalls, was_forwarded
 from des_server.cluster.peers import Peers
+from des_server.convert import shard_to_wire
+from des_server.from_wire import shard_from_wire
 
 ASK_TIMEOUT_S: Final = 2.0
+LOOK_S: Final = 1.0
+"""How often the owners are asked, at most, while somebody watches."""
 SHARD_STATUS: Final = "/des.v1.ShardService/ShardStatus"
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +31,12 @@ class ClusterStatus:
         self._cluster = cluster
         self._peers = peers
         self._calls = calls
+
+    async def look(self, node: Node) -> list[ShardStatus]:
+        """Return the state of every shard, with what the owners say of theirs."""
+        shards = [shard_to_wire(status) for status in await node.shard_status(None)]
+        await self.complete(shards)
+        return [shard_from_wire(shard) for shard in shards]
 
     async def complete(
         self, shards: Sequence[Shard], context: "ServicerContext[Any, Any] | None" = None

@@ -18,6 +18,7 @@ from des.errors import InvalidInputError
 from des.node import Node
 from des.node.node import ShardNotFoundError
 from des_server import convert
+from des_server.cluster.onward import was_forwarded
 from des_server.cluster.shard_status import ClusterStatus
 from des_server.errors import PageTokenError, ShuttingDownError
 from des_server.servicers.list_files import page_size
@@ -51,7 +52,8 @@ class ShardServicer:
         start = _shard_of_token(request.page_token, count)
         rest = [shard for shard in wanted if shard >= start]
         page, following = rest[:limit], rest[limit:]
-        revision = await self._node.shard_revision()
+        # Another node asks only what this one has, while it looks for the changes of all.
+        revision = 0 if was_forwarded(context) else await self._node.shard_revision()
         statuses = await self._node.shard_status(page) if page else []
         shards = [convert.shard_to_wire(status) for status in sorted(statuses, key=lambda s: s.shard)]
         if self._cluster_status is not None:
@@ -66,7 +68,7 @@ class ShardServicer:
     async def WatchShardStatus(  # noqa: N802  the method's name on the wire
         self,
         request: WatchShardStatusRequest,
-        context: ServicerContext[WatchShardStatusRequest, WatchShardStatusResponse],
+        _context: ServicerContext[WatchShardStatusRequest, WatchShardStatusResponse],
     ) -> AsyncIterator[WatchShardStatusResponse]:
         """Send a snapshot, then changes, until the client goes or the server leaves."""
         for shard in request.shard_ids:
@@ -88,11 +90,8 @@ class ShardServicer:
                 if self._is_leaving():
                     raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
                 if each is not None:
-                    shards = [convert.shard_to_wire(status) for status in each.shards]
-                    if self._cluster_status is not None:
-                        await self._cluster_status.complete(shards, context)
                     yield WatchShardStatusResponse(
-                        shards=shards,
+                        shards=[convert.shard_to_wire(status) for status in each.shards],
                         revision=each.revision,
                         snapshot=each.snapshot,
                     )

@@ -202,3 +202,24 @@ async def test_a_delete_that_worked_although_its_shard_was_lost_meanwhile_is_tol
         await handing
         with pytest.raises(FileMissing):
             await client.delete(name)
+
+
+@pytest.mark.timeout(120)
+async def test_a_watch_at_any_node_tells_of_every_shard_and_of_what_changes_elsewhere(cluster):
+    async with cluster.client(0) as client, cluster.client(1) as elsewhere:
+        (name,) = await cluster.names_at(cluster.members[2], 1, client)
+        shard = consistent_hash(name, SHARD_BITS)
+        told = {}
+        async for update in client.watch_shards():
+            told |= {one.shard_id: one for one in update.shards}
+            if update.snapshot:
+                assert len(update.shards) == 1 << SHARD_BITS
+                assert {one.owner_node for one in update.shards} == {
+                    m.node.node_uuid for m in cluster.members
+                }
+                await elsewhere.put(b"open", name=name)
+            elif told[shard].open_files:
+                break
+        assert told[shard].owner_node == cluster.members[2].node.node_uuid
+        assert (told[shard].open_files, told[shard].open_bytes) == (1, 4)
+        assert told[shard].oldest_open_age is not None
