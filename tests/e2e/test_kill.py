@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from des_client import AsyncDesClient, DesClientError, FileMissing
+from des_client import AsyncDesClient, DesClientError, FileMissing, ShardState
 
 from des.core import DesReader
 
@@ -119,3 +119,57 @@ async def test_a_name_that_was_never_put_is_missing_after_a_kill(make_server) ->
         server.start()
         with pytest.raises(FileMissing):
             await client.get(assigned.name)
+
+
+async def test_what_is_deleted_while_it_is_sealed_stays_deleted_after_a_kill(make_server) -> None:
+    server = make_server({"DES_SHARD_BITS": "0", "DES_COMPRESSION": "off"}).start()
+    rng = random.Random(7)
+    kept: dict[str, str] = {}
+    gone: list[str] = []
+    under_way = 0
+    for _ in range(2):
+        contents = [rng.randbytes(16_000) for _ in range(700)]
+        async with AsyncDesClient(server.address, retry=None, timeout_s=60) as client:
+            results = [one.unwrap() async for one in client.put_many(contents)]
+            kept |= {
+                result.file.name: hashlib.sha256(data).hexdigest()
+                for result, data in zip(results, contents, strict=True)
+            }
+            sealing = asyncio.create_task(client.seal_shard(0))
+            while not sealing.done() and not await is_sealing(client):
+                await asyncio.sleep(0)
+            for victim in rng.sample([result.file.name for result in results], 3):
+                await client.delete(victim)
+                gone.append(victim)
+                del kept[victim]
+            under_way += not sealing.done()
+            await asyncio.to_thread(server.kill)
+            await asyncio.gather(sealing, return_exceptions=True)
+        server.start()
+        await hold_deleted(server.address, kept, gone)
+    # The seal that was cut off is done again, with the deleted files in the container and out of sight.
+    async with AsyncDesClient(server.address, timeout_s=60) as client:
+        await client.seal_shard(0)
+    await hold_deleted(server.address, kept, gone)
+    server.kill()
+    server.start()
+    await hold_deleted(server.address, kept, gone)
+    print(f"\n{under_way} of 2 kills while a seal was under way")
+
+
+async def is_sealing(client: AsyncDesClient) -> bool:
+    (shard,) = await client.shard_status([0])
+    return shard.state is ShardState.SEALING
+
+
+async def hold_deleted(address: str, kept: dict[str, str], gone: list[str]) -> None:
+    async with AsyncDesClient(address, timeout_s=60) as client:
+        read = {one.name: hashlib.sha256(one.unwrap()).hexdigest() async for one in client.get_many(kept)}
+        assert read == kept
+        assert {name async for name in client.iter_names()} == set(kept)
+        outcomes = [one async for one in client.get_many(gone)]
+        assert [one.error.reason for one in outcomes] == ["FILE_DELETED"] * len(gone)
+        for name in gone:
+            with pytest.raises(FileMissing) as caught:
+                await client.get(name)
+            assert caught.value.reason == "FILE_DELETED"
