@@ -25,7 +25,9 @@ from des.core import SyncS3DesReader
 from des.errors import DesError
 from des.files import Durability, FileSpec
 from des.node import Node
+from des.node.assembly import doors_of
 from des.node.diagnosis import Verdict, diagnose
+from des.node.stale_uploads import StaleUploads
 from des.storage import open_store
 from des.storage.bytes_body import BytesBody
 from des.testing.s3_server import BUCKET, temporary_moto
@@ -226,6 +228,14 @@ async def work(settings):
         assert await (await node.open_file(shipped)).read_whole() == b"shipped"
     finally:
         await node.close()
+    doors = doors_of(settings)
+    try:  # as a running node does once a day
+        await StaleUploads(
+            settings=settings, catalog=doors.catalog, store=doors.store, clock=doors.clock
+        ).step()
+    finally:
+        await doors.store.close()
+        await doors.catalog.close()
     return row.key, name
 
 

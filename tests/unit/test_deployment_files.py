@@ -39,7 +39,7 @@ def lint(tool, *arguments):
 
 
 def run(command, **more):
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, **more)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **more)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
