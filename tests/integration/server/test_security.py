@@ -31,6 +31,7 @@ from des.clock import SystemClock
 from des.config import AuthSettings, GrantSettings, JwtSettings, LimitSettings
 from des.files import FileSpec
 from des.node import Node
+from tests.integration.server import test_bad_input as bad_input
 
 ISSUER, AUDIENCE = "https://issuer.test", "des"
 ALL_METHODS = [
@@ -134,6 +135,24 @@ BAD = {
     ),
     "unknown API key": lambda signer, other: bearer("des_00_secret"),
 }
+
+
+async def test_bad_input_without_credentials_is_told_nothing_but_that(server, channel, double):
+    """The matrix of bad input once more: who is not known learns nothing about what is wrong with it."""
+    tried = set()
+    for name, columns in bad_input.MATRIX.items():
+        method = bad_input.METHODS[name]
+        for column, cases in columns.items():
+            # What is too long for a message the transport refuses by itself, whoever sends it.
+            for case in cases if column != "oversized" else ():
+                found = await bad_input.ending_of(
+                    bad_input.open_call(channel, method, case.requests, timeout=60), method
+                )
+                assert found == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", []), (name, column)
+                tried.add(name)
+    assert tried == set(bad_input.METHODS)
+    assert not double.opened
+    assert not double.begun
 
 
 async def test_every_method_refuses_bad_credentials_before_a_message(
