@@ -6,6 +6,7 @@ from typing import Literal, TextIO
 
 import structlog
 
+from des.monitoring.request_id import add_request_id
 from des.monitoring.tracing import add_trace_id
 
 
@@ -23,6 +24,7 @@ def configure_logging(
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_request_id,
         add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -327,6 +327,8 @@ class MultiShardPacker:
             _log.warning(
                 "seal failed, will be repeated",
                 container=sealing.container_id,
+                shard=sealing.first_shard,
+                span=sealing.span,
                 attempts=pending.attempts,
                 error=str(error),
             )
@@ -357,6 +359,8 @@ class MultiShardPacker:
         _log.info(
             "container stored",
             container=row.container_id,
+            shard=sealing.first_shard,
+            span=sealing.span,
             key=row.key,
             files=row.geometry.file_count,
             bytes=row.geometry.size,

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import EOF, AbortError, ServicerContext
 
 from des.errors import DesError, InvalidInputError
+from des.monitoring.request_id import REQUEST_ID
 from des.monitoring.tracing import Tracing, tracing_here
 from des_server.inflight import InFlight
 from des_server.interceptors.metrics import GrpcMetrics
@@ -225,6 +226,7 @@ class CallWrapper:
             begun = time.perf_counter()
             series.started += 1
             request_id = self._request_id(context)
+            REQUEST_ID.set(request_id)  # of this task, which ends with the call
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             sent = 0
             entered = False
