@@ -174,7 +174,7 @@ RUN_PAGES = [
 def test_the_commands_of_a_page_do_what_it_says(page, tmp_path):
     for tool in ("bash", "curl"):
         if shutil.which(tool) is None:
-            pytest.skip(f"needs {tool}")
+            pytest.skip(f"needs {tool} (Debian: apt-get install {tool})")
     here = Page(tmp_path)
     try:
         for block in blocks(page):

@@ -160,7 +160,7 @@ def test_what_the_compose_file_mounts_and_builds_exists():
 @pytest.mark.parametrize("overlay", ["base", "in-mesh", "ingest", "monitoring"])
 def test_what_is_applied_follows_the_schemas(overlay, tmp_path):
     if shutil.which("kubectl") is None:
-        pytest.skip("needs kubectl to build the overlay")
+        pytest.skip("needs kubectl to build the overlay (Debian: apt-get install kubernetes-client)")
     built = tmp_path / "built.yaml"
     built.write_text(
         run(["kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", K8S / overlay])
@@ -238,7 +238,7 @@ def test_packers_scale_by_a_metric_that_exists():
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_a_unit_is_right_and_exposes_little(unit, tmp_path):
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("needs systemd-analyze")
+        pytest.skip("needs systemd-analyze (Debian: apt-get install systemd)")
     here = tmp_path / unit.name
     # The user and the folder of the program are those of a machine that was set up.
     text = unit.read_text().replace("/opt/des/bin/", f"{Path(sys.executable).parent}/")
