@@ -3,7 +3,7 @@
 # ruff: noqa: D102  the name of a test is its sentence
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,11 +19,8 @@ from des.db.membership import (
     NodeState,
 )
 from des.db.rows import OpenContainer
+from des.testing.catalog_rows import LONG_S, SHORT_S, PassTime, claim_of
 
-PassTime = Callable[[float], Awaitable[None]]
-
-LONG_S: Final = 3600.0
-SHORT_S: Final = 0.05
 DAY_MS: Final = 86_400_000
 NOTHING: Final = ShardClaim("0193a000-0000-7000-8000-00000000000a", [])
 
@@ -54,11 +51,6 @@ async def take(
 ) -> list[ShardLock]:
     """Acquire as a node of a cluster does."""
     return await catalog.acquire_shards(shards, holder=beat.holder, ttl_s=ttl_s, node=beat.node)
-
-
-def claim_of(locks: Sequence[ShardLock]) -> ShardClaim:
-    """Return what the holder of `locks` shows."""
-    return ShardClaim(holder=locks[0].holder, epochs=[(lock.shard, lock.epoch) for lock in locks])
 
 
 class MembershipSuite:

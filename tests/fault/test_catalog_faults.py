@@ -20,7 +20,7 @@ from des.db import (
 )
 from des.db.rows import LogSegmentState
 from des.db.shard_locks import guard
-from des.testing.catalog_suite import (
+from des.testing.catalog_rows import (
     ANNA,
     BERT,
     DAY,

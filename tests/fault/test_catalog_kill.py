@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from des.db import ContainerState, DesDbConnector, SqlCatalog
-from des.testing.catalog_suite import BERT, claim, container_row
+from des.testing.catalog_rows import BERT, claim, container_row
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
 from des.db import DesDbConnector, SqlCatalog
-from des.testing.catalog_suite import claim, container_row
+from des.testing.catalog_rows import claim, container_row
 
 async def main(path, first):
     catalog = SqlCatalog(DesDbConnector.sqlite(path))

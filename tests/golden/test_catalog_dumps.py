@@ -25,7 +25,7 @@ from des.db import (
 )
 from des.db.migration import downgrade
 from des.db.schema import metadata
-from des.testing.catalog_suite import claim
+from des.testing.catalog_rows import claim
 from des.testing.postgresql import temporary_postgresql
 
 DUMPS = Path(__file__).parent / "catalog"

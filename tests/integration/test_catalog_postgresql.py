@@ -14,7 +14,7 @@ from des.db.migration import downgrade
 from des.db.schema import metadata
 from des.db.shard_locks import guard
 from des.db.statements import now_ms
-from des.testing.catalog_suite import ANNA, BERT, claim, container_row
+from des.testing.catalog_rows import ANNA, BERT, claim, container_row
 from des.testing.postgresql import temporary_postgresql
 
 OTHERS = (

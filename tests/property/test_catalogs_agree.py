@@ -18,7 +18,7 @@ from des.db import (
     Tombstone,
 )
 from des.errors import DesError
-from des.testing.catalog_suite import (
+from des.testing.catalog_rows import (
     ANNA,
     BERT,
     DAY,

@@ -21,7 +21,7 @@ from des.db.database_time import database_now_ms
 from des.db.schema import stores
 from des.db.statements import now_ms
 from des.errors import InvalidInputError
-from des.testing.catalog_suite import DAY, claim, container_row
+from des.testing.catalog_rows import DAY, claim, container_row
 from des.testing.simulated_clock import SimulatedClock
 
 

@@ -7,7 +7,7 @@ import pytest
 from des.db import ContainerGeometry, DesDbConnector, ShardRun, SqlCatalog
 from des.db.containers import _COVERING, covering
 from des.errors import InvalidInputError
-from des.testing.catalog_suite import DAY, claim, container_row
+from des.testing.catalog_rows import DAY, claim, container_row
 
 
 @pytest.fixture

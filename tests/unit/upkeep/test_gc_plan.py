@@ -7,7 +7,7 @@ import pytest
 from des.db.catalog import ContainerState
 from des.db.rows import LogSegmentState, Sighting
 from des.storage.object_store import ObjectInfo
-from des.testing.catalog_suite import container_row, segment_row, tombstone_row
+from des.testing.catalog_rows import container_row, segment_row, tombstone_row
 from des.upkeep.gc_plan import (
     Cause,
     Doomed,

@@ -3,7 +3,7 @@
 import pytest
 
 from des.packer.object_metadata import BadObjectMetadataError, decode_metadata, encode_metadata
-from des.testing.catalog_suite import container_row
+from des.testing.catalog_rows import container_row
 
 
 def test_it_reads_back():
