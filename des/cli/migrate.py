@@ -11,7 +11,7 @@ from des.config import Settings
 from des.db import DesDbConnector, SqlCatalog
 from des.db.migration import revision_of
 from des.errors import DesError
-from des.node.assembly import CATALOG
+from des.node.doors import CATALOG
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -10,7 +10,7 @@ from des.clock import Clock
 from des.config import Settings
 from des.db.catalog import Catalog, ShardClaim, ShardRun
 from des.errors import CorruptError, DesError
-from des.node.assembly import CATALOG, doors_of
+from des.node.doors import CATALOG, doors_of
 from des.storage.object_store import ObjectStore
 
 LOCK_TTL_S = 600.0

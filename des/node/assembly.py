@@ -1,9 +1,7 @@
 """How a node's parts are put together over its doors, in the order that recovery asks for."""
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
@@ -11,14 +9,11 @@ import structlog
 
 from des import __version__
 from des.assignment import NameAssigner
-from des.clock import Clock, SystemClock
 from des.cluster import ClusterLease, Duties, coming_home
 from des.config import Settings
-from des.core import IndexCache
-from des.db import DesDbConnector, SqlCatalog
-from des.db.catalog import Catalog, ContainerState, ShardRun
+from des.db.catalog import ShardRun
 from des.db.membership import NameLease
-from des.errors import PreconditionError, UnavailableError
+from des.errors import PreconditionError
 from des.files import Durability
 from des.ingest.directory import StoreDirectory
 from des.ingest.facts import FileFacts
@@ -26,11 +21,12 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.monitoring.node_parts_metrics import RecoveryReading
-from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.naming import SnowflakeNameGenerator, parse_name
 from des.node.cluster_duties import ClusterDuties, ForeignFiles
 from des.node.cluster_side import ClusterSide
 from des.node.deletions import Deletions
+from des.node.doors import Doors, behind_gate
+from des.node.parts import Parts
 from des.node.resumable import ResumableUploads
 from des.node.shard_lease import ShardLease
 from des.node.stored_acks import StoredAcks
@@ -45,93 +41,16 @@ from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
 from des.retrieval.page_cache import open_page_cache
 from des.retrieval.tombstones import Tombstones
-from des.storage import open_store
-from des.storage.disk import Disk
-from des.storage.identity import check_identity
-from des.storage.identity_gate import IdentityGate
-from des.storage.metered import MeteredObjectStore
-from des.storage.object_store import ObjectStore
-from des.storage.posix_disk import PosixDisk
 from des.upkeep import GarbageCollector, GcLimits
 
 _log = structlog.get_logger(__name__)
 
-CATALOG: Final = "catalog.sqlite"
 FLOOR_AHEAD_MS: Final = 3000
 """How far names are reserved ahead of the clock: one synced log record per this time."""
 
 
 class StoreNotSharedError(PreconditionError):
     """The settings name no object store that other nodes can reach."""
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """The five doors to the world."""
-
-    clock: Clock
-    disk: Disk
-    store: ObjectStore
-    catalog: Catalog
-    random_bytes: Callable[[int], bytes]
-    store_metrics: ObjectStoreMetrics
-    """What `store` counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a node is made of."""
-
-    settings: Settings
-    doors: Doors
-    directory: StoreDirectory
-    log: IngestLog
-    open_index: OpenIndex
-    packer: MultiShardPacker
-    lease: ShardLease | ClusterLease
-    cluster: ClusterSide | None
-    node_id: int
-    """In the names that this node gives."""
-    assigner: NameAssigner
-    generator: SnowflakeNameGenerator
-    writes: WritePath
-    retriever: Retriever
-    deletions: Deletions
-    listing: Listing
-    collector: GarbageCollector
-    shipper: LogShipper
-    shipped_log: ShippedLog
-    acks: StoredAcks
-    uploads: ResumableUploads
-    pages: IndexCache
-    store_id: str
-    executor: ThreadPoolExecutor | None
-    recovery: RecoveryReading
-    """What this start found."""
-
-
-def doors_of(
-    settings: Settings,
-    *,
-    clock: Clock | None = None,
-    disk: Disk | None = None,
-    store: ObjectStore | None = None,
-    catalog: Catalog | None = None,
-    random_bytes: Callable[[int], bytes] = os.urandom,
-) -> Doors:
-    """Return the given doors, and the embedded default for each that is not given."""
-    # First, and for its owner alone: whatever makes a folder in it would leave its parents to the umask.
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    metrics = ObjectStoreMetrics()
-    url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
-    return Doors(
-        clock=clock or SystemClock(),
-        disk=disk or PosixDisk(settings.data_dir),
-        store=MeteredObjectStore(store or open_store(settings.object_store, settings), metrics),
-        store_metrics=metrics,
-        catalog=catalog or SqlCatalog(DesDbConnector.configured(url, settings.catalog)),
-        random_bytes=random_bytes,
-    )
 
 
 async def assemble(
@@ -144,7 +63,7 @@ async def assemble(
     begun = doors.clock.monotonic()
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
-    doors = await _behind_gate(settings, doors, store_id)
+    doors = await behind_gate(settings, doors, store_id)
     lease, named = await _enter(settings, doors, directory)
     shards = lease if isinstance(lease, ClusterLease) else None
     open_index = OpenIndex()
@@ -421,46 +340,6 @@ async def assemble(
             damaged_places=len(recovered.damage),
         ),
     )
-
-
-async def _behind_gate(settings: Settings, doors: Doors, store_id: str) -> Doors:
-    """Look at the object store; one that does not answer is written to only once it was looked at.
-
-    Raises:
-        WrongStoreError: the objects are another store's.
-    """
-
-    async def known_keys() -> list[str]:
-        return [row.key for row in await doors.catalog.containers(state=ContainerState.STORED)]
-
-    async def check(store: ObjectStore) -> None:
-        await _look_at_store(store)
-        await check_identity(store, store_id, object_prefix=settings.object_prefix, known_keys=known_keys)
-
-    gate = IdentityGate(doors.store, check)
-    try:
-        await gate.pass_gate()
-    except UnavailableError as error:
-        _log.warning("object store does not answer; started on the log alone", error=str(error))
-    return replace(doors, store=gate)
-
-
-async def _look_at_store(store: ObjectStore) -> None:
-    """Find out what the object store honours, and say so."""
-    found = await store.capabilities()
-    _log.info(
-        "object store",
-        kind=found.kind,
-        conditional_create=found.conditional_create,
-        conditional_read=found.conditional_read,
-        conditional_delete=found.conditional_delete,
-        ranges=found.ranges,
-        checksums=found.checksums,
-        server_side_copy=found.server_side_copy,
-        survives_node=found.survives_node,
-    )
-    for sentence in found.advice:
-        _log.warning("object store honours less", advice=sentence)
 
 
 async def _enter(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
@@ -12,10 +12,8 @@ from des.db.membership import Estate, NodeRow
 from des.errors import DesError
 from des.ingest.values import OpenFile
 from des.node.cluster_duties import ClusterDuties
+from des.node.shard_status import ShardStatus
 from des.retrieval import OpenedFile
-
-if TYPE_CHECKING:
-    from des.node.node import ShardStatus
 
 _log = structlog.get_logger(__name__)
 
@@ -135,7 +133,7 @@ class ClusterSide:
 
     # --- status -----------------------------------------------------------------------------
 
-    def describe(self, status: "ShardStatus") -> "ShardStatus":
+    def describe(self, status: ShardStatus) -> ShardStatus:
         """Complete what this node says of a shard with what the cluster knows of it."""
         shard = status.shard
         lock, owner = self._lease.lock(shard), self._lease.owner(shard)

@@ -14,18 +14,22 @@ from des import __version__
 from des.assignment import AssignedName
 from des.clock import Clock
 from des.config import Settings
-from des.db.catalog import Catalog, ContainerRow, DayTotals, ShardTotals
+from des.db.catalog import Catalog, ContainerRow, DayTotals
 from des.errors import CorruptError, DesError, NotFoundError
 from des.files import FileInfo, FileSpec, FileState
 from des.ingest.directory import StoreDirectory
 from des.ingest.values import OpenFile
 from des.monitoring.log_metrics import LogMetrics
 from des.monitoring.node_parts_metrics import NodePartsMetrics
-from des.node.assembly import Parts, assemble, doors_of
+from des.node.assembly import assemble
 from des.node.companion import Companion, Companions
+from des.node.doors import doors_of
 from des.node.health_checks import checks_of
+from des.node.own_shards import OwnShards
+from des.node.parts import Parts
 from des.node.put_many import WholeFile
 from des.node.put_result import PutResult
+from des.node.shard_status import ShardStatus
 from des.node.shard_watch import ShardNews, ShardWatch
 from des.node.stale_uploads import StaleUploads
 from des.node.upload import Upload
@@ -51,12 +55,6 @@ LOG_THREADS: Final = 4
 """One commits groups, the others read what is not in the page cache."""
 
 
-class ShardNotFoundError(NotFoundError):
-    """No shard has this number."""
-
-    reason = "SHARD_NOT_FOUND"
-
-
 @dataclass(frozen=True, slots=True)
 class NodeHealth:
     """Whether the node can do its work, and why not."""
@@ -65,31 +63,6 @@ class NodeHealth:
     readable: bool
     cause: str
     """Empty when all is well."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStatus:
-    """What the packer is doing for one shard."""
-
-    shard: int
-    state: str
-    """"active", "sealing" or "read_only"."""
-    owner: str
-    """UUID of the node that owns it."""
-    epoch: int
-    open_files: int
-    open_bytes: int
-    stored_files: int
-    """Counted at the first shard of each container's run."""
-    stored_bytes: int
-    containers: int
-    oldest_open_age_s: float | None
-    """Age of the oldest file that waits for a seal; None when none does."""
-    last_seal_ms: int | None
-    last_heartbeat_ms: int
-    last_error: str
-    owner_address: str = ""
-    """host:port of the owner in a cluster."""
 
 
 class Node:
@@ -112,6 +85,7 @@ class Node:
         self._retriever = parts.retriever
         self._deletions = parts.deletions
         self._listing = parts.listing
+        self._shards = OwnShards(parts)
         background = (
             parts.deletions,
             parts.uploads,
@@ -233,11 +207,7 @@ class Node:
 
     def tenures(self) -> dict[int, int]:
         """Return the shards that this node serves now, each with the epoch of its lock."""
-        return {
-            shard: lock.epoch
-            for shard, lock in self._lease.locks.items()
-            if self.cluster is None or self.cluster.owns(shard)
-        }
+        return self._shards.tenures()
 
     def is_open(self, name: str) -> bool:
         """Return whether the file is in this node's log and not yet readable from a container."""
@@ -245,10 +215,7 @@ class Node:
 
     def open_counts(self) -> dict[int, int]:
         """Return how many files each shard has open that no seal has taken yet."""
-        counts: dict[int, int] = {}
-        for bucket in self._open_index.buckets():
-            counts[bucket.shard] = counts.get(bucket.shard, 0) + bucket.files
-        return counts
+        return self._shards.open_counts()
 
     def on_files_stored(self, listener: Callable[[ContainerRow, Sequence[OpenFile]], None]) -> None:
         """Have `listener` told of every container that this node commits, and of the files in it."""
@@ -355,7 +322,7 @@ class Node:
 
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
         """Seal what a shard holds open; see `MultiShardPacker.seal_shard`."""
-        self._check_shard(shard)
+        self._shards.check(shard)
         if self.cluster is not None:
             self.cluster.check_owner(shard)
         return await self._packer.seal_shard(shard)
@@ -367,40 +334,7 @@ class Node:
             ShardNotFoundError: no such shard.
             CatalogUnavailableError: what is stored is not known now.
         """
-        for shard in shards or ():
-            self._check_shard(shard)
-        totals = ShardTotals.merged(await self._doors.catalog.shard_totals(), bits=self.settings.shard_bits)
-        oldest: dict[int, int] = {}
-        for bucket in self._open_index.buckets():
-            oldest[bucket.shard] = min(bucket.oldest_ms, oldest.get(bucket.shard, bucket.oldest_ms))
-        wanted = sorted(set(shards)) if shards is not None else range(1 << self.settings.shard_bits)
-        return [self._status(shard, totals.get(shard), oldest.get(shard)) for shard in wanted]
-
-    def _status(self, shard: int, totals: ShardTotals | None, oldest_ms: int | None) -> ShardStatus:
-        files, data_bytes = self._open_index.shard_counts(shard)
-        state = "sealing" if self._packer.is_sealing(shard) else "active"
-        if self._log.failure is not None:
-            state = "read_only"
-        lock = self._lease.lock(shard)
-        age = None if oldest_ms is None else max(0.0, (self._doors.clock.now_ms() - oldest_ms) / 1000)
-        status = ShardStatus(
-            shard=shard,
-            state=state,
-            owner=self.node_uuid,
-            epoch=0 if lock is None else lock.epoch,
-            open_files=files,
-            open_bytes=data_bytes,
-            stored_files=totals.files if totals else 0,
-            stored_bytes=totals.data_bytes if totals else 0,
-            containers=totals.containers if totals else 0,
-            oldest_open_age_s=age,
-            last_seal_ms=self._packer.last_seal_ms.get(shard, totals.last_stored_ms if totals else None),
-            last_heartbeat_ms=0 if lock is None else lock.heartbeat_ms,
-            last_error=str(self._log.failure or "")
-            or self._packer.last_error(shard)
-            or self._parts.shipper.last_error,
-        )
-        return status if self.cluster is None else self.cluster.describe(status)
+        return await self._shards.status(shards)
 
     async def day_totals(self, days_max: int) -> list[DayTotals]:
         """Return what the last days with containers hold.
@@ -461,13 +395,5 @@ class Node:
     ) -> AsyncGenerator[ShardNews | None, None]:
         """Yield what happens to shards; see `ShardWatch.watch`."""
         for shard in shards:
-            self._check_shard(shard)
+            self._shards.check(shard)
         return self._watch.watch(shards, start_revision=start_revision, min_interval_s=min_interval_s)
-
-    def _check_shard(self, shard: int) -> None:
-        if not 0 <= shard < 1 << self.settings.shard_bits:
-            raise ShardNotFoundError(
-                f"shard {shard} does not exist, the store has {1 << self.settings.shard_bits} from 0 on",
-                shard_id=shard,
-                shard_count=1 << self.settings.shard_bits,
-            )

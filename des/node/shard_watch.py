@@ -6,14 +6,12 @@ much happened meanwhile, and nothing is ever too old but what another start of t
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from des.clock import Clock
 from des.core.single_flight import SingleFlight
 from des.errors import OutOfRangeError
-
-if TYPE_CHECKING:
-    from des.node.node import ShardStatus
+from des.node.shard_status import ShardStatus
 
 LOOK_S: Final = 0.25
 """How often shards are looked at, at most, while somebody watches."""
@@ -140,6 +138,6 @@ class ShardWatch:
         return [status for status in await self._look() if not shards or status.shard in shards]
 
 
-def _essence(status: "ShardStatus") -> "ShardStatus":
+def _essence(status: ShardStatus) -> ShardStatus:
     """Return a status without what changes by itself, as time goes by."""
     return replace(status, oldest_open_age_s=None, last_heartbeat_ms=0)

@@ -3,7 +3,7 @@
 from des.core.index_cache import InMemoryIndexCache
 from des.monitoring.log_metrics import Backlog, LogCounts
 from des.monitoring.node_parts_metrics import CacheReading, PartsReading
-from des.node.assembly import Parts
+from des.node.parts import Parts
 
 
 class WatchedParts:

@@ -25,8 +25,8 @@ from des.core import SyncS3DesReader
 from des.errors import DesError
 from des.files import Durability, FileSpec
 from des.node import Node
-from des.node.assembly import doors_of
 from des.node.diagnosis import Verdict, diagnose
+from des.node.doors import doors_of
 from des.node.stale_uploads import StaleUploads
 from des.storage import open_store
 from des.storage.bytes_body import BytesBody

@@ -9,8 +9,7 @@ from google.protobuf import timestamp_pb2
 from des.config import LimitSettings
 from des.errors import InvalidInputError
 from des.naming.name import NAME_MAX
-from des.node import Node
-from des.node.node import ShardNotFoundError
+from des.node import Node, ShardNotFoundError
 from des.retrieval import ReadCost
 from des.retrieval.listing import ListPosition, ListQuestion
 from des_server import convert

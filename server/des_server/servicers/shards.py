@@ -15,8 +15,7 @@ from des_proto.v1.shard_service_pb2 import (
 from grpc.aio import ServicerContext
 
 from des.errors import InvalidInputError
-from des.node import Node
-from des.node.node import ShardNotFoundError
+from des.node import Node, ShardNotFoundError
 from des_server import convert
 from des_server.cluster.onward import was_forwarded
 from des_server.cluster.shard_status import ClusterStatus
