@@ -21,7 +21,8 @@ from des.ingest.errors import LogReadError
 from des.ingest.log import IngestLog
 from des.ingest.record import HEADER_SIZE
 from des.ingest.values import Extent, FileDraft, OpenFile, RecoveredLog, Sealing
-from des.testing.simulated_disk import SECTOR, Fault, PowerCut, SimulatedDisk
+from des.testing.simulated_disk import Fault, PowerCut, SimulatedDisk
+from des.testing.unsynced import SECTOR
 
 NODE: Final = UUID(int=0xDE5)
 DAY: Final = 20261123

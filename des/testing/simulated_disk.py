@@ -7,35 +7,19 @@ sectors and by whole name changes, in any order a device or file system could ha
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeVar
 
 from des.storage.disk import DiskFile, DiskLock
-
-SECTOR: Final = 512
-"""Bytes that reach the device together or not at all."""
+from des.testing.unsynced import Inode, Loss, Naming, Resize, Write, survivors
 
 T = TypeVar("T")
 
 
 class PowerCut(BaseException):
     """The machine is off. Every call raises it until `SimulatedDisk.crash`."""
-
-
-class Loss(StrEnum):
-    """Which unsynced changes a crash keeps."""
-
-    ALL = "all"
-    """Keeps everything."""
-    NONE = "none"
-    PREFIX = "prefix"
-    """Keeps what came first."""
-    SUBSET = "subset"
-    ONE = "one"
-    """Keeps all but one."""
 
 
 @dataclass(slots=True)
@@ -52,80 +36,10 @@ class Fault:
     """Only calls of this name fail: the first at or after `at`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    offset: int
-    data: bytes
-
-    def sectors(self) -> Iterable["_Write"]:
-        start, stop = self.offset, self.offset + len(self.data)
-        while start < stop:
-            edge = min(stop, (start // SECTOR + 1) * SECTOR)
-            yield _Write(start, self.data[start - self.offset : edge - self.offset])
-            start = edge
-
-    def apply(self, content: bytearray) -> None:
-        if len(content) < self.offset:
-            content.extend(bytes(self.offset - len(content)))
-        content[self.offset : self.offset + len(self.data)] = self.data
-
-
-@dataclass(frozen=True, slots=True)
-class _Resize:
-    size: int
-
-    def sectors(self) -> Iterable["_Resize"]:
-        return (self,)
-
-    def apply(self, content: bytearray) -> None:
-        del content[self.size :]
-        content.extend(bytes(self.size - len(content)))
-
-
-_Change: TypeAlias = _Write | _Resize
-
-
-@dataclass(slots=True, eq=False)
-class _Inode:
-    content: bytearray = field(default_factory=bytearray)
-    durable: bytearray = field(default_factory=bytearray)
-    dirty: list[_Change] = field(default_factory=list)
-
-    def change(self, change: _Change) -> None:
-        change.apply(self.content)
-        self.dirty.append(change)
-
-    def settle(self, kept: Iterable[_Change]) -> None:
-        """Put these changes on the device and forget the others."""
-        for change in kept:
-            change.apply(self.durable)
-        self.dirty.clear()
-
-    def sectors(self) -> list[_Change]:
-        return [sector for change in self.dirty for sector in change.sectors()]
-
-
-@dataclass(frozen=True, slots=True)
-class _Naming:
-    """One change of names, whole or not at all: a rename takes one name away and gives another."""
-
-    names: dict[str, _Inode | None]
-
-    def apply(self, names: dict[str, _Inode]) -> None:
-        for path, inode in self.names.items():
-            if inode is None:
-                names.pop(path, None)
-            else:
-                names[path] = inode
-
-    def in_folder(self, folder: str) -> bool:
-        return any(os.path.dirname(path) == folder for path in self.names)  # noqa: PTH120  plain strings
-
-
 class SimulatedFile:
     """An open file of a `SimulatedDisk`."""
 
-    def __init__(self, disk: "SimulatedDisk", inode: _Inode) -> None:
+    def __init__(self, disk: "SimulatedDisk", inode: Inode) -> None:
         self._disk = disk
         self._inode = inode
         self._boot = disk.boots
@@ -150,13 +64,13 @@ class SimulatedFile:
             taken = data if growth <= room else data[: max(0, len(data) - (growth - room))]
             if data and not taken:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._inode.change(_Write(offset, taken))
+            self._inode.change(Write(offset, taken))
             return len(taken)
 
         def on_fault() -> None:
             part = data[: self._disk.rng.randrange(len(data) + 1)]
             if part:
-                self._inode.change(_Write(offset, part))
+                self._inode.change(Write(offset, part))
 
         return self._call("pwrite", act, on_fault)
 
@@ -176,7 +90,7 @@ class SimulatedFile:
         inode = self._inode
 
         def lose() -> None:
-            inode.settle(self._disk.survivors(inode.sectors(), None))
+            inode.settle(survivors(inode.sectors(), None, self._disk.rng))
 
         self._call("sync", lambda: inode.settle(inode.dirty), lose)
 
@@ -188,13 +102,13 @@ class SimulatedFile:
             if growth > self._disk.room():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if growth > 0:
-                self._inode.change(_Resize(size))
+                self._inode.change(Resize(size))
 
         self._call("allocate", act)
 
     def truncate(self, size: int) -> None:
         """Cut or extend."""
-        self._call("truncate", lambda: self._inode.change(_Resize(size)))
+        self._call("truncate", lambda: self._inode.change(Resize(size)))
 
     def size(self) -> int:
         """Return the length programs see."""
@@ -242,9 +156,9 @@ class SimulatedDisk:
         """Share of writes that take only a part."""
         self.cold_reads = 0.25
         """Share of cached reads that find nothing."""
-        self._names: dict[str, _Inode] = {}
-        self._durable_names: dict[str, _Inode] = {}
-        self._unsynced_names: list[_Naming] = []
+        self._names: dict[str, Inode] = {}
+        self._durable_names: dict[str, Inode] = {}
+        self._unsynced_names: list[Naming] = []
         self._folders: set[str] = {""}
         self._locks: set[str] = set()
 
@@ -290,11 +204,11 @@ class SimulatedDisk:
             for inode in naming.names.values()
             if inode is not None
         }
-        for naming in self.survivors(self._unsynced_names, loss):
+        for naming in survivors(self._unsynced_names, loss, self.rng):
             naming.apply(self._durable_names)
         self._unsynced_names.clear()
         for inode in inodes.values():
-            inode.settle(self.survivors(inode.sectors(), loss))
+            inode.settle(survivors(inode.sectors(), loss, self.rng))
             inode.content = bytearray(inode.durable)
         self._names = dict(self._durable_names)
         self.faults.clear()
@@ -307,23 +221,6 @@ class SimulatedDisk:
         self.off = False
         self.boots += 1
 
-    def survivors(self, changes: Sequence[T], loss: Loss | None) -> list[T]:
-        """Return the changes that reach the device, in order."""
-        if not changes:
-            return []
-        match loss or self.rng.choice(list(Loss)):
-            case Loss.ALL:
-                return list(changes)
-            case Loss.NONE:
-                return []
-            case Loss.PREFIX:
-                return list(changes[: self.rng.randrange(len(changes) + 1)])
-            case Loss.SUBSET:
-                return [change for change in changes if self.rng.random() < 0.5]
-            case Loss.ONE:
-                lost = self.rng.randrange(len(changes))
-                return [change for index, change in enumerate(changes) if index != lost]
-
     # --- looking and hurting, for tests -------------------------------------------------------
 
     def content(self, path: str) -> bytes:
@@ -332,7 +229,7 @@ class SimulatedDisk:
 
     def overwrite(self, path: str, content: bytes) -> None:
         """Replace a file's content, on the device too: rot, or a hand that slipped."""
-        inode = _Inode(bytearray(content), bytearray(content))
+        inode = Inode(bytearray(content), bytearray(content))
         self._names[path] = self._durable_names[path] = inode
 
     def is_durable(self, path: str) -> bool:
@@ -346,7 +243,7 @@ class SimulatedDisk:
 
     # --- the door -----------------------------------------------------------------------------
 
-    def _rename(self, naming: _Naming) -> None:
+    def _rename(self, naming: Naming) -> None:
         naming.apply(self._names)
         self._unsynced_names.append(naming)
 
@@ -357,8 +254,8 @@ class SimulatedDisk:
             if path in self._names:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
             self._check_folder(path)
-            inode = _Inode()
-            self._rename(_Naming({path: inode}))
+            inode = Inode()
+            self._rename(Naming({path: inode}))
             return SimulatedFile(self, inode)
 
         return self.call("create", act)
@@ -390,11 +287,11 @@ class SimulatedDisk:
 
     def rename(self, source: str, target: str) -> None:
         """Move a name; durable whole or not at all."""
-        self.call("rename", lambda: self._rename(_Naming({source: None, target: self._inode(source)})))
+        self.call("rename", lambda: self._rename(Naming({source: None, target: self._inode(source)})))
 
     def remove(self, path: str) -> None:
         """Take a name away."""
-        self.call("remove", lambda: self._rename(_Naming({path: None})) if path in self._names else None)
+        self.call("remove", lambda: self._rename(Naming({path: None})) if path in self._names else None)
 
     def sync_directory(self, path: str) -> None:
         """Make the names of a folder durable. A sync that fails leaves them as they are."""
@@ -415,7 +312,7 @@ class SimulatedDisk:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
             if path not in self._names:
                 self._check_folder(path)
-                self._rename(_Naming({path: _Inode()}))
+                self._rename(Naming({path: Inode()}))
             return SimulatedLock(self._locks, path)
 
         return self.call("lock", act)
@@ -424,7 +321,7 @@ class SimulatedDisk:
         """Return the room left."""
         return self.call("free_bytes", lambda: max(0, self.room()))
 
-    def _inode(self, path: str) -> _Inode:
+    def _inode(self, path: str) -> Inode:
         try:
             return self._names[path]
         except KeyError:

@@ -11,7 +11,8 @@ from des.ingest.errors import LogFailedError
 from des.ingest.values import Sealing
 from des.testing.log_mutilations import CONTENTS, draft, open_log
 from des.testing.log_schedules import DAY
-from des.testing.simulated_disk import Fault, Loss, PowerCut, SimulatedDisk
+from des.testing.simulated_disk import Fault, PowerCut, SimulatedDisk
+from des.testing.unsynced import Loss
 
 CALLS_MAX = 400
 

@@ -18,8 +18,9 @@ from des.errors import DesError
 from des.storage import S3StorageBackend
 from des.storage.metered import outcome_of
 from des.storage.object_store import NoSuchObjectError
-from des.testing.fault_proxy import Fault, Operation, S3FaultProxy
+from des.testing.fault_proxy import Fault, S3FaultProxy
 from des.testing.object_store_suite import BytesBody
+from des.testing.s3_requests import Operation
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_versitygw
 
 PART: Final = 5 << 20

@@ -23,7 +23,8 @@ from des.node import Node
 from des.packer.object_metadata import EPOCH
 from des.storage import S3StorageBackend
 from des.storage.bytes_body import BytesBody
-from des.testing.fault_proxy import Fault, Operation, Rule, S3FaultProxy
+from des.testing.fault_proxy import Fault, Rule, S3FaultProxy
+from des.testing.s3_requests import Operation
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_s3
 from des.upkeep import Depth, GarbageCollector, GcLimits, fsck
 from des.upkeep.fsck import Kind

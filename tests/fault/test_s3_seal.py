@@ -23,8 +23,9 @@ from des.files import FileSpec
 from des.node import Node
 from des.storage import S3StorageBackend, open_store
 from des.storage.object_store import ObjectChangedError
-from des.testing.fault_proxy import Fault, Operation, S3FaultProxy
+from des.testing.fault_proxy import Fault, S3FaultProxy
 from des.testing.object_store_suite import BytesBody
+from des.testing.s3_requests import Operation
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_s3
 from des.testing.simulated_clock import SimulatedClock
 

@@ -19,7 +19,8 @@ from des.core import S3DesReader
 from des.files import FileSpec as AnySpec
 from des.node import Node
 from des.storage import open_store
-from des.testing.fault_proxy import Operation, S3FaultProxy
+from des.testing.fault_proxy import S3FaultProxy
+from des.testing.s3_requests import Operation
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_s3
 
 FILES = 4000
