@@ -20,7 +20,7 @@ from des.clock import Clock
 from des.cluster import NotShardOwnerError, not_shard_owner
 from des.config import Settings
 from des.db.catalog import Catalog, FencedError, ShardClaim
-from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState
+from des.db.rows import LogSegmentId, LogSegmentRow
 from des.errors import DesError, DisabledError, UnavailableError
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
 from des.ingest.log import IngestLog
@@ -36,14 +36,13 @@ from des.ingest.values import OpenFile
 from des.monitoring.shipping_metrics import ShippingMetrics
 from des.packer.settled_create import ForeignObjectError, settled_create
 from des.packer.shipments import Shipments
+from des.packer.shipped_release import ShippedRelease
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 _log = structlog.get_logger(__name__)
 
 FILES_MAX: Final = 4096
 """Files in one segment: bounds what one row of the catalog speaks for."""
-LOOK_S: Final = 60.0
-"""How often, at most, released segments of other nodes are looked for."""
 INLINE_BYTES: Final = 256 << 10
 """A segment up to this long is encoded on the event loop, a longer one in a thread."""
 
@@ -107,15 +106,19 @@ class LogShipper:
         self._claim = claim
         self._random_bytes = random_bytes
         self.shipments = Shipments(holds)
+        self._release = ShippedRelease(
+            settings=settings,
+            shipments=self.shipments,
+            store=store,
+            catalog=catalog,
+            clock=clock,
+            claim=claim,
+        )
         self._metrics = ShippingMetrics()
         self._queue: deque[OpenFile] = deque()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         """Sequence number of each file on its way, to who waits for it."""
         self._unfinished: deque[_Segment] = deque()
-        self._released: dict[LogSegmentId, tuple[float, LogSegmentRow]] = {}
-        """Released segments, and when their objects may go (monotonic seconds)."""
-        self._look_at = 0.0
-        """When to look for released segments of others (monotonic seconds)."""
         self._work = asyncio.Event()
         self._next_number = 1
         self._closed: UnavailableError | None = None
@@ -182,6 +185,10 @@ class LogShipper:
         self.sealed(files)
         self.shipments.settle(files)
 
+    async def clean(self) -> None:
+        """Release what no file needs any more; see `ShippedRelease.step`."""
+        await self._release.step()
+
     def _enqueue(self, file: OpenFile) -> "asyncio.Future[None]":
         if self.is_stored(file):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -233,7 +240,7 @@ class LogShipper:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._settings.stored.uploads):
                     tasks.create_task(self._ship_for_ever())
-                tasks.create_task(self._clean_for_ever())
+                tasks.create_task(self._release.run())
         finally:
             self._closed = NodeClosingError(
                 "nothing is shipped any more; what was put is on this node's disk"
@@ -402,53 +409,3 @@ class LogShipper:
         """Send the files of a segment, whose key another object has, with the next one."""
         self._queue.extendleft(reversed(segment.files))
         segment.files = []
-
-    # --- cleaning up ------------------------------------------------------------------------
-
-    async def _clean_for_ever(self) -> None:
-        while True:
-            await self._clock.sleep(self._settings.seal.check_interval_s)
-            try:
-                await self.clean()
-            except DesError as error:
-                _log.warning("shipped segments not cleaned up, will be repeated", error=str(error))
-
-    async def clean(self) -> None:
-        """Release the segments whose files are all in containers; remove objects released long enough ago.
-
-        The object goes `log.reclaim_delay_s` after the row was released: a database that lost the
-        release (failover to a replica that was behind) still finds it.
-
-        Raises:
-            DesError: the rest is done next time.
-        """
-        now = self._clock.monotonic()
-        if now >= self._look_at:  # also those of nodes that ended before they removed them
-            self._adopt_released(await self._catalog.log_segments(state=LogSegmentState.RELEASED))
-            self._look_at = now + max(self._settings.log.reclaim_delay_s, LOOK_S)
-        due = self.shipments.due()
-        while due:
-            shards = {shard for _, held in due for shard in held}
-            try:
-                rows = await self._catalog.release_log_segments(
-                    [row.id for row, _ in due], sorted(shards), self._claim(sorted(shards))
-                )
-            except (FencedError, NotShardOwnerError) as error:
-                lost = int(error.details.get("shard_id", -1))
-                due = [(row, [shard for shard in held if shard != lost]) for row, held in due]
-                due = [(row, held) for row, held in due if held]
-                if lost not in shards:
-                    raise
-                continue
-            self.shipments.forget(row.id for row, _ in due)
-            self._adopt_released(row for row in rows if row.state is LogSegmentState.RELEASED)
-            break
-        for row in [row for remove_at, row in self._released.values() if remove_at <= now]:
-            await self._store.delete(row.key, etag=row.etag)
-            await self._catalog.drop_log_segments([row.id])
-            del self._released[row.id]
-
-    def _adopt_released(self, rows: Iterable[LogSegmentRow]) -> None:
-        due = self._clock.monotonic() + self._settings.log.reclaim_delay_s
-        for row in rows:
-            self._released.setdefault(row.id, (due, row))

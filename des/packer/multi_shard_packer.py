@@ -12,25 +12,20 @@ from prometheus_client import CollectorRegistry
 from des.clock import Clock
 from des.config import Settings
 from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
-from des.errors import CorruptError, DesError
+from des.errors import DesError
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile, Sealing
 from des.monitoring.seal_metrics import SealMetrics
 from des.monitoring.tracing import root_span
 from des.packer.container_builder import ContainerBuilder
-from des.packer.container_check import check_readable
+from des.packer.container_commit import ContainerCommit, run_of
 from des.packer.container_id import make_container_id
-from des.packer.container_upload import find_uploaded, upload_container
 from des.packer.open_checkpoint import OpenCheckpoint
 from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, Within, plan_request, plan_seals
-from des.packer.settled_create import ForeignObjectError
-from des.storage.object_store import ObjectInfo, ObjectStore
+from des.storage.object_store import ObjectStore
 
 _log = structlog.get_logger(__name__)
-
-GIVEN_UP_MAX: Final = 3
-"""Containers given up in a row before it is taken for a fault that another one would not mend."""
 
 WAS_STORED: Final = frozenset({ContainerState.STORED, ContainerState.RETIRED})
 """States of a container whose files are in containers: its own or those that replaced it."""
@@ -115,8 +110,6 @@ class MultiShardPacker:
         self._log = log
         self._open_index = open_index
         self._catalog = catalog
-        self._store = store
-        self._builder = builder
         self._clock = clock
         self._claim = claim
         self._on_stored = on_stored
@@ -127,8 +120,7 @@ class MultiShardPacker:
         self._sealing = asyncio.Lock()
         self._maintenance_error = ""
         self._metrics = SealMetrics()
-        self._given_up = 0
-        """Containers given up since the last one stored."""
+        self._containers = ContainerCommit(catalog=catalog, store=store, builder=builder, claim=claim)
         self.listeners: list[Callable[[ContainerRow, Sequence[OpenFile]], None]] = []
         """Told of every container that is committed, with the files that left the open index for it."""
         self.last_seal_ms: dict[int, int] = {}
@@ -317,9 +309,7 @@ class MultiShardPacker:
             with root_span(
                 "seal", reason=pending.reason, container=sealing.container_id, files=len(pending.files)
             ):
-                row = await self._catalog.container(sealing.container_id)
-                if row is None or row.state is ContainerState.UPLOADING:
-                    row = await self._store_container(pending, row)
+                row = await self._containers.store(sealing, pending.files)
         except DesError as error:
             self._metrics.missed(pending.reason, "failed")
             pending.error = str(error)
@@ -338,7 +328,6 @@ class MultiShardPacker:
             self._pending.remove(pending)
             self._log.mark_stored(self._open_index.put_back(pending.files))
             return []
-        self._given_up = 0
         if row.state is ContainerState.STORED:
             self._on_stored(row)
         self._open_index.remove(pending.files)
@@ -371,49 +360,6 @@ class MultiShardPacker:
             await self._log.append_stored(sealing.container_id, row.etag)
         return [row]
 
-    async def _store_container(self, pending: PendingSeal, announced: ContainerRow | None) -> ContainerRow:
-        """Return the row, stored; or abandoned when it can never be."""
-        claim = self._claim(run_of(pending.sealing))
-        try:
-            if announced is not None and (info := await find_uploaded(self._store, announced)) is not None:
-                # An earlier attempt came this far: its bytes are as good as any built now.
-                return await self._commit(announced, info, pending.files, claim)
-            async with self._builder.build(pending.sealing, pending.files) as built:
-                row = announced or await self._catalog.announce_container(built.row, claim)
-                if row.state is not ContainerState.UPLOADING:
-                    return row
-                if row.sha256 != built.row.sha256:
-                    return await self._abandon(
-                        row, claim, f"its records give SHA-256 {built.row.sha256}, announced was {row.sha256}"
-                    )
-                info = await upload_container(self._store, built)
-                return await self._commit(row, info, pending.files, claim)
-        except ForeignObjectError as error:
-            found = announced or await self._catalog.container(pending.sealing.container_id)
-            if found is None or self._given_up >= GIVEN_UP_MAX:
-                raise
-            return await self._abandon(found, claim, str(error))
-
-    async def _commit(
-        self, row: ContainerRow, info: ObjectInfo, files: list[OpenFile], claim: ShardClaim
-    ) -> ContainerRow:
-        try:
-            await check_readable(self._store, info, row, files)
-        except CorruptError as error:
-            if self._given_up >= GIVEN_UP_MAX:
-                raise
-            return await self._abandon(row, claim, str(error))
-        return await self._catalog.commit_container(row.container_id, etag=info.etag, claim=claim)
-
-    async def _abandon(self, row: ContainerRow, claim: ShardClaim, cause: str) -> ContainerRow:
-        """Make sure that nobody ever commits the container: only then may its files be sealed elsewhere.
-
-        Its object, if there is one or one still lands, is left to garbage collection, which the row guides.
-        """
-        self._given_up += 1
-        _log.error("container abandoned, its files are sealed anew", container=row.container_id, cause=cause)
-        return await self._catalog.abandon_container(row.container_id, claim)
-
     async def _reclaim(self) -> None:
         """Give up log segments whose files were stored long enough ago and still are.
 
@@ -440,8 +386,3 @@ class MultiShardPacker:
 def _meets(seal: PendingSeal, shards: Collection[int]) -> bool:
     run = run_of(seal.sealing)
     return any(shard in shards for shard in range(run.first, run.first + run.span))
-
-
-def run_of(sealing: Sealing) -> ShardRun:
-    """Return the shards that a seal covers."""
-    return ShardRun(sealing.first_shard, sealing.span, sealing.bits)

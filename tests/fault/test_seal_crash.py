@@ -409,16 +409,25 @@ def forget_pending_seals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: files leave the open index before the catalog has their container."""
-    original = MultiShardPacker._store_container
+    original = MultiShardPacker._finish
 
-    async def store(self: Any, pending: Any, announced: Any) -> Any:
-        self._open_index.remove(pending.files)
-        self._pending.remove(pending)
-        row = await original(self, pending, announced)
-        self._pending.append(pending)
-        return row
+    async def finish(self: Any, pending: Any) -> Any:
+        store = self._containers.store
 
-    monkeypatch.setattr(MultiShardPacker, "_store_container", store)
+        async def forget_and_store(sealing: Any, files: Any) -> Any:
+            self._open_index.remove(files)
+            self._pending.remove(pending)
+            row = await store(sealing, files)
+            self._pending.append(pending)
+            return row
+
+        self._containers.store = forget_and_store
+        try:
+            return await original(self, pending)
+        finally:
+            self._containers.store = store
+
+    monkeypatch.setattr(MultiShardPacker, "_finish", finish)
 
 
 def trust_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +441,7 @@ def refuse_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     async def upload(store: Any, built: Any) -> Any:
         return await store.create(built.row.key, built.body, metadata={"des-sha256": built.row.sha256})
 
-    monkeypatch.setattr("des.packer.multi_shard_packer.upload_container", upload)
+    monkeypatch.setattr("des.packer.container_commit.upload_container", upload)
 
 
 @pytest.mark.parametrize(
