@@ -144,9 +144,7 @@ def picture(told: dict[str, Any]) -> Group:
     totals, history = told["totals"], told["history"]
     state = state_of(told)
     style = "green" if state == "serving" else "yellow" if state.startswith("serving") else "red"
-    head = Text.assemble(
-        ("DES ", "bold"), told["version"], "  ", (state, f"bold {style}"), f"  node {told['node'][:8]}"
-    )
+    head = Text.assemble(("DES ", "bold"), told["version"], "  ", (state, f"bold {style}"), f"  {_who(told)}")
     if told["stale"]:
         head.append("  the catalog does not answer, old numbers", "yellow")
     rates = Table.grid(padding=(0, 2))
@@ -167,11 +165,13 @@ def picture(told: dict[str, Any]) -> Group:
     checks = Table.grid(padding=(0, 2))
     for one in told["health"]["checks"]:
         mark = Text(one["state"], STATE_STYLES.get(one["state"], ""))
-        checks.add_row(one["check"], mark, one["found"] + (f" - {one['advice']}" if one["advice"] else ""))
+        checks.add_row(
+            one["check"] + _worker(one), mark, one["found"] + (f" - {one['advice']}" if one["advice"] else "")
+        )
     troubles = Table.grid(padding=(0, 2))
     for one in told["troubles"][:TROUBLES_SHOWN]:
         at = time.strftime("%H:%M:%S", time.localtime(one["at_ms"] / 1000))
-        troubles.add_row(at, Text(one["event"], "yellow"), one["facts"], f"x{one['times']}")
+        troubles.add_row(at, Text(one["event"], "yellow"), one["facts"] + _worker(one), f"x{one['times']}")
     return Group(
         head, Text(sums), Text(), rates, Text(), _strip(told["grid"]), Text(), checks, Text(), troubles
     )
@@ -197,6 +197,15 @@ def _strip(grid: Sequence[dict[str, Any]]) -> Text:
         else:
             strip.append("■", next(style for age, style in AGES if cell["age_s"] >= age))
     return strip
+
+
+def _who(told: dict[str, Any]) -> str:
+    """Return who told: a node, or all workers of a port."""
+    return f"{told['workers']} workers" if "workers" in told else f"node {told['node'][:8]}"
+
+
+def _worker(one: dict[str, Any]) -> str:
+    return f" (worker {one['worker']})" if "worker" in one else ""
 
 
 def _last(values: Sequence[float]) -> float:

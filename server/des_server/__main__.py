@@ -18,7 +18,6 @@ from des import __version__
 from des.config import Settings, load_settings
 from des.monitoring import configure_logging
 from des.node import Node
-from des_server.cluster.workers import Supervisor
 from des_server.lifecycle import EXIT_UNEXPECTED, EXIT_USAGE, OpenNode, say, serve
 
 
@@ -37,6 +36,8 @@ def run(
     configure_logging(level=settings.log_level, style=settings.log_format)
     try:
         if settings.workers > 1:
+            from des_server.cluster.workers import Supervisor  # noqa: PLC0415  an HTTP client's import time
+
             return asyncio.run(Supervisor(settings, allow_exposed=allow_exposed).run())
         return asyncio.run(
             serve(settings, open_node or _open_node, allow_exposed=allow_exposed, registry=registry)

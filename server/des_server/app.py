@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 import grpc
@@ -21,7 +22,7 @@ from des.clock import Clock, SystemClock
 from des.config import LimitSettings, Settings
 from des.monitoring.health_metrics import HealthMetrics
 from des.monitoring.metrics import NodeMetrics
-from des.node import Node
+from des.node import Node, ShardStatus
 from des_server import reflection
 from des_server.cluster.cluster_metrics import ClusterMetrics
 from des_server.cluster.homecoming import Homecoming
@@ -130,7 +131,6 @@ class DesServer:
             settings=settings.health,
             check_metrics=HealthMetrics(registry),
         )
-        self.reporter = StatusReporter(node, self.health, self.metrics, clock)
         self.shared = shared
         """A second address, which other processes serve too."""
         self.address: Address | None = None
@@ -156,6 +156,7 @@ class DesServer:
         self._peers: Peers | None = None
         self._router: Router | None = None
         cluster_status: ClusterStatus | None = None
+        shards: Callable[[], Awaitable[Sequence[ShardStatus]]] = partial(own.shard_status, None)
         self.homecoming: Homecoming | None = None
         if node.cluster is not None:
             self._peers = Peers(
@@ -172,7 +173,8 @@ class DesServer:
             )
             self.homecoming = Homecoming(own, self._peers, calls, limits)
             status = cluster_status = ClusterStatus(node.cluster, self._peers, calls)
-            own.watch_with(lambda: status.look(own), look_s=LOOK_S)
+            shards = partial(status.look, own)
+            own.watch_with(shards, look_s=LOOK_S)
             wait_s = settings.cluster.forward_wait_s
             owners = Owners(node.cluster, self._peers, calls, wait_s=wait_s)
             registry.register(
@@ -187,6 +189,7 @@ class DesServer:
             )
             own.uploads.begin = routed.begin_finished
             node = cast("Node", routed)
+        self.reporter = StatusReporter(own, self.health, self.metrics, clock, shards)
         single = own
         if self._gate is not None:
             # Guards, not nodes, but all that the doors use of one: a test holds the two together.
@@ -220,10 +223,12 @@ class DesServer:
         http_wanted = Address.parse(self.settings.http_listen) if self.settings.http_listen else None
         if http_wanted is not None:
             app = self._http_app()
+            # The HTTP port of one process of many is behind theirs, on loopback, and that one has the TLS.
+            tls = self._tls if self.shared is None else None
             self._http = HttpServer(
                 HttpMetrics(self._gated(app), self.registry),
                 http_wanted.bind(),
-                self._tls.http_context() if self._tls is not None else None,
+                tls.http_context() if tls is not None else None,
             )
             self.http_address = http_wanted.with_port(self._http.port)
         try:

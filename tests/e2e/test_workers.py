@@ -1,15 +1,24 @@
 """`des serve --workers 2`: nodes of one machine behind one port, real processes over a real PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import ssl
 import time
+from urllib.parse import quote
 
 import httpx
 import pytest
-from des_client import AsyncDesClient, PutItem
+from des_client import AsyncDesClient, PutItem, TlsConfig
+from des_server.dashboard.page import document
+from des_server.security.authenticate import api_key_file
+from des_server.security.principal import Grant, Verb
 
+from des.clock import SystemClock
+from des.config import Settings
+from des.testing.authority import HERE, Authority
 from des.testing.postgresql import temporary_postgresql
 from tests.conftest import ServerProcess
 
@@ -18,8 +27,8 @@ WAIT_S = 120.0
 WORKER = re.compile(r'worker="(\d+)"')
 
 
-@pytest.fixture
-def served(tmp_path):
+@contextlib.contextmanager
+def serving(tmp_path, environment):
     with temporary_postgresql(tmp_path / "pg") as url:
         server = ServerProcess(
             tmp_path / "data",
@@ -30,13 +39,20 @@ def served(tmp_path):
                 "DES_CLUSTER__TTL_S": "5",
                 "DES_SHARD_BITS": "4",
                 "DES_WORKERS": str(WORKERS),
-            },
+            }
+            | environment,
         )
         try:
             yield server.start()
         finally:
             if server.alive():
                 server.terminate()
+
+
+@pytest.fixture
+def served(tmp_path):
+    with serving(tmp_path, {}) as server:
+        yield server
 
 
 async def until(look):
@@ -52,11 +68,38 @@ async def until(look):
         await asyncio.sleep(0.2)
 
 
+@pytest.fixture
+def secured(tmp_path):
+    """The same behind TLS, with API keys."""
+    authority = Authority(tmp_path, "nodes")
+    cert, key = authority.issue(tmp_path, "node", *HERE)
+    more = {
+        "DES_TLS__CERT": str(cert),
+        "DES_TLS__KEY": str(key),
+        "DES_CLUSTER__CA": str(authority.path),
+        "DES_CLUSTER__KEY": "one-key-of-these-workers-and-no-other",
+        "DES_AUTH__API_KEYS": "true",
+    }
+    with serving(tmp_path, more) as server:
+        settings = Settings(data_dir=server.data_dir)
+        _, token = api_key_file(settings, SystemClock()).create(
+            [Grant(frozenset(Verb))], expires_ms=None, note=""
+        )
+        yield server, authority.path, token
+
+
 @pytest.mark.timeout(400)
-async def test_workers_share_a_port_a_store_a_health_and_their_metrics(served, tmp_path):
-    async with httpx.AsyncClient(base_url=f"http://{served.http}", timeout=30) as door:
+async def test_workers_share_ports_a_store_a_health_a_page_and_their_metrics(secured, tmp_path):
+    served, authority, token = secured
+    url, trusted = f"https://{served.http}", ssl.create_default_context(cafile=authority)
+    me = {"authorization": f"Bearer {token}"}
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=30, verify=trusted) as stranger,
+        httpx.AsyncClient(base_url=url, timeout=30, verify=trusted, headers=me) as door,
+    ):
         assert (await until(door_is_ready(door)))["writable"]
-        async with AsyncDesClient(served.address, channels=8) as client:
+        tls = TlsConfig(ca=authority)
+        async with AsyncDesClient(served.address, channels=8, tls=tls, token=token) as client:
 
             async def shared_out():
                 shards = await client.shard_status()
@@ -87,6 +130,45 @@ async def test_workers_share_a_port_a_store_a_health_and_their_metrics(served, t
                 if line.startswith("des_cluster_shards{")
             ]
             assert sum(shares) == 16
+
+        # The doors of any worker, with its headers, ranges and refusals.
+        name, data = next(iter(files.items()))
+        for _ in range(2 * WORKERS):
+            whole = await door.get(f"/files/{quote(name)}")
+            assert (whole.status_code, whole.content) == (200, data)
+            assert len(whole.headers.get_list("date")) == 1
+        part = await door.get(f"/files/{quote(name)}", headers={"range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, data[10:20])
+        known = await door.get(f"/files/{quote(name)}", headers={"if-none-match": whole.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+        assert int((await door.head(f"/files/{quote(name)}")).headers["content-length"]) == len(data)
+        assert (await door.get("/files/nothing")).status_code == 400
+        assert (await door.post("/assign", json={"prefix": "TEAM"})).json()["name"].startswith("TEAM_")
+        assert (await door.get("/nowhere?x=1")).status_code == 404
+        for path in ("/metrics", "/status.json", f"/files/{quote(name)}"):
+            assert (await stranger.get(path)).status_code == 401
+
+        # One page for all of them.
+        page = await stranger.get("/status")
+        assert (page.text, page.headers["content-security-policy"]) == document()
+
+        async def all_counted():
+            told = (await door.get("/status.json")).json()
+            known = told["totals"]["open_files"] + told["totals"]["stored_files"]
+            return told if known == len(files) else None
+
+        told = await until(all_counted)
+        assert told["workers"] == WORKERS
+        assert len(told["grid"]) == 16
+        assert {node["worker"] for node in told["nodes"]} == set(range(WORKERS))
+        assert sum(node["shards"] for node in told["nodes"]) == 16
+        assert {"database", "disk"} <= {one["check"] for one in told["health"]["checks"]}
+
+        # A stranger is told whether, not why.
+        assert (await stranger.get("/health/ready")).json() == {
+            "status": "ready", "writable": True, "readable": True, "workers": WORKERS
+        }  # fmt: skip
+        assert {one["worker"] for one in (await door.get("/health")).json()["checks"]} == set(range(WORKERS))
     assert await asyncio.to_thread(served.terminate) == 0
     assert sorted(path.name for path in (tmp_path / "data").glob("worker-*")) == ["worker-0", "worker-1"]
 

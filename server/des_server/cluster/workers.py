@@ -34,6 +34,7 @@ from des_server.listen import (
     advertised,
     refuse_exposed,
 )
+from des_server.security.authenticate import api_keys_path
 
 RESTART_FIRST_S: Final = 0.5
 RESTART_MAX_S: Final = 30.0
@@ -82,7 +83,7 @@ class Supervisor:
         try:
             http_address = "no port"
             if self._settings.http_listen:
-                http = WorkersHttp(self._https, self._settings.workers)
+                http = WorkersHttp(self._https, self._settings.workers, self._settings.tls)
                 http_address = str(http.start(Address.parse(self._settings.http_listen)))
             if not await self._start_all(shared):
                 return EXIT_REFUSED
@@ -116,7 +117,7 @@ class Supervisor:
         wanted = Address.parse(settings.listen)
         if not self._allow_exposed:
             http = [Address.parse(settings.http_listen)] if settings.http_listen else []
-            refuse_exposed([wanted, *http], tls=False, auth=False)
+            refuse_exposed([wanted, *http], tls=settings.tls.cert is not None, auth=settings.authenticates)
         advertised(wanted, settings.cluster.advertise, own_port=True)
         wanted.bind().close()  # says why, if somebody else has it
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -220,6 +221,8 @@ def worker_settings(settings: Settings, number: int, shared: Address) -> Setting
         "object_dir": settings.object_dir or settings.data_dir / "objects",
         "listen": str(shared.with_port(0)),
         "http_listen": "127.0.0.1:0",
+        # One file of keys for all, where `des keys` writes it.
+        "auth": settings.auth.model_copy(update={"api_keys_file": api_keys_path(settings)}),
     }
     return Settings.model_construct(**values)
 

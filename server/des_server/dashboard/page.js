@@ -35,6 +35,8 @@
     }
     return `${Math.round(seconds)} s`;
   };
+  // What a port that stands for several workers tells has the number of the one it is from.
+  const by = (one) => (one.worker === undefined ? "" : ` (worker ${one.worker})`);
   const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 
   const ROUND = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
@@ -149,7 +151,8 @@
     const light = el("light");
     light.className = `light ${bad ? "bad" : less.length ? "warn" : "good"}`;
     light.textContent = !health.readable ? "not serving" : !health.writable ? "read only" : less.length ? `serving, ${less.map((check) => check.check.replace("_", " ")).join(", ")} not well` : "serving";
-    el("where").textContent = `${location.host} · node ${told.node.slice(0, 8)} · up ${span((told.now_ms - told.started_ms) / 1000)}`;
+    const who = told.workers === undefined ? `node ${told.node.slice(0, 8)}` : `${told.workers} workers`;
+    el("where").textContent = `${location.host} · ${who} · up ${span((told.now_ms - told.started_ms) / 1000)}`;
     const note = el("note");
     note.hidden = !(health.cause || told.stale);
     note.textContent = [health.cause, told.stale && `The catalog does not answer; what it told last is shown. ${told.stale}`].filter(Boolean).join(" · ");
@@ -167,13 +170,13 @@
     lines(el("backlog"), at, [{ name: "backlog", values: history.backlog_bytes }], bytes, 1024);
     bars(el("days"), told.days);
     el("checks").replaceChildren(...health.checks.map((check) => make("div", { class: "check" },
-      make("i", { class: check.state }), make("b", {}, check.check.replace("_", " ")),
+      make("i", { class: check.state }), make("b", {}, check.check.replace("_", " ") + by(check)),
       make("div", {}, check.found, ...(check.advice ? [make("p", {}, check.advice)] : [])),
       make("span", { class: "dim" }, check.age_s === null ? "" : `${check.latency_ms.toFixed(check.latency_ms < 10 ? 1 : 0)} ms`))));
     table(el("nodes"), [["node"], ["address"], ["state"], ["shards", "n"], ["version"]],
-      told.nodes.map((node) => [make("code", {}, node.node.slice(0, 8) + (node.this ? " (this)" : "")), node.address || location.host, node.state, String(node.shards), node.version]), "No node.");
+      told.nodes.map((node) => [make("code", {}, node.node.slice(0, 8) + (by(node) || (node.this ? " (this)" : ""))), node.address || location.host, node.state, String(node.shards), node.version]), "No node.");
     table(el("troubles"), [["at"], ["what"], ["facts"], ["times", "n"]],
-      told.troubles.map((one) => [clock(one.at_ms), make("span", { class: one.level }, one.event), one.facts, String(one.times)]), "Nothing since the start of this process.");
+      told.troubles.map((one) => [clock(one.at_ms), make("span", { class: one.level }, one.event), one.facts + by(one), String(one.times)]), "Nothing since the start of this process.");
     el("foot").replaceChildren(...[`DES ${told.version}`, `store ${told.store}`, `looked at ${new Date(told.now_ms).toLocaleTimeString()}`].map((text) => make("span", {}, text)),
       make("a", { href: "status.json" }, "JSON"), make("a", { href: "metrics" }, "metrics"), make("a", { href: "docs" }, "HTTP"));
     document.body.dataset.shown = String(Number(document.body.dataset.shown || 0) + 1);

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from des import __version__
 from des.clock import Clock
 from des.errors import DesError
 from des.monitoring.metrics import NodeMetrics
-from des.node import Node
+from des.node import Node, ShardStatus
 from des_server.dashboard.grid import grid_of
 from des_server.dashboard.history import STEP_S, Counters, History
 from des_server.dashboard.troubles import RecentTroubles
@@ -23,8 +24,17 @@ DAYS_MAX: Final = 30
 class StatusReporter:
     """Keeps the history of a node and tells how it is."""
 
-    def __init__(self, node: Node, health: HealthFollower, metrics: NodeMetrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        node: Node,
+        health: HealthFollower,
+        metrics: NodeMetrics,
+        clock: Clock,
+        shards: Callable[[], Awaitable[Sequence[ShardStatus]]],
+    ) -> None:
+        """Tell of `node`, and of what `shards` gives: all shards of the store, with what their owners say."""
         self._node = node
+        self._shards = shards
         self._health = health
         self._metrics = metrics
         self._clock = clock
@@ -79,7 +89,7 @@ class StatusReporter:
         }
 
     async def _ask(self) -> dict[str, Any]:
-        shards = await self._node.shard_status(None)
+        shards = await self._shards()
         days = await self._node.day_totals(DAYS_MAX)
         return {
             "grid": grid_of(shards),

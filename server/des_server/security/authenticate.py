@@ -1,6 +1,7 @@
 """From what a call brings along to who makes it: an API key, a token, or a client certificate."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from des.clock import Clock
@@ -15,9 +16,14 @@ _BEARER: Final = "bearer "
 _ALTERNATIVE_NAME: Final = "x509_subject_alternative_name"
 
 
+def api_keys_path(settings: Settings) -> Path:
+    """Return where the hashes of API keys are: `auth.api_keys_file`, or a file in the data folder."""
+    return settings.auth.api_keys_file or settings.data_dir / API_KEYS_FILE
+
+
 def api_key_file(settings: Settings, clock: Clock) -> ApiKeyFile:
-    """Return the API keys of a store: `auth.api_keys_file`, or a file in the data folder."""
-    return ApiKeyFile(settings.auth.api_keys_file or settings.data_dir / API_KEYS_FILE, clock)
+    """Return the API keys of a store."""
+    return ApiKeyFile(api_keys_path(settings), clock)
 
 
 class Everyone:
