@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import ParamSpec, Self, TypeVar
+from typing import Final, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 import google_crc32c
@@ -41,6 +41,9 @@ from des.storage.disk import Disk
 P = ParamSpec("P")
 T = TypeVar("T")
 Publish = Callable[[Sequence[OpenFile]], None]
+
+SPAN_ON_LOOP_MAX: Final = 1 << 20
+"""Bytes of the log that the event loop copies itself: a quarter of a millisecond."""
 
 
 class IngestLog:
@@ -413,6 +416,9 @@ class IngestLog:
     async def read_span(self, segment_no: int, start: int, stop: int) -> bytes:
         """Return bytes of a segment as they are, records and all: whoever cuts a file out checks it.
 
+        Fewer only where the segment ends. What is longer than `SPAN_ON_LOOP_MAX` is read in a thread even
+        when memory holds it: copying it would hold up every other call.
+
         Raises:
             LogRecordGoneError: the segment was reclaimed.
             LogReadError: the device did not give them.
@@ -422,7 +428,8 @@ class IngestLog:
             raise LogRecordGoneError(f"segment {segment_no} of the ingest log was reclaimed")
         data: bytes | None
         try:
-            data = segment.file.pread_cached(stop - start, start)
+            is_long = stop - start > SPAN_ON_LOOP_MAX
+            data = None if is_long else segment.file.pread_cached(stop - start, start)
             if data is None:
                 segment.readers += 1
                 data = await self._in_reader(segment, stop - start, start)

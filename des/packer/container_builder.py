@@ -8,17 +8,20 @@ from typing import Final
 
 from des.config import Settings
 from des.core import DesWriter
+from des.core.container_index import ContainerIndex
 from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
 from des.errors import ExhaustedError
 from des.files import BLOCK_SIZE
 from des.format.compressor import Compressor, Samples
-from des.format.ext import ExtGeometry
+from des.format.ext import Ext, ExtGeometry
+from des.format.footer import Footer
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import OpenFile, Sealing
-from des.naming import created_ms, parse_name
+from des.naming import created_ms, created_ms_of, parse_name
+from des.packer.log_reads import LoadedFiles, load_files
 from des.storage.disk import Disk, DiskFile
 
 STAGING: Final = "staging"
@@ -83,12 +86,10 @@ class ContainerBuilder:
             compressor=compressor,
             container_id=sealing.container_id,
         )
-        for batch in _batches(files):
-            loaded = [(file, await self._load(file)) for file in batch]
-            await asyncio.to_thread(_add_batch, writer, loaded)
+        await self._add_all(writer, files)
         footer = await asyncio.to_thread(writer.finish)
         run = ShardRun(sealing.first_shard, sealing.span, sealing.bits)
-        times = [created_ms(parse_name(file.name), self._settings.wrap_bits) for file in files]
+        first_ms, last_ms = _times(files, self._settings.wrap_bits)
         row = ContainerRow(
             container_id=sealing.container_id,
             day=str(sealing.day),
@@ -109,32 +110,45 @@ class ContainerBuilder:
                 file_count=footer.file_count,
                 **_pages(ExtGeometry.of(writer.ext, footer)),
             ),
-            name_ms_first=min(times),
-            name_ms_last=max(times),
+            name_ms_first=first_ms,
+            name_ms_last=last_ms,
             data_bytes=sum(file.size for file in files),
             node=self._node,
         )
-        return BuiltContainer(row, staged, files)
+        return BuiltContainer(row, staged, files, footer, writer.index, writer.ext)
+
+    async def _add_all(self, writer: DesWriter, files: Sequence[OpenFile]) -> None:
+        """Hand the writer every file, the next batch read from the log while it takes one."""
+        batches = _batches(files)
+        batch = next(batches, [])
+        loaded = await load_files(self._log, batch)
+        while batch:
+            following = next(batches, [])
+            reading = asyncio.ensure_future(load_files(self._log, following))
+            try:
+                await asyncio.to_thread(_add_batch, writer, batch, loaded)
+                batch, loaded = following, await reading
+            except BaseException:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+                raise
 
     async def _compressor(self, sealing: Sealing, files: Sequence[OpenFile]) -> Compressor | None:
         """Train on a sample of what the container will hold: a first, short pass over the records."""
         if sealing.layout != Layout.FRAMED or self._settings.compression == "off":
             return None
         samples = Samples.choose(
-            (FileFacts.decode(file.facts).content_type, file.size if file.extents else -1) for file in files
+            (FileFacts.decode(file.facts).content_type, file.size if _is_in_log(file) else -1)
+            for file in files
         )
         loaded: dict[int, bytes] = {}
         for place in samples.places:
-            data = await self._load(files[place])
-            loaded[place] = data if isinstance(data, bytes) else b"".join(data)
+            parts = [
+                data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
+                for extent in files[place].extents
+            ]
+            loaded[place] = b"".join(parts)
         return await asyncio.to_thread(Compressor.train, samples, loaded)
-
-    async def _load(self, file: OpenFile) -> bytes | list[bytes]:
-        parts = [
-            data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
-            for extent in file.extents
-        ]
-        return parts[0] if len(parts) == 1 else parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,10 @@ class BuiltContainer:
     row: ContainerRow
     body: DiskFile
     files: Sequence[OpenFile]
+    footer: Footer
+    index: ContainerIndex
+    """INDEX as the writer read it back."""
+    ext: Ext | None
 
 
 def container_key(settings: Settings, sealing: Sealing) -> str:
@@ -162,8 +180,8 @@ def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMeta
     block_size: int | None = None
     if facts.external is not None:
         blocks, block_size = facts.external.block_crc32c, facts.external.block_size
-    elif len(file.extents) > 1:
-        blocks = tuple(extent.crc32c for extent in file.extents)
+    elif len(file.blocks) > 1:
+        blocks = tuple(extent.crc32c for extent in file.blocks)
         block_size = BLOCK_SIZE
     crc32c = file.crc32c if layout == "v1" or facts.external is not None else None
     if crc32c is None and not facts.content_type and block_size is None:
@@ -189,8 +207,9 @@ def _staging_error(error: OSError) -> StagingError:
     return StagingError(f"cannot write to {STAGING}: {error}", retry_after_s=5)
 
 
-def _add_batch(writer: DesWriter, batch: list[tuple[OpenFile, bytes | list[bytes]]]) -> None:
-    for file, data in batch:
+def _add_batch(writer: DesWriter, batch: list[OpenFile], loaded: LoadedFiles) -> None:
+    """Hand files to the writer, which compares each with its checksum."""
+    for file in batch:
         facts = FileFacts.decode(file.facts)
         system = system_metadata(file, facts, writer.layout)
         if facts.external is not None:
@@ -203,7 +222,12 @@ def _add_batch(writer: DesWriter, batch: list[tuple[OpenFile, bytes | list[bytes
             )
         else:
             writer.add_file(
-                file.name, data, size=file.size, metadata=facts.metadata, system=system, crc32c=file.crc32c
+                file.name,
+                loaded.cut(file),
+                size=file.size,
+                metadata=facts.metadata,
+                system=system,
+                crc32c=file.crc32c,
             )
 
 
@@ -212,12 +236,29 @@ def _batches(files: Sequence[OpenFile]) -> Iterator[list[OpenFile]]:
     size = 0
     for file in files:
         batch.append(file)
-        size += file.size if file.extents else 0
+        size += file.size if _is_in_log(file) else 0
         if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _is_in_log(file: OpenFile) -> bool:
+    return bool(file.offset or file.blocks)
+
+
+def _times(files: Sequence[OpenFile], wrap_bits: int) -> tuple[int, int]:
+    """Return when the first and the last of the names were made, in UTC milliseconds since 1970.
+
+    Raises:
+        InvalidNameError: the day has no such time; the names were made with other `wrap_bits`.
+    """
+    times = [created_ms_of(file.name, wrap_bits) for file in files]
+    last = max(times)
+    # Counted from the start of the day, so that a time behind its end is the last one.
+    created_ms(parse_name(files[times.index(last)].name), wrap_bits)
+    return min(times), last
 
 
 class _StagedSink:
@@ -228,8 +269,8 @@ class _StagedSink:
         self._offset = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
-        """Append what the file takes, which may be less than all."""
-        taken = self._staged.pwrite([bytes(data)], self._offset)
+        """Append what the file takes, which may be less than all; nothing is copied."""
+        taken = self._staged.pwrite([data], self._offset)
         self._offset += taken
         return taken
 

@@ -1,17 +1,23 @@
-"""An uploaded container, read as a stranger would read it, before it is committed."""
+"""A container proven before it is committed: as it was built, and as it reads back from the store."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from des.core import S3DesReader
+from des.core.paged_index import check_all_pages
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError
+from des.format.ext import ExtGeometry
 from des.format.index import IndexEntry
 from des.ingest.values import OpenFile
+from des.packer.container_builder import BuiltContainer
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 SAMPLES: Final = 8
 """Files whose bytes are read back, besides first and last."""
+COMPARED_AT_ONCE: Final = 8 << 20
+"""Bytes of one read when two copies are compared."""
 
 
 class ContainerUnreadableError(CorruptError):
@@ -21,7 +27,7 @@ class ContainerUnreadableError(CorruptError):
 async def check_readable(
     store: ObjectStore, info: ObjectInfo, row: ContainerRow, files: Sequence[OpenFile]
 ) -> None:
-    """Read footer, EXT, INDEX, every entry both ways, and some files' bytes.
+    """Read footer, EXT, INDEX, every entry both ways, and some files' bytes. For what another start uploaded.
 
     Raises:
         ContainerUnreadableError: an entry is missing or differs; the container is not committed.
@@ -31,25 +37,89 @@ async def check_readable(
     await reader.open()
     index = await reader.get_index()
     await reader.check_pages()
-    step = max(1, len(files) // SAMPLES)
-    for number, file in enumerate(files):
-        entry = index.find(file.name)
-        if entry is None or (entry.data_length != file.size and not entry.is_compressed):
+    await asyncio.to_thread(_check_entries, list(index), row, files)
+    await _check_samples(reader, [(file, index.find(file.name)) for file in _samples(files)], row)
+
+
+def check_built(built: BuiltContainer) -> None:
+    """Demand that the staged container has each file, and leads to it both ways. Reads HASHPAGES; no waits.
+
+    Raises:
+        ContainerUnreadableError: an entry is missing or differs.
+        CorruptError: a page is damaged, or does not lead to a file.
+    """
+    _check_entries(list(built.index), built.row, built.files)
+    geometry = ExtGeometry.of(built.ext, built.footer)
+    if geometry is not None:
+        pages = geometry.pages
+        check_all_pages(pages, built.body.pread(pages.length, pages.start), built.index, built.footer)
+
+
+async def check_uploaded(store: ObjectStore, info: ObjectInfo, built: BuiltContainer) -> None:
+    """Demand that the object is the staged container: all behind DATA byte for byte, of DATA some files.
+
+    That the rest of DATA is whole, a store that takes checksums said of every part.
+
+    Raises:
+        ContainerUnreadableError: it is not.
+        CorruptError: a sampled file fails its checksum.
+    """
+    for start in range(built.footer.meta_start, info.size, COMPARED_AT_ONCE):
+        stop = min(info.size, start + COMPARED_AT_ONCE)
+        found = await store.get_range(info.key, start, stop, etag=info.etag)
+        if found != await asyncio.to_thread(built.body.pread, stop - start, start):
+            raise ContainerUnreadableError(
+                f"container {built.row.container_id} reads back with other bytes in [{start}, {stop})",
+                container_id=built.row.container_id,
+            )
+    reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
+    await reader.open()
+    await _check_samples(
+        reader, [(file, built.index.find(file.name)) for file in _samples(built.files)], built.row
+    )
+
+
+def _check_entries(entries: Sequence[IndexEntry], row: ContainerRow, files: Sequence[OpenFile]) -> None:
+    """Demand an entry for each file, in the order in which they were written."""
+    if len(entries) != len(files):
+        raise ContainerUnreadableError(
+            f"container {row.container_id} has {len(entries)} files, expected {len(files)}",
+            container_id=row.container_id,
+        )
+    for entry, file in zip(entries, files, strict=True):
+        if entry.name != file.name or (entry.data_length != file.size and not entry.is_compressed):
             raise ContainerUnreadableError(
                 f"container {row.container_id} has {entry} for file {file.name!r} of {file.size} bytes",
                 container_id=row.container_id,
                 name=file.name,
             )
-        if file.extents and (number % step == 0 or number == len(files) - 1):
-            await _check_file(reader, entry, file, row)
 
 
-async def _check_file(reader: S3DesReader, entry: IndexEntry, file: OpenFile, row: ContainerRow) -> None:
-    data, metadata = await reader.read_entry(entry)
-    if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
-        raise ContainerUnreadableError(
-            f"container {row.container_id} gives {len(data)} bytes for file {file.name!r} "
-            f"of {file.size} bytes, or another checksum",
-            container_id=row.container_id,
-            name=file.name,
-        )
+def _samples(files: Sequence[OpenFile]) -> list[OpenFile]:
+    step = max(1, len(files) // SAMPLES)
+    last = len(files) - 1
+    return [
+        file
+        for number, file in enumerate(files)
+        if (file.offset or file.blocks) and (number % step == 0 or number == last)
+    ]
+
+
+async def _check_samples(
+    reader: S3DesReader, samples: Sequence[tuple[OpenFile, IndexEntry | None]], row: ContainerRow
+) -> None:
+    for file, entry in samples:
+        if entry is None:
+            raise ContainerUnreadableError(
+                f"container {row.container_id} does not find file {file.name!r}",
+                container_id=row.container_id,
+                name=file.name,
+            )
+        data, metadata = await reader.read_entry(entry)
+        if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
+            raise ContainerUnreadableError(
+                f"container {row.container_id} gives {len(data)} bytes for file {file.name!r} "
+                f"of {file.size} bytes, or another checksum",
+                container_id=row.container_id,
+                name=file.name,
+            )

@@ -4,7 +4,8 @@ Each step may be repeated by anyone: the same records give the same bytes under 
 earlier attempt left is found and used (DESIGN §4).
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -12,8 +13,8 @@ import structlog
 from des.db.catalog import Catalog, ContainerRow, ContainerState, ShardClaim, ShardRun
 from des.errors import CorruptError
 from des.ingest.values import OpenFile, Sealing
-from des.packer.container_builder import ContainerBuilder
-from des.packer.container_check import check_readable
+from des.packer.container_builder import BuiltContainer, ContainerBuilder
+from des.packer.container_check import check_built, check_readable, check_uploaded
 from des.packer.container_upload import find_uploaded, upload_container
 from des.packer.settled_create import ForeignObjectError
 from des.storage.object_store import ObjectInfo, ObjectStore
@@ -72,7 +73,8 @@ class ContainerCommit:
     ) -> ContainerRow:
         if announced is not None and (info := await find_uploaded(self._store, announced)) is not None:
             # An earlier attempt came this far: its bytes are as good as any built now.
-            return await self._commit(announced, info, files, claim)
+            proof = check_readable(self._store, info, announced, files)
+            return await self._commit(announced, claim, info, proof)
         async with self._builder.build(sealing, files) as built:
             row = announced or await self._catalog.announce_container(built.row, claim)
             if row.state is not ContainerState.UPLOADING:
@@ -81,14 +83,25 @@ class ContainerCommit:
                 return await self._abandon(
                     row, claim, f"its records give SHA-256 {built.row.sha256}, announced was {row.sha256}"
                 )
-            info = await upload_container(self._store, built)
-            return await self._commit(row, info, files, claim)
+            # Beside the upload, which mostly waits: nothing is committed that was not proven.
+            proving = asyncio.ensure_future(asyncio.to_thread(check_built, built))
+            try:
+                info = await upload_container(self._store, built)
+                return await self._commit(row, claim, info, self._proven(proving, info, built))
+            finally:
+                proving.cancel()
+                await asyncio.gather(proving, return_exceptions=True)
+
+    async def _proven(self, proving: Awaitable[None], info: ObjectInfo, built: BuiltContainer) -> None:
+        await proving
+        await check_uploaded(self._store, info, built)
 
     async def _commit(
-        self, row: ContainerRow, info: ObjectInfo, files: list[OpenFile], claim: ShardClaim
+        self, row: ContainerRow, claim: ShardClaim, info: ObjectInfo, proof: Awaitable[None]
     ) -> ContainerRow:
+        """Commit what `proof`, when awaited, does not refute."""
         try:
-            await check_readable(self._store, info, row, files)
+            await proof
         except CorruptError as error:
             if self._given_up >= GIVEN_UP_MAX:
                 raise

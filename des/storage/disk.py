@@ -11,7 +11,7 @@ from typing import Protocol
 class DiskFile(Protocol):
     """One open file. All calls block; the caller chooses the thread."""
 
-    def pwrite(self, buffers: Sequence[bytes], offset: int) -> int:
+    def pwrite(self, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         """Write at `offset` and return how many bytes were taken, which may be fewer than given."""
         ...
 

@@ -29,7 +29,7 @@ class PosixFile:
             raise OSError(errno.EBADF, "the file is closed")
         return self._descriptor
 
-    def pwrite(self, buffers: Sequence[bytes], offset: int) -> int:
+    def pwrite(self, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         """Write with one pwritev."""
         return os.pwritev(self._fd(), buffers[:BUFFERS_MAX], offset)
 

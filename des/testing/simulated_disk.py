@@ -52,7 +52,7 @@ class SimulatedFile:
             raise OSError(errno.EBADF, "the file is closed")
         return self._disk.call(name, act, on_fault)
 
-    def pwrite(self, buffers: Sequence[bytes], offset: int) -> int:
+    def pwrite(self, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         """Write all, or fewer bytes where the disk is told to."""
         data = b"".join(buffers)
         if len(data) > 1 and self._disk.chance(self._disk.short_writes):

@@ -6,6 +6,7 @@ loss of what was not synced, once as a dependency that does not answer.
 """
 
 import contextlib
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -18,11 +19,12 @@ import pytest
 from des.config import load_settings
 from des.core import S3DesReader
 from des.db.catalog import CatalogUnavailableError, ContainerRow, ContainerState
-from des.errors import DesError
+from des.errors import CorruptError, DesError
 from des.files import FileSpec
 from des.ingest.values import Sealing
 from des.node import Node
 from des.packer import MultiShardPacker
+from des.packer.container_check import ContainerUnreadableError, check_built
 from des.packer.recovery import RecoverySummary, SealDebt, void_seals
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectStoreUnavailableError
@@ -462,3 +464,77 @@ async def test_these_tests_catch_a_seal_that_is_wrong(
         except (AssertionError, DesError, KeyError, ValueError, pytest.fail.Exception):
             caught += 1
     assert caught
+
+
+class OneByteOff(MemoryObjectStore):
+    """Of the first container that is read, every answer that holds byte `place` has it changed.
+
+    A place under zero counts from the end, as the trailer and the footer do.
+    """
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+        self.spoilt = ""
+
+    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
+        data = bytearray(await super().get_range(key, start, stop, etag=etag))
+        if key.endswith(".des"):
+            self.spoilt = self.spoilt or key
+            size = (await self.head(key)).size
+            place = self.place if self.place >= 0 else size + self.place
+            if key == self.spoilt and start <= place < stop:
+                data[place - start] ^= 1
+        return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "layout"),
+    [
+        (-1, "framed"),
+        (-73, "framed"),
+        (-200, "framed"),
+        (-5000, "framed"),
+        (-1, "v1"),
+        (-5000, "v1"),
+        (40, "v1"),
+    ],
+)
+async def test_a_container_that_reads_back_with_one_wrong_byte_is_never_committed(
+    tmp_path: Path, place: int, layout: str
+) -> None:
+    """In FOOTER, trailer, section table, HASHPAGES, and in a file: what is read back is proven."""
+    world = World(tmp_path, layout)
+    store = world.store = OneByteOff(place)
+    node = await world.start()
+    files = await put_some(node)
+    await drain(node)
+    rows = await world.catalog.containers(state=ContainerState.ABANDONED)
+    assert [row.key for row in rows] == [store.spoilt]
+    await settled(world, node, files)
+
+
+async def test_what_was_built_is_proven_before_it_is_committed(tmp_path: Path) -> None:
+    """A page that leads astray, and an INDEX of other files, are found in the staged container."""
+    world = World(tmp_path, "framed")
+    node = await world.start()
+    await put_some(node)
+    packer: Any = node._packer
+    (day,) = node._open_index.days()
+    files = node._open_index.take(day, [0], files_max=100, bytes_max=1 << 30)
+    assert len(files) > 2
+    sealing = Sealing(
+        "01900000-0000-7000-8000-000000000000", files[0].day, 0, 1, 1, "framed", 1, [f.seq for f in files]
+    )
+    async with packer._containers._builder.build(sealing, files) as built:
+        check_built(built)
+        with pytest.raises(ContainerUnreadableError, match="expected"):
+            check_built(dataclasses.replace(built, files=files[1:]))
+        with pytest.raises(ContainerUnreadableError, match="for file"):
+            check_built(dataclasses.replace(built, files=files[::-1]))
+        start = built.row.geometry.pages_start
+        byte = built.body.pread(1, start + 100)
+        built.body.pwrite([bytes([byte[0] ^ 1])], start + 100)
+        with pytest.raises(CorruptError):
+            check_built(built)
+    await node.close()
