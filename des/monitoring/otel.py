@@ -16,6 +16,8 @@ from des.errors import InvalidInputError
 from des.monitoring.tracing import Attributes, Spans, Tracing
 
 KINDS: Final = {"server": trace.SpanKind.SERVER, "internal": trace.SpanKind.INTERNAL}
+EXPORT_TIMEOUT_S: Final = 3
+"""For sending a batch of spans, all attempts together: what a receiver that is away may hold up a stop."""
 
 
 class MissingExporterError(InvalidInputError):
@@ -75,7 +77,6 @@ def open_tracing(settings: TracingSettings) -> tuple[Tracing, OpenTelemetry]:
         )
     except ImportError as error:
         raise MissingExporterError("tracing.endpoint needs: pip install 'des-store[otel]'") from error
-    backend = OpenTelemetry(
-        settings.service_name, BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint))
-    )
+    exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_TIMEOUT_S)
+    backend = OpenTelemetry(settings.service_name, BatchSpanProcessor(exporter))
     return Tracing(backend, settings.ratio), backend

@@ -3,11 +3,14 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from des_client.channels import DEFAULT_TARGET, ChannelOptions, TlsConfig, Token, endpoints
 from des_client.retry import RetryConfig
 from des_client.sync.shards import Shards
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 
 class DesClient(Shards):
@@ -34,7 +37,7 @@ class DesClient(Shards):
         channels: int = 1,
         allow_insecure_token: bool = False,
         options: ChannelOptions = (),
-        tracing: bool = False,
+        tracing: "bool | TracerProvider" = False,
     ) -> None:
         """Take note of where the store is; nothing is connected yet.
 
@@ -53,7 +56,8 @@ class DesClient(Shards):
                 a port, or one connection is the bottleneck.
             allow_insecure_token: let `token` cross a network in clear text.
             options: further gRPC channel arguments; they win over the client's own.
-            tracing: make calls part of the caller's current OpenTelemetry trace (extra `otel`).
+            tracing: make a span of OpenTelemetry for each operation, in the caller's current trace, and hand
+                it on with each call (extra `otel`). True for the process's tracer provider, or another one.
 
         Raises:
             InvalidArgument: one of them makes no sense.
@@ -66,9 +70,13 @@ class DesClient(Shards):
             metadata=metadata,
             channels=channels,
             options=options,
-            tracing=tracing,
+            tracing=bool(tracing),
         )
         super().__init__(config, timeout_s=timeout_s, retry=retry, verify=verify)
+        if tracing:
+            from des_client.spans import give_spans  # noqa: PLC0415  optional dependency
+
+            give_spans(self, None if tracing is True else tracing)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(dict.fromkeys(self._endpoints.targets))!r})"
