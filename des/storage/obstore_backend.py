@@ -29,6 +29,7 @@ from des.storage.obstore_clients import StoreConnections
 from des.storage.obstore_reads import OWN_KEYS, ObstoreReads, quoted
 from des.storage.obstore_upload import STAGING, ObstoreUpload
 from des.storage.s3_errors import of_obstore
+from des.storage.uploads_under_way import UploadsUnderWay, is_stale
 from des.storage.write_token import TOKEN, tagged, untagged
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class ObstoreBackend:
         self._random_bytes = random_bytes
         # An absent object is a FileNotFoundError, missing credentials are a PermissionError.
         self._failures = (BaseError, OSError)
+        self.under_way: Final = UploadsUnderWay()
         self._capabilities: Capabilities | None = None
         self._probing = asyncio.Lock()
 
@@ -352,6 +354,8 @@ class ObstoreBackend:
     async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:
         """Remove what uploads under `prefix` left that were written whole and never copied; return how many.
 
+        Nothing that this process has under way, and nothing of a store that keeps no dates.
+
         Parts that were never put together are seen by nobody: Azure drops them after a week, Google by a
         lifecycle rule of the bucket (docs/object-stores.md).
 
@@ -362,8 +366,13 @@ class ObstoreBackend:
         async for page in self._pages(f"{STAGING}{prefix}", ""):
             for found in page:
                 place = found["path"].removeprefix(self.prefix)
-                if place.startswith(f"{STAGING}{prefix}") and (
-                    found["last_modified"].timestamp() * 1000 < begun_before_ms
+                key = place.removeprefix(STAGING).rpartition("/")[0]
+                if (
+                    place.startswith(f"{STAGING}{prefix}")
+                    and key not in self.under_way
+                    and is_stale(
+                        int(found["last_modified"].timestamp() * 1000), begun_before_ms=begun_before_ms
+                    )
                 ):
                     await self.remove(found["path"])
                     removed += 1

@@ -38,7 +38,7 @@ class ObstoreUpload:
 
     def __init__(self, store: "ObstoreBackend", key: str, metadata: Mapping[str, str]) -> None:
         self._store = store
-        self._key = key
+        self.key = key
         self._metadata = metadata
         self._token = store.new_token()
         self._staged = f"{store.prefix}{STAGING}{key}/{self._token}"
@@ -52,6 +52,8 @@ class ObstoreUpload:
         self._pieces: asyncio.Queue[bytes | _GivenUpError | None] = asyncio.Queue(maxsize=1)
         self._sending: asyncio.Task[Any] | None = None
         self._over = False
+        self.is_under_way = False
+        store.under_way.add(self)
 
     async def write(self, data: bytes) -> None:
         """Append `data`; waits while a part is on its way and the next one is full.
@@ -87,10 +89,10 @@ class ObstoreUpload:
         self._demand_open()
         self._over = True
         if self._sending is None:
-            return await self._store.put(self._key, bytes(self._buffer), metadata=self._metadata)
+            return await self._store.put(self.key, bytes(self._buffer), metadata=self._metadata)
         await self._send_buffer()
         await self._hand_over(None)
-        await self._store.call(self._key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
+        await self._store.call(self.key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
         info = await self._moved()
         await self._drop_staged()
         return info
@@ -119,17 +121,17 @@ class ObstoreUpload:
         store = self._store
         try:
             if not store.conditional:
-                await store.demand_free(self._key)
+                await store.demand_free(self.key)
             await store.call(
-                self._key,
+                self.key,
                 lambda: obstore.copy_async(
-                    store.connections.writes, self._staged, store.prefix + self._key, overwrite=False
+                    store.connections.writes, self._staged, store.prefix + self.key, overwrite=False
                 ),
             )
         except (AlreadyExistsError, ObjectStoreUnavailableError, NoSuchObjectError) as error:
             return await self._settled(error)
         return await self._settled(
-            ObjectStoreUnavailableError(f"object {self._key!r} is not there yet", key=self._key)
+            ObjectStoreUnavailableError(f"object {self.key!r} is not there yet", key=self.key)
         )
 
     async def _settled(self, error: DesError) -> ObjectInfo:
@@ -137,18 +139,19 @@ class ObstoreUpload:
         store = self._store
         looks = max(1, round(store.settings.deadline_s / COPY_WAIT_S))
         for _ in range(looks):
-            info = await store.settle(self._key, size=self._size, token=self._token, error=error)
+            info = await store.settle(self.key, size=self._size, token=self._token, error=error)
             try:
-                await store.get_range(self._key, info.size - 1, info.size, etag=info.etag)
+                await store.get_range(self.key, info.size - 1, info.size, etag=info.etag)
             except (ObjectDamagedError, ObjectStoreUnavailableError):
                 await store.clock.sleep(COPY_WAIT_S)
             else:
                 return info
         raise ObjectStoreUnavailableError(
-            f"the copy to {self._key!r} is there and cannot be read after {looks} looks", key=self._key
+            f"the copy to {self.key!r} is there and cannot be read after {looks} looks", key=self.key
         )
 
     async def _drop_staged(self) -> None:
+        self.is_under_way = False
         try:
             await self._store.remove(self._staged)
         except DesError:
@@ -159,6 +162,7 @@ class ObstoreUpload:
         data = bytes(self._buffer)
         self._buffer.clear()
         if self._sending is None:
+            self.is_under_way = True
             self._sending = asyncio.ensure_future(self._send())
         await self._hand_over(data)
 
@@ -174,10 +178,10 @@ class ObstoreUpload:
             putting.cancel()
         if not in_time:
             raise ObjectStoreUnavailableError(
-                f"a part of {self._key!r} was not taken within {self._part_s:.0f} s", key=self._key
+                f"a part of {self.key!r} was not taken within {self._part_s:.0f} s", key=self.key
             )
         if sending.done() and (piece is not None or sending.exception() is not None):
-            await self._store.call(self._key, self._sent)
+            await self._store.call(self.key, self._sent)
 
     async def _sent(self) -> None:
         assert self._sending is not None, "a stream was begun"
@@ -204,4 +208,4 @@ class ObstoreUpload:
 
     def _demand_open(self) -> None:
         if self._over:
-            raise UploadOverError(f"upload of {self._key!r} is over")
+            raise UploadOverError(f"upload of {self.key!r} is over")

@@ -31,6 +31,7 @@ from des.storage.s3_body import BodyFile, checksum_of_body
 from des.storage.s3_client import S3Client
 from des.storage.s3_errors import NoSuchUploadError, WriteConflictError, taken
 from des.storage.s3_upload import S3Upload
+from des.storage.uploads_under_way import UploadsUnderWay, is_stale
 from des.storage.write_token import TOKEN, tagged, untagged
 
 CONFLICTS_MAX: Final = 5
@@ -65,6 +66,7 @@ class S3StorageBackend:
         self.random_bytes: Final = random_bytes
         self.sending: Final = asyncio.Semaphore(self.s3.settings.parts_at_once)
         """Parts on their way, of all uploads together."""
+        self.under_way: Final = UploadsUnderWay()
         self.conditional = True
         """Whether writes carry conditions; the probe takes them off where the store refuses them."""
         self._capabilities: Capabilities | None = None
@@ -331,7 +333,8 @@ class S3StorageBackend:
         """Abort multipart uploads under `prefix` that nobody finished, and return how many.
 
         Their parts are billed and seen by no listing. Only uploads begun before `begun_before_ms` (UTC
-        milliseconds, the store's clock) are touched.
+        milliseconds, the store's clock) are touched; none that this process has under way, and none of a
+        store that keeps no dates of uploads.
 
         Raises:
             ObjectStoreUnavailableError, ObjectStoreRefusedError: what was not aborted stays.
@@ -347,8 +350,11 @@ class S3StorageBackend:
                 **place,
             )
             for found in page.get("Uploads", ()):
-                if _ms(found["Initiated"]) < begun_before_ms:
-                    await self.abort_upload(found["Key"].removeprefix(self.prefix), found["UploadId"])
+                key = found["Key"].removeprefix(self.prefix)
+                if key not in self.under_way and is_stale(
+                    _ms(found["Initiated"]), begun_before_ms=begun_before_ms
+                ):
+                    await self.abort_upload(key, found["UploadId"])
                     aborted += 1
             if not page.get("IsTruncated"):
                 return aborted

@@ -42,17 +42,18 @@ class S3Upload:
     def __init__(self, store: "S3StorageBackend", key: str, metadata: Mapping[str, str]) -> None:
         self._store = store
         self._s3 = store.s3
-        self._key = key
+        self.key = key
         self._metadata = metadata
         self._token = store.new_token()
         self._part_size = int(store.s3.settings.part_bytes)
         self._algorithm = store.s3.settings.checksum
+        store.under_way.add(self)
         self._buffer = bytearray()
         self._size = 0
         self._crc: int | None = 0
         """CRC32C of everything so far; None once the store copied bytes that were never here."""
         self._upload_id = ""
-        self._beginning = asyncio.Lock()
+        self.is_under_way = False
         self._parts: list[asyncio.Task[dict[str, Any]]] = []
         self._over = False
 
@@ -102,7 +103,7 @@ class S3Upload:
         while wanted:
             data = body.pread(wanted, self._size)
             if not data:
-                raise ObjectDamagedError(f"body of {self._key!r} ends at {self._size}, its size is {size}")
+                raise ObjectDamagedError(f"body of {self.key!r} ends at {self._size}, its size is {size}")
             pieces.append(data)
             if self._crc is not None:
                 self._crc = google_crc32c.extend(self._crc, data)
@@ -157,7 +158,7 @@ class S3Upload:
         if not self._parts:
             data = bytes(self._buffer)
             return await self._store.put(
-                self._key,
+                self.key,
                 data,
                 size=len(data),
                 metadata=self._metadata,
@@ -175,10 +176,11 @@ class S3Upload:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
         self._parts.clear()
+        self.is_under_way = False
         if self._upload_id:
             upload_id, self._upload_id = self._upload_id, ""
             try:
-                await self._store.abort_upload(self._key, upload_id)
+                await self._store.abort_upload(self.key, upload_id)
             except DesError:
                 # `abort_stale_uploads` finds it later; the failure that led here matters more.
                 return
@@ -189,10 +191,10 @@ class S3Upload:
             whole = {"ChecksumCRC32C": encode_crc32c(self._crc), "ChecksumType": "FULL_OBJECT"}
         try:
             answer = await self._s3.call(
-                self._key,
+                self.key,
                 self._s3.client.complete_multipart_upload,
                 Bucket=self._s3.bucket,
-                Key=self._store.prefix + self._key,
+                Key=self._store.prefix + self.key,
                 UploadId=self._upload_id,
                 MultipartUpload={"Parts": parts},
                 **self._store.free_condition(),
@@ -201,15 +203,16 @@ class S3Upload:
             self._upload_id = ""
             # The answer names no size, and a 200 may have an error in it: look.
             del answer
-            return await self._settle(ObjectStoreUnavailableError(f"object {self._key!r} is not there yet"))
+            return await self._settle(ObjectStoreUnavailableError(f"object {self.key!r} is not there yet"))
         except (AlreadyExistsError, ObjectStoreUnavailableError, NoSuchObjectError) as error:
             return await self._settle(error)
         except DesError as error:
-            return await self._settle(taken(error, self._key))
+            return await self._settle(taken(error, self.key))
 
     async def _settle(self, error: DesError) -> ObjectInfo:
-        info = await self._store.settle(self._key, size=self._size, token=self._token, error=error)
+        info = await self._store.settle(self.key, size=self._size, token=self._token, error=error)
         self._upload_id = ""
+        self.is_under_way = False
         return info
 
     async def _send_buffer(self) -> None:
@@ -224,7 +227,7 @@ class S3Upload:
         number = len(self._parts) + 1
         if number > PARTS_MAX:
             raise ObjectTooLongError(
-                f"{self._key!r} needs more than {PARTS_MAX} parts of {self._part_size} bytes: "
+                f"{self.key!r} needs more than {PARTS_MAX} parts of {self._part_size} bytes: "
                 "raise s3.part_bytes",
                 size=self._size,
                 max_size=PARTS_MAX * self._part_size,
@@ -242,16 +245,17 @@ class S3Upload:
         if self._upload_id:
             return
         if not self._store.conditional:
-            await self._store.demand_free(self._key)
+            await self._store.demand_free(self.key)
+        self.is_under_way = True
         whole: dict[str, Any] = {}
         if self._algorithm == "crc32c":
             whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
         answer = await self._s3.call(
-            self._key,
+            self.key,
             self._s3.client.create_multipart_upload,
             needs=("UploadId",),
             Bucket=self._s3.bucket,
-            Key=self._store.prefix + self._key,
+            Key=self._store.prefix + self.key,
             Metadata=tagged(self._metadata, self._token),
             **whole,
         )
@@ -260,12 +264,12 @@ class S3Upload:
     async def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
         checksum = checksum_of(data, self._algorithm)
         answer = await self._s3.call(
-            self._key,
+            self.key,
             self._s3.client.upload_part,
             sent_bytes=len(data),
             needs=("ETag",),
             Bucket=self._s3.bucket,
-            Key=self._store.prefix + self._key,
+            Key=self._store.prefix + self.key,
             UploadId=self._upload_id,
             PartNumber=number,
             Body=data,
@@ -281,7 +285,7 @@ class S3Upload:
             sent_bytes=stop - start,
             needs=("CopyPartResult",),
             Bucket=self._s3.bucket,
-            Key=self._store.prefix + self._key,
+            Key=self._store.prefix + self.key,
             UploadId=self._upload_id,
             PartNumber=number,
             CopySource={"Bucket": self._s3.bucket, "Key": self._store.prefix + key},
@@ -294,4 +298,4 @@ class S3Upload:
 
     def _demand_open(self) -> None:
         if self._over:
-            raise UploadOverError(f"upload of {self._key!r} is over")
+            raise UploadOverError(f"upload of {self.key!r} is over")
