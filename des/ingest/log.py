@@ -437,6 +437,11 @@ class IngestLog:
             raise LogReadError(f"segment {segment_no} could not be read at {start}: {error}") from error
         return data
 
+    @property
+    def reads_aside(self) -> bool:
+        """Whether long reads run in threads, beside other work."""
+        return self._executor is not None
+
     async def _in_reader(self, segment: LiveSegment, size: int, offset: int) -> bytes:
         """Read in a thread; the reader is counted out when that is done, not when its caller gives up."""
         if self._executor is None:

@@ -22,6 +22,7 @@ from des.ingest.log import IngestLog
 from des.ingest.values import OpenFile, Sealing
 from des.naming import created_ms, created_ms_of, parse_name
 from des.packer.log_reads import LoadedFiles, load_files
+from des.packer.staged_sink import StagedSink
 from des.storage.disk import Disk, DiskFile
 
 STAGING: Final = "staging"
@@ -77,17 +78,20 @@ class ContainerBuilder:
             self._disk.remove(path)
 
     async def _write(self, sealing: Sealing, files: Sequence[OpenFile], staged: DiskFile) -> "BuiltContainer":
-        sink = _StagedSink(staged)
         compressor = await self._compressor(sealing, files)
-        writer = DesWriter(
-            sink,
-            layout=sealing.layout,
-            digest=True,
-            compressor=compressor,
-            container_id=sealing.container_id,
-        )
-        await self._add_all(writer, files)
-        footer = await asyncio.to_thread(writer.finish)
+        sink = StagedSink(staged, aside=self._log.reads_aside)
+        try:
+            writer = DesWriter(
+                sink,
+                layout=sealing.layout,
+                digest=True,
+                compressor=compressor,
+                container_id=sealing.container_id,
+            )
+            await self._add_all(writer, files)
+            footer = await asyncio.to_thread(writer.finish)
+        finally:
+            await asyncio.to_thread(sink.close)
         run = ShardRun(sealing.first_shard, sealing.span, sealing.bits)
         first_ms, last_ms = _times(files, self._settings.wrap_bits)
         row = ContainerRow(
@@ -124,6 +128,10 @@ class ContainerBuilder:
         loaded = await load_files(self._log, batch)
         while batch:
             following = next(batches, [])
+            if not self._log.reads_aside:
+                await asyncio.to_thread(_add_batch, writer, batch, loaded)
+                batch, loaded = following, await load_files(self._log, following)
+                continue
             reading = asyncio.ensure_future(load_files(self._log, following))
             try:
                 await asyncio.to_thread(_add_batch, writer, batch, loaded)
@@ -259,20 +267,3 @@ def _times(files: Sequence[OpenFile], wrap_bits: int) -> tuple[int, int]:
     # Counted from the start of the day, so that a time behind its end is the last one.
     created_ms(parse_name(files[times.index(last)].name), wrap_bits)
     return min(times), last
-
-
-class _StagedSink:
-    """A binary sink that appends to a staging file."""
-
-    def __init__(self, staged: DiskFile) -> None:
-        self._staged = staged
-        self._offset = 0
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        """Append what the file takes, which may be less than all; nothing is copied."""
-        taken = self._staged.pwrite([data], self._offset)
-        self._offset += taken
-        return taken
-
-    def flush(self) -> None:
-        """Nothing is held back."""

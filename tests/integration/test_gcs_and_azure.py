@@ -123,18 +123,24 @@ async def test_a_long_object_that_breaks_off_leaves_nothing(cloud: Cloud, store:
         client.close()
 
 
-async def test_what_a_killed_process_left_whole_is_dropped_when_it_is_old(store: ObstoreBackend) -> None:
+async def test_what_a_killed_process_left_whole_is_dropped_when_it_is_old(
+    cloud: Cloud, store: ObstoreBackend
+) -> None:
     # A process that dies between the last part and the copy.
-    upload = await store.begin_upload("day/key", metadata={})
+    killed = cloud.store()
+    upload = await killed.begin_upload("day/key", metadata={})
     upload._drop_staged = _nothing  # type: ignore[attr-defined]  # as if it had died
     await upload.write(LONG)
     await upload.finish()
     assert len(await staged(store)) == 1
+    # It would still want it.
+    assert await killed.abort_stale_uploads("", begun_before_ms=1 << 42) == 0
     assert await store.abort_stale_uploads("", begun_before_ms=1) == 0
     assert await store.abort_stale_uploads("other/", begun_before_ms=1 << 42) == 0
     assert await store.abort_stale_uploads("day/", begun_before_ms=1 << 42) == 1
     assert await staged(store) == []
     assert await keys(store) == ["day/key"]
+    await killed.close()
 
 
 async def _nothing() -> None:
