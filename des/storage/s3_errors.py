@@ -43,11 +43,13 @@ _MANGLED: Final = frozenset(
         "BadDigest",
         "IncompleteBody",
         "InvalidDigest",
+        "InvalidPart",
+        "InvalidPartOrder",
         "XAmzContentChecksumMismatch",
         "XAmzContentSHA256Mismatch",
     }
 )
-"""Bytes changed on their way to the store, which refused them: sending them again may help."""
+"""Bytes changed on their way to the store, or its answer on the way here: sending them again may help."""
 _STATUS: Final = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _UNKNOWN_CALLER: Final = "token request"

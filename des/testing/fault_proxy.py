@@ -8,6 +8,7 @@ they are released, long after the client has given up: zombies.
 import asyncio
 import base64
 import contextlib
+import re
 import socket
 import struct
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from des.testing.s3_requests import HEAD_SIZE_MAX, Operation, Request, Response,
 
 DRIP_S: Final = 0.1
 """Between two bytes of a slow answer."""
+_VALUES: Final = tuple(re.compile(b"<%b>([^<]+)<" % name) for name in (b"UploadId", b"Key", b"ETag"))
 _CONDITIONS: Final = frozenset({"if-match", "if-none-match", "x-amz-copy-source-if-match"})
 
 
@@ -41,9 +43,13 @@ class Fault(StrEnum):
     DRIP = "slow drip"
     """The store acts, and its answer comes a byte at a time."""
     TRUNCATED = "truncated"
-    """The store acts, and half of its answer comes: of the body, or of the head where there is no body."""
+    """The store acts, and half of its answer comes: of the body, or where there is none the head without what
+    it says of the object."""
     FLIPPED_SENT = "flipped byte sent"
     FLIPPED_RECEIVED = "flipped byte received"
+    """In the bytes of an object; of an XML answer, in what matters most: an upload's id, a key, an etag."""
+    FLIPPED_MARKUP = "flipped markup received"
+    """Of an XML answer; what is no XML is hit in its middle."""
     ERROR_IN_200_BEFORE = "error in 200 before"
     ERROR_IN_200_AFTER = "error in 200 after"
     HELD = "held"
@@ -195,7 +201,9 @@ class S3FaultProxy:
             case Fault.TRUNCATED:
                 answer = await self._forward(request)
                 writer.write(
-                    answer.head + answer.body[: len(answer.body) // 2] if answer.body else _half(answer.head)
+                    answer.head + answer.body[: len(answer.body) // 2]
+                    if answer.body
+                    else _cut_head(answer.head)
                 )
                 await writer.drain()
                 writer.close()
@@ -205,7 +213,10 @@ class S3FaultProxy:
                 await _send(writer, await self._forward(request, body=_flipped(request.body)))
             case Fault.FLIPPED_RECEIVED:
                 answer = await self._forward(request)
-                await _send(writer, Response(answer.status, answer.head, _flipped(answer.body)))
+                await _send(writer, Response(answer.status, answer.head, _flipped_value(answer.body)))
+            case Fault.FLIPPED_MARKUP:
+                answer = await self._forward(request)
+                await _send(writer, Response(answer.status, answer.head, _flipped_markup(answer.body)))
             case Fault.UNCONDITIONAL:
                 await _send(writer, await self._forward(_without_conditions(request, self._keys)))
             case Fault.HELD:
@@ -269,16 +280,35 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 def _flipped(data: bytes) -> bytes:
     """Return `data` with one bit in its middle changed; nothing stays nothing."""
-    if not data:
-        return data
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return _flipped_at(data, len(data) // 2) if data else data
 
 
-def _half(head: bytes) -> bytes:
-    """Return the first half of a head, to the end of a line: a careless client does not miss the rest."""
-    lines = head.split(b"\r\n")
-    return b"\r\n".join(lines[: len(lines) // 2]) + b"\r\n"
+def _flipped_value(data: bytes) -> bytes:
+    """Return an answer with one bit changed in the first of `_VALUES` that it has; others as `_flipped`."""
+    for value in _VALUES:
+        if found := value.search(data):
+            return _flipped_at(data, sum(found.span(1)) // 2)
+    return _flipped(data)
+
+
+def _flipped_markup(data: bytes) -> bytes:
+    """Return an XML answer whose last tag begins with another character than "<"; others as `_flipped`."""
+    return _flipped_at(data, data.rindex(b"<")) if data.startswith(b"<") else _flipped(data)
+
+
+def _flipped_at(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def _cut_head(head: bytes) -> bytes:
+    """Return a head that breaks off, at the end of a line, before all it says of an object.
+
+    A careless client does not miss the rest. Whatever the order in which a store sends them, what is left are
+    the same lines.
+    """
+    status, *lines = head.split(b"\r\n")
+    kept = [line for line in lines if line.lower().startswith((b"content-", b"date:", b"server:"))]
+    return b"\r\n".join((status, *kept)) + b"\r\n"
 
 
 def _matches(request: Request, body: bytes) -> bool:
