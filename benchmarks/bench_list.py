@@ -1,6 +1,6 @@
 """Listing names: how fast, and what the first page of a cold store asks of the object store.
 
-    python benchmarks/bench_list.py [--names 1000000] [--shard-bits 0] [--view name]
+    python benchmarks/bench_list.py [--names 1000000] [--seals 1] [--shard-bits 0] [--view name]
 
 Files of 16 bytes are put and sealed, the server is started anew, and one client lists everything in pages
 of 1,000. The requests are those of the trailers.
@@ -31,19 +31,20 @@ from bench_grpc import Server
 PER_PUT = 4000
 
 
-async def fill(folder: str, names: int, shard_bits: int, *, seal: bool) -> int:
-    """Put so many files, and seal them; return the number of containers."""
+async def fill(folder: str, names: int, shard_bits: int, *, seals: int) -> int:
+    """Put so many files, and seal them so many times; return the number of containers."""
     settings = Settings(
         data_dir=Path(folder), shard_bits=shard_bits, compression="off", log={"reclaim_delay_s": 0}
     )
     node = await Node.open(settings)
     data = os.urandom(16)
     item = WholeFile(FileSpec(), data, google_crc32c.value(data))
-    for start in range(0, names, PER_PUT):
-        await node.put_many([item] * min(PER_PUT, names - start))
     containers = 0
-    if seal:
-        for shard in range(1 << shard_bits):
+    for part in range(max(1, seals)):
+        count = names * (part + 1) // max(1, seals) - names * part // max(1, seals)
+        for start in range(0, count, PER_PUT):
+            await node.put_many([item] * min(PER_PUT, count - start))
+        for shard in range(1 << shard_bits if seals else 0):
             containers += len(await node.seal_shard(shard))
     await node.close()
     return containers
@@ -80,6 +81,7 @@ async def measure(server: Server, view: int, limit: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--names", type=int, default=1_000_000)
+    parser.add_argument("--seals", type=int, default=1, help="seal the files in so many parts")
     parser.add_argument("--shard-bits", type=int, default=0)
     parser.add_argument("--view", choices=["name", "basic"], default="name")
     parser.add_argument("--open", action="store_true", help="leave the files in the log")
@@ -87,7 +89,9 @@ def main() -> None:
     flags = parser.parse_args()
     view = types_pb2.FILE_VIEW_NAME if flags.view == "name" else types_pb2.FILE_VIEW_BASIC
     with tempfile.TemporaryDirectory() as folder:
-        containers = asyncio.run(fill(folder, flags.names, flags.shard_bits, seal=not flags.open))
+        containers = asyncio.run(
+            fill(folder, flags.names, flags.shard_bits, seals=0 if flags.open else flags.seals)
+        )
         print(f"{flags.names} files in {containers} containers, view {flags.view}")
         server = Server(
             [

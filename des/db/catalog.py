@@ -131,6 +131,10 @@ class ContainerRow:
     abandoned_ms: int | None = None
     removed_ms: int | None = None
     """When its object was known to be gone; only of a retired or abandoned one. The row stays."""
+    name_first: str = ""
+    """First of the names in their order. This and `name_last` are empty where they are not known: in rows
+    of versions that did not keep them."""
+    name_last: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,6 +324,8 @@ def _values(row: ContainerRow, *, created_at: int) -> Mapping[str, Any]:
         "created_at": created_at,
         "stored_at": None,
         "replaces": _SEPARATOR.join(row.replaces),
+        "name_first": row.name_first,
+        "name_last": row.name_last,
     }
 
 
@@ -411,4 +413,6 @@ def _container(row: Row[Any]) -> ContainerRow:
         retired_ms=row.retired_at,
         abandoned_ms=row.abandoned_at,
         removed_ms=row.removed_at,
+        name_first=row.name_first,
+        name_last=row.name_last,
     )

@@ -14,6 +14,8 @@ _OF_ONE_ANNOUNCEMENT: Final = frozenset(
     {"state", "epoch", "node", "etag", "created_ms", "stored_ms", "retired_ms", "abandoned_ms", "removed_ms"}
 )
 """Fields in which a repeated announcement may differ: what the catalog sets, and who repeats it."""
+_MAYBE_UNKNOWN: Final = frozenset({"name_first", "name_last"})
+"""Fields that one of two versions, taking turns at a seal, does not know."""
 
 
 _OPEN: Final = UUID("d8a7e4f0-5a43-4b57-9a1c-3f0a6d0c7e21")
@@ -235,6 +237,10 @@ def settle_announcement(found: ContainerRow, wanted: ContainerRow) -> ContainerR
         for field in fields(ContainerRow)
         if field.name not in _OF_ONE_ANNOUNCEMENT
         and getattr(found, field.name) != getattr(wanted, field.name)
+        and not (
+            field.name in _MAYBE_UNKNOWN
+            and not all((getattr(found, field.name), getattr(wanted, field.name)))
+        )
     ]
     if different:
         raise ContainerConflictError(

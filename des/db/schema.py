@@ -151,6 +151,9 @@ containers = Table(
     Column("abandoned_at", BigInteger, nullable=True),
     # A row stays when its object is gone: the log of a node that was away may still name it.
     Column("removed_at", BigInteger, nullable=True),
+    # Empty where they are not known: whoever lists has to ask the container.
+    Column("name_first", Text, nullable=False, server_default=""),
+    Column("name_last", Text, nullable=False, server_default=""),
     CheckConstraint("length(day) = 8", name="day"),
     CheckConstraint(
         "shard_span >= 1 AND (shard_span & (shard_span - 1)) = 0 AND shard_id >= 0 "

@@ -118,6 +118,8 @@ class ContainerBuilder:
             name_ms_last=last_ms,
             data_bytes=sum(file.size for file in files),
             node=self._node,
+            name_first=min(file.name for file in files),
+            name_last=max(file.name for file in files),
         )
         return BuiltContainer(row, staged, files, footer, writer.index, writer.ext)
 

@@ -21,6 +21,7 @@ from des.files import FileInfo, FileState
 from des.ingest.open_index import OpenIndex
 from des.naming import consistent_hash, created_ms_of
 from des.naming.name import DAY_MS, day_start_ms
+from des.retrieval.name_bounds import candidates, count_together
 from des.retrieval.opened_file import ReadCost
 from des.retrieval.stored_containers import StoredContainers
 from des.retrieval.tombstones import Tombstones
@@ -189,12 +190,13 @@ class Listing:
             )
         }
         opened.update(elsewhere)
-        rows = [
-            (row, *_bounds(row, question.prefix, day, self._wrap_bits))
-            for row in await self._rows(question, day)
-            if _may_hold(row, question)
-        ]
-        rows = sorted((one for one in rows if one[2] > after), key=lambda one: one[1])
+        rows = candidates(
+            [row for row in await self._rows(question, day) if _may_hold(row, question)],
+            prefix=question.prefix,
+            day=day,
+            after=after,
+            wrap_bits=self._wrap_bits,
+        )
         deleted = await self._tombstones.of_day(day)
         heap: list[tuple[str, int]] = [(name, -1) for name in opened]
         if question.show_deleted:
@@ -202,19 +204,19 @@ class Listing:
         sources: list[list[str]] = [[] for _ in rows]
         ended = [False] * len(rows)
         limiter = asyncio.Semaphore(RUNS_AT_ONCE)
-        blocks = min(RUN_BLOCKS_MAX, -(-limit // (RUN_NAMES * max(1, len(rows)))))
+        # At once those that the page may reach; the others when their turn comes, if ever.
+        together = count_together(rows, limit)
+        blocks = min(RUN_BLOCKS_MAX, -(-limit // (RUN_NAMES * max(1, together))))
 
         async def load(at: int, start: str) -> None:
             async with limiter:
-                run = await self._run(rows[at][0], question.prefix, start, blocks * RUN_NAMES, cost)
+                run = await self._run(rows[at].row, question.prefix, start, blocks * RUN_NAMES, cost)
             names = run.names[bisect_right(run.names, start) :]
             sources[at], ended[at] = names[::-1], run.is_last
 
-        # At once those that lie among the first one's names; the others when their turn comes, if ever.
-        together = sum(1 for _, low, _ in rows if low <= rows[0][2])
         await asyncio.gather(*[load(at, after) for at in range(together)])
         heap += [(names[-1], at) for at, names in enumerate(sources) if names]
-        heap += [(rows[at][1], at) for at in range(together, len(rows))]
+        heap += [(rows[at].low, at) for at in range(together, len(rows))]
         heapq.heapify(heap)
         before = ""
         while heap:
@@ -236,7 +238,7 @@ class Listing:
             if name == before:
                 continue
             before = name
-            row = rows[at][0] if at >= 0 else None
+            row = rows[at].row if at >= 0 else None
             yield name, self._info(question, name, day, row, opened, deleted.get(name))
 
     def _info(
@@ -302,19 +304,6 @@ def _may_hold(row: ContainerRow, question: ListQuestion) -> bool:
     return (low is None or row.name_ms_last > low) and (high is None or row.name_ms_first < high)
 
 
-def _bounds(row: ContainerRow, prefix: str, day: str, wrap_bits: int) -> tuple[str, str]:
-    """Return texts before and behind every name of DES that a container has and that starts with `prefix`.
-
-    Names of one prefix sort by the time in them, unless its counter starts over within the container.
-    """
-    kind, found, _ = prefix.partition("_")
-    mask = (1 << wrap_bits) - 1
-    first, last = row.name_ms_first & mask, row.name_ms_last & mask
-    if not found or row.name_ms_last - row.name_ms_first > mask or first > last:
-        return "", _BEHIND_ALL
-    return f"{kind}_{day}_({first:08X}", f"{kind}_{day}_({last:08X}FFFF~"
-
-
 def _covers(row: ContainerRow, shards: frozenset[int], bits: int) -> bool:
     """Whether a container may hold a file of one of these shards of `2**bits`."""
     if row.run.bits >= bits:
@@ -328,5 +317,3 @@ def _covers(row: ContainerRow, shards: frozenset[int], bits: int) -> bool:
 
 
 _NO_METADATA: Final[dict[str, str]] = {}
-_BEHIND_ALL: Final = "~"
-"""Sorts behind every name: prefixes are letters and digits."""

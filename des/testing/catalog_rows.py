@@ -56,6 +56,8 @@ def container_row(number: int = 1, *, run: ShardRun | None = None, **changes: An
         name_ms_last=1_772_236_900_000 + number,
         data_bytes=20_000_000_000 + number,
         node="0193a000-0000-7000-8000-0000000000cc",
+        name_first=f"DES_{DAY}_(00000000{number:04X}_00)",
+        name_last=f"DES_{DAY}_(FFFFFFFF{number:04X}_00)",
     )
     return replace(row, **changes)
 

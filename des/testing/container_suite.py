@@ -64,6 +64,8 @@ class ContainerSuite:
             ("layout", "v1"),
             ("data_bytes", 1),
             ("name_ms_first", 1),
+            ("name_first", "A"),
+            ("name_last", "Z"),
             ("run", ShardRun(first=8, span=2, bits=8)),
             ("geometry", ContainerGeometry(500, 16, 1, 17, 2, 19, 3, 1)),
         ],
@@ -78,6 +80,15 @@ class ContainerSuite:
             await catalog.announce_container(replace(row, **{field: value}), own)
         assert caught.value.details["fields"] == field
         assert first == await catalog.container(row.container_id)
+
+    @pytest.mark.parametrize(("first", "then"), [("", "DES_1"), ("DES_1", "")])
+    async def test_versions_that_know_the_names_of_a_container_and_that_do_not_take_turns(
+        self, catalog: Catalog, first: str, then: str
+    ) -> None:
+        own = await claim(catalog, range(8, 12))
+        row = await catalog.announce_container(container_row(name_first=first, name_last=first), own)
+        assert row == await catalog.announce_container(container_row(name_first=then, name_last=then), own)
+        assert (row.name_first, row.name_last) == (first, first)
 
     async def test_a_key_belongs_to_one_container(self, catalog: Catalog) -> None:
         own = await claim(catalog, range(8, 12))

@@ -118,6 +118,13 @@ async def _read_structure(store: ObjectStore, row: ContainerRow, info: ObjectInf
         raise CorruptError(
             f"container {row.container_id} has {len(index)} files, recorded are {row.geometry.file_count}"
         )
+    if row.name_first:
+        names = [entry.name for entry in index]
+        if (min(names, default=""), max(names, default="")) != (row.name_first, row.name_last):
+            raise CorruptError(
+                f"container {row.container_id} has names from {min(names, default='')!r} to "
+                f"{max(names, default='')!r}, recorded are {row.name_first!r} to {row.name_last!r}"
+            )
     await reader.check_pages()
 
 

@@ -207,6 +207,8 @@ async def _row_of(
         data_bytes=facts.data_bytes,
         node=facts.node,
         etag=info.etag,
+        name_first=min((entry.name for entry in index), default=""),
+        name_last=max((entry.name for entry in index), default=""),
     )
     return row, np.fromiter(names, dtype=np.uint64, count=len(index))
 

@@ -187,6 +187,20 @@ async def test_a_flipped_byte_of_a_file_is_found_by_reading_all(world: World) ->
     assert [(one.kind, one.key) for one in report.findings] == [(Kind.CORRUPT, row.key)]
 
 
+@pytest.mark.parametrize("changes", [{"name_first": "DES_"}, {"name_last": "DES_"}])
+async def test_a_row_whose_first_or_last_name_is_another_is_found(
+    world: World, changes: dict[str, str]
+) -> None:
+    """Listings go by them: files outside would not be listed."""
+    [row, *_] = await world.rows()
+    world.catalog._containers[row.container_id] = replace(row, **changes)  # type: ignore[arg-type]
+    report = await fsck(world.catalog, world.store)
+    assert [(one.kind, one.key) for one in report.findings] == [(Kind.CORRUPT, row.key)]
+    assert "'DES_'" in report.findings[0].detail
+    world.catalog._containers[row.container_id] = replace(row, name_first="", name_last="")
+    assert (await fsck(world.catalog, world.store)).findings == []
+
+
 async def test_parts_of_a_subset_make_the_whole(world: World) -> None:
     node = await world.node()
     for _ in range(4):

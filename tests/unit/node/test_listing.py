@@ -1,6 +1,7 @@
 """Listing: every name once, in order, whatever grows, moves or goes between two pages."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import google_crc32c
@@ -186,7 +187,7 @@ async def test_a_page_costs_the_same_however_many_files_there_are(world) -> None
         cost = ReadCost()
         page = await world.node.list_files(ListQuestion(), after=None, limit=100, names_only=True, cost=cost)
         assert len(page.files) == 100
-        costs.append(cost.requests / len(await world.catalog.containers()))
+        costs.append(cost.requests)
         again = ReadCost()
         await world.node.list_files(ListQuestion(), after=page.next, limit=100, names_only=True, cost=again)
         assert again.requests == 0  # the blocks that the first page read
@@ -241,42 +242,95 @@ def test_names_are_kept_in_order_however_they_come():
         assert order.page(present, lambda _: True, prefix=prefix, after=after, limit=9) == expected
 
 
-async def test_containers_behind_a_page_are_not_asked_where_the_prefix_is_said(world, monkeypatch) -> None:
+async def rounds_of(world: Any, prefixes: list[str]) -> list[list[str]]:
+    """Put and seal 60 files at a time, and return the names of each time."""
     names: list[list[str]] = []
-    for _ in range(5):
+    for prefix in prefixes:
         world.clock.advance(60)
-        names.append(await put(world, 60))
+        names.append(await put(world, 60, prefix=prefix))
         await seal_all(world.node)
     world.clock.advance(60)
-    names.append(await put(world, 5))
-    expected = sorted(name for some in names for name in some)
-    asked: list[str] = []
+    return names
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """Return the ids of the containers whose names are asked for."""
+    found: list[str] = []
     ask = listing.Listing._run
 
     async def counted(self: Any, row: Any, *rest: Any) -> Any:
-        asked.append(row.container_id)
+        found.append(row.container_id)
         return await ask(self, row, *rest)
 
     monkeypatch.setattr(listing.Listing, "_run", counted)
-    of_round = 60 // 2  # more than half a round is on the first page
-    question = ListQuestion(prefix="DES_")
-    page = await world.node.list_files(question, after=None, limit=of_round, names_only=True, cost=ReadCost())
-    assert [info.name for info in page.files] == expected[:of_round]
-    second_ms = created_ms(parse_name(names[1][0]), 32)
+    return found
+
+
+async def containers_of(world: Any, names: list[str]) -> set[str]:
     rows = await world.catalog.containers()
-    first_round = {row.container_id for row in rows if row.name_ms_last < second_ms}
-    assert set(asked) == first_round
+    return {row.container_id for row in rows if row.name_first <= max(names) and min(names) <= row.name_last}
+
+
+def forget_names(world: Any) -> None:
+    """Make the rows those of a version that did not keep the first and the last name."""
+    rows = world.catalog._containers
+    rows.update({key: replace(row, name_first="", name_last="") for key, row in rows.items()})
+
+
+@pytest.mark.parametrize(("prefix", "names_kept"), [("", True), ("DES_", True), ("DES_", False)])
+async def test_containers_behind_or_before_a_page_are_not_asked(world, asked, prefix, names_kept) -> None:
+    names = await rounds_of(world, [""] * 5)
+    names.append(await put(world, 5))
+    expected = sorted(name for some in names for name in some)
+    of_round = [await containers_of(world, some) for some in names]
+    if not names_kept:
+        forget_names(world)
+    some = 60 // 2
+    question = ListQuestion(prefix=prefix)
+    page = await world.node.list_files(question, after=None, limit=some, names_only=True, cost=ReadCost())
+    assert [info.name for info in page.files] == expected[:some]
+    assert set(asked) == of_round[0]
     assert await names_of(world.node, question) == expected
-    # A page behind them asks none of the first.
     asked.clear()
     after = listing.ListPosition(parse_name(names[3][0]).day, max(names[3]))
     page = await world.node.list_files(question, after=after, limit=1_000, names_only=True, cost=ReadCost())
     assert [info.name for info in page.files] == sorted(names[4] + names[5])
-    assert not first_round & set(asked)
-    # Without it, any of them may have the first name.
-    asked.clear()
-    await world.node.list_files(ListQuestion(), after=None, limit=1, names_only=True, cost=ReadCost())
+    # The time of its last name does not say that the page begins behind it.
+    assert set(asked) == of_round[4] | (set() if names_kept else of_round[3])
+
+
+async def test_all_containers_that_a_page_reaches_are_asked_at_once(world, monkeypatch) -> None:
+    """Not one after the other, where each has few names: that would be a wait for each."""
+    names = await rounds_of(world, [""] * 5)
+    reached = set.union(*[await containers_of(world, some) for some in names[:3]])
+    together: list[int] = []
+    gather = listing.asyncio.gather
+
+    def counted(*loads: Any, **options: Any) -> Any:
+        together.append(len(loads))
+        return gather(*loads, **options)
+
+    monkeypatch.setattr(listing.asyncio, "gather", counted)
+    await world.node.list_files(ListQuestion(), after=None, limit=150, names_only=True, cost=ReadCost())
+    assert together == [len(reached)]
+
+
+async def test_containers_without_a_name_of_the_prefix_are_not_asked(world, asked) -> None:
+    names = await rounds_of(world, ["AAA", "MMM", "ZZZ"])
+    for prefix, some in zip(["AAA", "MM", "Z", "B", "ZZZZ"], [*names, [], []], strict=True):
+        asked.clear()
+        assert await names_of(world.node, ListQuestion(prefix=prefix), limit=1_000) == sorted(some)
+        assert set(asked) == (await containers_of(world, some) if some else set())
+
+
+async def test_rows_that_do_not_know_their_names_are_asked(world, asked) -> None:
+    names = await rounds_of(world, [""] * 3)
+    forget_names(world)
+    page = await world.node.list_files(ListQuestion(), after=None, limit=1, names_only=True, cost=ReadCost())
+    assert [info.name for info in page.files] == [min(names[0])]
     assert set(asked) == {row.container_id for row in await world.catalog.containers()}
+    assert await names_of(world.node) == sorted(name for some in names for name in some)
 
 
 @pytest.mark.parametrize("started_over", [False, True])
