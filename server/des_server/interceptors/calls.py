@@ -27,6 +27,8 @@ from des_server.status import CallStatus, internal_status, status_of
 REQUEST_ID_KEY: Final = "des-request-id"
 REQUEST_ID_LENGTH_MAX: Final = 128
 DISCARD_MESSAGES_MAX: Final = 16
+DISCARD_BYTES_MAX: Final = 2 << 20
+"""Read on after an error, whoever sends: what is allocated for strangers' messages stays with the process."""
 DISCARD_WAIT_S: Final = 0.1
 EXPECTED_REASONS: Final = frozenset({"SHUTTING_DOWN", "SERVER_BUSY"})
 """UNAVAILABLE for reasons that metrics show; logging each one would help whoever causes them."""
@@ -47,8 +49,13 @@ class MalformedMessageError(InvalidInputError):
 class _Malformed:
     """Stands for a message that could not be read, until somebody can say so."""
 
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    def __init__(self, cause: str, size: int) -> None:
+        self.cause = cause  # not the error: its traceback would keep the bytes, and itself, in memory
+        self._size = size
+
+    def ByteSize(self) -> int:  # noqa: N802  as messages have it
+        """Return how many bytes came."""
+        return self._size
 
 
 def readable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -61,13 +68,13 @@ def readable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         try:
             return parse(raw)
         except DecodeError as error:
-            return _Malformed(error)
+            return _Malformed(str(error), len(raw))
 
     return read
 
 
 def _refuse(message: _Malformed) -> NoReturn:
-    raise MalformedMessageError(f"the message is not the method's: {message.error}", field="")
+    raise MalformedMessageError(f"the message is not the method's: {message.cause}", field="")
 
 
 class Incoming(Generic[_Request]):
@@ -95,14 +102,23 @@ class Incoming(Generic[_Request]):
         A status sent to a client that is still writing breaks its write, and `grpc.aio` clients then
         report that instead of the status.
         """
-        try:
-            async with asyncio.timeout(DISCARD_WAIT_S):
-                for _ in range(DISCARD_MESSAGES_MAX):
-                    if await self._read() is EOF:
-                        return
-                    self.count += 1
-        except TimeoutError:
-            pass
+        reading = asyncio.ensure_future(self._discard())
+        _DISCARDING.add(reading)  # for the loop itself keeps no task alive
+        reading.add_done_callback(_discarded)
+        # Not cancelled when its time is over: it ends with the call. gRPC never frees the message that
+        # arrives for a read that was cancelled.
+        await asyncio.wait({reading}, timeout=DISCARD_WAIT_S)
+
+    async def _discard(self) -> None:
+        size = 0
+        for _ in range(DISCARD_MESSAGES_MAX):
+            message: Any = await self._read()
+            if message is EOF:
+                return
+            self.count += 1
+            size += message.ByteSize()
+            if size > DISCARD_BYTES_MAX:
+                return
 
     def __aiter__(self) -> AsyncIterator[_Request]:
         return self
@@ -112,6 +128,15 @@ class Incoming(Generic[_Request]):
         if message is None:
             raise StopAsyncIteration
         return message
+
+
+_DISCARDING: Final[set["asyncio.Future[None]"]] = set()
+
+
+def _discarded(reading: "asyncio.Future[None]") -> None:
+    _DISCARDING.discard(reading)
+    if not reading.cancelled():
+        reading.exception()  # the call is over: what a read of it says is of no interest
 
 
 class _Counted:

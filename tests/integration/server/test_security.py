@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from des_proto.v1 import file_service_pb2 as files_pb2
 from des_server.app import SERVICES, build_server
+from des_server.convert import MESSAGE_HEADROOM
 from des_server.security.api_keys import KeyFileError
 from des_server.security.authenticate import api_key_file
 from des_server.security.guard import GuardedNode
@@ -143,8 +144,7 @@ async def test_bad_input_without_credentials_is_told_nothing_but_that(server, ch
     for name, columns in bad_input.MATRIX.items():
         method = bad_input.METHODS[name]
         for column, cases in columns.items():
-            # What is too long for a message the transport refuses by itself, whoever sends it.
-            for case in cases if column != "oversized" else ():
+            for case in cases:
                 found = await bad_input.ending_of(
                     bad_input.open_call(channel, method, case.requests, timeout=60), method
                 )
@@ -153,6 +153,32 @@ async def test_bad_input_without_credentials_is_told_nothing_but_that(server, ch
     assert tried == set(bad_input.METHODS)
     assert not double.opened
     assert not double.begun
+
+
+class TooLong:
+    """A message longer than the transport takes; what it says is nothing."""
+
+    SIZE = (2 << 20) + MESSAGE_HEADROOM + 1
+
+    def SerializeToString(self):
+        return bytes(self.SIZE)
+
+
+async def test_a_message_that_is_too_long_gets_no_further_without_credentials(server, channel, double):
+    """The transport may refuse it by its length before anybody is asked for; the gate refuses it else."""
+    for name, method in bad_input.METHODS.items():
+        requests = [TooLong()] * (3 if method.client_streaming else 1)
+        code, reason, _ = await bad_input.ending_of(
+            bad_input.open_call(channel, method, requests, timeout=60), method
+        )
+        assert (code, reason) in {
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
+            (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID"),
+        }, name
+    assert not double.opened
+    assert not double.begun
+    while server.inflight.count or server.lending.lent:
+        await asyncio.sleep(0.01)
 
 
 async def test_every_method_refuses_bad_credentials_before_a_message(
