@@ -250,6 +250,8 @@ class ObjectsConfig(_Part):
     secret_key: SecretStr = SecretStr("")
     session_token: SecretStr = SecretStr("")
     addressing: Literal["path", "virtual", "auto"] = "auto"
+    ca_bundle: Path | None = None
+    """PEM file of the authorities that sign the service's certificate; None for the system's."""
     size_bytes_max: Bytes = ByteSize(16 * GIB)
     """A longer object fails its row."""
     timeout_s: PositiveFloat = 60

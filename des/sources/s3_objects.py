@@ -22,6 +22,7 @@ from des.sources.objects import (
     ObjectTooLargeError,
     OpenObject,
 )
+from des.storage.authorities import read_authorities
 from des.storage.object_store import NoSuchBucketError, NoSuchObjectError, ObjectChangedError
 from des.storage.s3 import S3StorageBackend
 
@@ -43,7 +44,10 @@ class S3SourceObjects:
 
         Raises:
             DriverMissingError: boto3 is not installed.
+            BadAuthoritiesError: `ca_bundle` is no file of certificates.
         """
+        if config.ca_bundle is not None:
+            read_authorities(config.ca_bundle)
         try:
             import boto3  # noqa: PLC0415  optional dependency
             from botocore.config import Config  # noqa: PLC0415
@@ -66,6 +70,7 @@ class S3SourceObjects:
             "s3",
             endpoint_url=config.endpoint or None,
             region_name=config.region,
+            verify=None if config.ca_bundle is None else str(config.ca_bundle),
             config=Config(
                 max_pool_connections=connections,
                 connect_timeout=config.timeout_s,
@@ -226,6 +231,7 @@ def _s3_settings(config: ObjectsConfig) -> S3Settings:
         secret_access_key=config.secret_key,
         session_token=config.session_token,
         addressing=config.addressing,
+        ca_bundle=config.ca_bundle,
         connect_timeout_s=config.timeout_s,
         read_timeout_s=config.timeout_s,
         deadline_s=config.timeout_s * 2,

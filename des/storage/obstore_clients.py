@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from des.config import AzureSettings, GcsSettings, StoreSettings
 from des.errors import InvalidInputError
+from des.storage.authorities import read_authorities
 from des.storage.s3_client import MissingExtraError
 
 if TYPE_CHECKING:
@@ -146,5 +147,5 @@ def _client_options(settings: StoreSettings, timeout_s: float) -> "ClientConfig"
         "timeout": timedelta(seconds=timeout_s),
     }
     if settings.ca_bundle is not None:
-        options["root_certificate"] = settings.ca_bundle.read_bytes()
+        options["root_certificate"] = read_authorities(settings.ca_bundle)
     return options

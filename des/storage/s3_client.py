@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from des.config import S3Settings
 from des.errors import InvalidInputError
+from des.storage.authorities import read_authorities
 from des.storage.object_store import ObjectStoreUnavailableError
 from des.storage.obstore_reads import ObstoreReads
 from des.storage.s3_errors import Boto3Errors
@@ -152,7 +153,7 @@ def _obstore(
         "timeout": timedelta(seconds=settings.read_timeout_s),
     }
     if settings.ca_bundle is not None:
-        options["root_certificate"] = settings.ca_bundle.read_bytes()
+        options["root_certificate"] = read_authorities(settings.ca_bundle)
     return S3Store(
         bucket,
         region=region,
