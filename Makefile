@@ -28,7 +28,7 @@ test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
 	$(BIN)/pytest -m slow --timeout 1800 tests
 
 torture: $(VENV)/.ready ## A cluster under faults for long: DES_TORTURE_FAULTS of them, drawn from DES_TEST_SEED.
-	$(BIN)/pytest -s -m slow --timeout 7200 tests/e2e/test_cluster.py
+	$(BIN)/pytest -s -m slow --timeout 7200 tests/e2e/test_cluster.py tests/e2e/test_cluster_namespaces.py
 
 test-client: $(CLIENT_VENV)/.ready ## The client's tests, where neither des nor des_server is installed.
 	$(CLIENT_VENV)/bin/pytest -c client/pytest.ini client/tests

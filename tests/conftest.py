@@ -28,6 +28,9 @@ class ServerProcess:
         self.log = log
         self.environment = environment or {}
         self.listen = "127.0.0.1:0"
+        self.prefix: tuple[str, ...] = ()
+        """Words before the command, as to run it elsewhere."""
+        self.arguments: tuple[str, ...] = ()
         self.address = ""
         self.http = ""
         self.process: subprocess.Popen[str] | None = None
@@ -35,7 +38,7 @@ class ServerProcess:
     def start(self) -> "ServerProcess":
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "des.cli", "serve"],
+                [*self.prefix, sys.executable, "-m", "des.cli", "serve", *self.arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -64,7 +64,7 @@ async def _collect(loaded: Settings, *, apply: bool) -> GarbageReport:
             store=access.store,
             clock=access.clock,
             claim=access.claim,
-            shard_bits=loaded.shard_bits,
+            shard_bits=access.settings.shard_bits,
             limits=GcLimits.of(loaded.gc),
             object_prefix=loaded.object_prefix,
         )

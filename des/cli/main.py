@@ -24,6 +24,7 @@ VERBS: Final = {
     "assign": "Reserve names without storing anything yet.",
     "shards": "Show what each shard holds.",
     "top": "Watch a server: health, throughput, shards, troubles.",
+    "shard-bits": "Show, or change, into how many shards a cluster divides its store.",
     "seal": "Move a shard's open files into a container now.",
     "pack": "Pack a folder into an archive.",
     "unpack": "Write an archive's files below a folder.",
@@ -48,7 +49,11 @@ VERBS: Final = {
 }
 """Verb -> what it does, in one line. Each is the module `des.cli.<verb>` with a Typer `app`."""
 
-MODULES: Final = {"sources": "source_databases", "rebuild-catalog": "rebuild_catalog"}
+MODULES: Final = {
+    "sources": "source_databases",
+    "rebuild-catalog": "rebuild_catalog",
+    "shard-bits": "shard_bits",
+}
 """Verbs whose module has another name."""
 
 EXIT_CODES: Final = """\

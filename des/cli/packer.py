@@ -83,7 +83,7 @@ async def open_packer(loaded: Settings, sources: SourcesConfig, metrics: IngestM
             },
             config=sources.packer,
             owner=ClaimOwner(node.store_id, str(uuid4())),
-            shard_bits=loaded.shard_bits,
+            shard_bits=node.settings.shard_bits,
             clock=clock,
             on_answer=lambda name, answers: metrics.up(name, answers=answers),
             on_fetch=lambda seconds: metrics.spent("fetch", seconds),

@@ -46,16 +46,23 @@ async def opened_store(
     holder = str(uuid4())
     try:
         await doors.catalog.migrate()
+        if (divided := (await doors.catalog.cluster_view()).sharding) is not None:
+            settings = settings.model_copy(update={"shard_bits": divided.bits})
         if lock:
             shards = range(1 << settings.shard_bits)
             taken = await doors.catalog.acquire_shards(shards, holder=holder, ttl_s=LOCK_TTL_S)
             held = {one.shard: one.epoch for one in taken}
+            if (await doors.catalog.cluster_view()).sharding != divided:
+                await doors.catalog.release_shards(ShardClaim(holder, sorted(held.items())))
+                raise Failure(
+                    "the store is being divided into other shards, try again", code=Exit.UNAVAILABLE
+                )
 
         def claim(run: ShardRun) -> ShardClaim | None:
-            covered = range(run.first, run.first + run.span)
+            covered = run.shards(settings.shard_bits)
             if any(shard not in held for shard in covered):
                 return None
-            return ShardClaim(holder, [(shard, held[shard]) for shard in covered])
+            return ShardClaim(holder, [(shard, held[shard]) for shard in covered], settings.shard_bits)
 
         try:
             yield StoreAccess(settings, doors.catalog, doors.store, doors.clock, claim)

@@ -21,7 +21,16 @@ from des.cluster.shards import comes_home
 from des.cluster.share_plan import Member, plan_shares
 from des.cluster.write_gate import WriteGate, Writing
 from des.db.catalog import Catalog, ShardClaim, ShardLock, ShardRun
-from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeReplacedError, NodeRow, NodeState
+from des.db.membership import (
+    ClusterView,
+    Estate,
+    NameLease,
+    NodeBeat,
+    NodeReplacedError,
+    NodeRow,
+    NodeState,
+    Sharding,
+)
 from des.errors import DesError
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +47,10 @@ HAND_OVER_WAIT_S: Final = 5.0
 """How long a hand-over waits for writes under way; the shards stay for now if they take longer."""
 NAMED_AHEAD_MS: Final = 1_000
 """How far the time in a name may be ahead of the database's clock at the moment the name was made."""
+CHANGE_LOOK_S: Final = 0.2
+"""Between two looks at the catalog while the store is being divided anew: nobody takes writes meanwhile."""
+CHANGE_AHEAD_S: Final = 30.0
+"""How long before that everything open is sealed once, so that little is left when it is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ class ClusterLease:
         boot_epoch: int,
         version: str,
         capacity: int,
-        shard_bits: int,
+        sharding: Sharding,
         ttl_s: float,
         clock: Clock,
     ) -> None:
@@ -103,14 +116,17 @@ class ClusterLease:
             boot_epoch: number of this start.
             version: of the software.
             capacity: this node's share relative to others.
-            shard_bits: of the store.
+            sharding: how the store is divided; when that changes, this node holds nothing any more.
             ttl_s: time after which the locks of a silent node are free.
             clock: times this node's own view of its locks.
         """
         self.node = node
         self._catalog = catalog
         self._holder = holder
-        self._bits = shard_bits
+        self._sharding = sharding
+        self.resharded = asyncio.Event()
+        """Set when the store is divided otherwise than this node was opened for: it has to be opened anew."""
+        self._sealed_ahead: Sharding | None = None
         self._ttl_s = ttl_s
         self._clock = clock
         self._beat = NodeBeat(
@@ -167,12 +183,12 @@ class ClusterLease:
         return any(self.owns(shard) for shard in self._serving)
 
     def owns_run(self, run: ShardRun) -> bool:
-        """Whether this node serves every shard of a run."""
-        return all(shard in self._serving for shard in range(run.first, run.first + run.span))
+        """Whether this node serves every shard of a run, which may count in other bits than the store."""
+        return all(shard in self._serving for shard in run.shards(self._sharding.bits))
 
     def may_seal(self, run: ShardRun) -> bool:
         """Whether a seal of these shards may begin: they are served here, and none is being given away."""
-        return self.owns_run(run) and self._giving.isdisjoint(range(run.first, run.first + run.span))
+        return self.owns_run(run) and self._giving.isdisjoint(run.shards(self._sharding.bits))
 
     def holds(self, shard: int) -> bool:
         """Whether the shard is this node's, ready or not."""
@@ -223,10 +239,11 @@ class ClusterLease:
             NotShardOwnerError: one of them is not this node's, or not ready: seals of an earlier tenure
                 may still have to be given up.
         """
+        shards = run.shards(self._sharding.bits)
         if not self.owns_run(run):
-            shard = next(s for s in range(run.first, run.first + run.span) if s not in self._serving)
+            shard = next(shard for shard in shards if shard not in self._serving)
             raise not_shard_owner(shard, self.describe_owner(shard))
-        return self.claim_of(range(run.first, run.first + run.span))
+        return self.claim_of(shards)
 
     def claim_of(self, shards: Iterable[int]) -> ShardClaim:
         """Return what a write for these shards has to show. Same error as `claim`."""
@@ -236,7 +253,7 @@ class ClusterLease:
             if lock is None:
                 raise not_shard_owner(shard, self.describe_owner(shard))
             epochs.append((shard, lock.epoch))
-        return ShardClaim(self._holder, epochs)
+        return ShardClaim(self._holder, epochs, self._sharding.bits)
 
     def owner(self, shard: int) -> NodeRow | None:
         """Return the node that holds a shard, as far as this node knows; None for nobody that lives."""
@@ -259,7 +276,9 @@ class ClusterLease:
         return self._blocked.get(shard, [])
 
     def own_estates(self) -> list[Estate]:
-        """Return what others took from this node."""
+        """Return what others took from this node; nothing where they count in other shards than it does."""
+        if self.resharded.is_set():
+            return []
         return [estate for estate in self.view.estates if estate.node == self._beat.node]
 
     def members(self) -> list[NodeRow]:
@@ -329,7 +348,7 @@ class ClusterLease:
     async def _next_turn(self) -> None:
         self._woken.clear()
         timer = asyncio.ensure_future(
-            self._clock.sleep(min(self._ttl_s / BEATS_PER_TTL, self._next_expiry_s()))
+            self._clock.sleep(min(self._ttl_s / BEATS_PER_TTL, self._next_expiry_s(), self._next_change_s()))
         )
         waker = asyncio.ensure_future(self._woken.wait())
         try:
@@ -347,6 +366,24 @@ class ClusterLease:
             if lock.holder not in {"", self._holder} and lock.expires_ms > now_ms
         ]
         return (min(left_ms) + EXPIRED_MS) / 1000 if left_ms else math.inf
+
+    def _next_change_s(self) -> float:
+        """Return when to look whether the store can be divided anew; infinity where nobody asked for it."""
+        asked = self._asked()
+        if asked is None:
+            return math.inf
+        return max(CHANGE_LOOK_S, (asked.next_ms - self.now_ms()) / 1000)
+
+    def _asked(self) -> Sharding | None:
+        """Return what is asked for, due or not; None for nothing, and once it is done."""
+        sharding = self.view.sharding
+        if sharding is None or sharding.next_bits is None or self.resharded.is_set():
+            return None
+        return sharding
+
+    def _is_changing(self) -> bool:
+        asked = self._asked()
+        return asked is not None and asked.is_due(self.now_ms())
 
     async def _hand_over_planned(self) -> None:
         try:
@@ -371,16 +408,23 @@ class ClusterLease:
     async def _keep(self) -> None:
         async with self._turn:
             await self._send_beat()
-            if self._beat.state is NodeState.ACTIVE:
+            if self._beat.state is NodeState.ACTIVE and not self.resharded.is_set():
                 plan = self._plan()
                 mine = [shard for shard, holder in plan.items() if holder == self._holder]
                 await self._acquire(self._free(mine))
+            if self._is_changing() and not any(lock.holder for lock in self.view.locks):
+                await self._catalog.turn_sharding()
+                await self._look()
         self._gain()
 
     async def _hand_over_all(self) -> None:
         if self._beat.state in {NodeState.ACTIVE, NodeState.DRAINING}:
             async with self._handing_over:  # a drain asks for it beside the heartbeats
-                await self._hand_over(self._plan())
+                if self._is_changing():
+                    await self._let_go_all()
+                else:
+                    await self._hand_over(self._plan())
+                    await self._seal_ahead()
 
     async def refresh(self) -> None:
         """Look at the catalog again; all who ask at the same time share one look."""
@@ -456,6 +500,9 @@ class ClusterLease:
                 self._blocked.setdefault(estate.shard, []).append(estate)
         if self.failure is not None:
             return
+        if view.sharding is not None and view.sharding.generation != self._sharding.generation:
+            self._stop_for_change(view.sharding)
+            return
         own = {lock.shard: lock for lock in view.locks if lock.holder == self._holder}
         until = begun + self._ttl_s * (1 - MARGIN)
         lost = [
@@ -475,6 +522,14 @@ class ClusterLease:
                 left_s = (lock.expires_ms - view.now_ms) / 1000 - self._ttl_s * MARGIN
                 self._until[shard] = begun + left_s
 
+    def _stop_for_change(self, sharding: Sharding) -> None:
+        """Hold nothing any more: the numbers of shards mean other parts of the store now."""
+        if not self.resharded.is_set():
+            _log.info("the store is divided anew", bits=sharding.bits, before=self._sharding.bits)
+            self.resharded.set()
+        if self.locks:  # of a node that was away when it should have let go
+            self._lose(sorted(self.locks))
+
     def _lose(self, shards: Sequence[int]) -> None:
         for shard in shards:
             self._serving.discard(shard)
@@ -489,11 +544,13 @@ class ClusterLease:
         held = {
             lock.shard: lock.holder for lock in self.view.locks if lock.holder and lock.expires_ms > now_ms
         }
-        return plan_shares(1 << self._bits, members, held)
+        return plan_shares(1 << self._sharding.bits, members, held)
 
     def _free(self, shards: Iterable[int]) -> list[int]:
         now_ms = self.now_ms()
         known = {lock.shard: lock for lock in self.view.locks}
+        if self._is_changing():  # only what lost nodes left: who has let go has done so for the change
+            shards = [shard for shard in shards if shard in known and known[shard].holder]
         return [
             shard
             for shard in shards
@@ -501,7 +558,7 @@ class ClusterLease:
         ]
 
     async def _acquire(self, shards: Sequence[int]) -> None:
-        if not shards:
+        if not shards or self.resharded.is_set():
             return
         begun = self._clock.monotonic()
         taken = await self._catalog.acquire_shards(
@@ -553,6 +610,17 @@ class ClusterLease:
                 await self._hand_over_portion(portion, nodes[holder])
 
     async def _hand_over_portion(self, shards: Sequence[int], target: NodeRow) -> None:
+        async def transfer(claim: ShardClaim) -> list[ShardLock]:
+            return await self._catalog.transfer_shards(
+                claim, holder=target.holder, node=target.node, ttl_s=self._ttl_s
+            )
+
+        await self._part_with(shards, transfer, to=target.node)
+
+    async def _part_with(
+        self, shards: Sequence[int], give: Callable[[ShardClaim], Awaitable[list[ShardLock]]], *, to: str
+    ) -> None:
+        """Give up shards while no write to them is under way; those of which something is open stay."""
         begun = self._clock.monotonic()
         self._gate.close(shards)
         # From here on no seal begins that reaches into them: it could not be committed after the hand-over.
@@ -568,9 +636,7 @@ class ClusterLease:
             empty = [shard for shard in shards if shard in self._serving and self.duties.is_empty(shard)]
             async with self._turn:
                 try:
-                    given = await self._catalog.transfer_shards(
-                        self.claim_of(empty), holder=target.holder, node=target.node, ttl_s=self._ttl_s
-                    )
+                    given = await give(self.claim_of(empty))
                 except BaseException:
                     # Whether they were given is unknown; nothing is answered before a heartbeat tells.
                     for shard in empty:
@@ -591,9 +657,29 @@ class ClusterLease:
         _log.info(
             "shards handed over",
             shards=len(given),
-            to=target.node,
+            to=to,
             closed_s=round(self._clock.monotonic() - begun, 3),
         )
+
+    async def _let_go_all(self) -> None:
+        """Let go of all shards, to nobody, once all they hold is sealed: the store is to be divided anew."""
+        await self.duties.empty(sorted(self._serving))
+        shards = sorted(self._serving)
+        for start in range(0, len(shards), HAND_OVER_SHARDS):
+            await self._part_with(shards[start : start + HAND_OVER_SHARDS], self._release, to="nobody")
+
+    async def _release(self, claim: ShardClaim) -> list[ShardLock]:
+        await self._catalog.release_shards(claim)
+        return [replace(self.locks[shard], holder="", node="", expires_ms=0) for shard, _ in claim.epochs]
+
+    async def _seal_ahead(self) -> None:
+        """Seal all that is open, once, shortly before the store is to be divided anew."""
+        asked = self._asked()
+        if asked is None or asked == self._sealed_ahead:
+            return
+        if asked.next_ms - self.now_ms() <= CHANGE_AHEAD_S * 1000:
+            await self.duties.empty(sorted(self._serving))
+            self._sealed_ahead = asked
 
     def _see(self, locks: Iterable[ShardLock]) -> None:
         """Change the view where this node knows more than it last read."""

@@ -281,6 +281,7 @@ class Settings(BaseSettings):
     """Node id in assigned names."""
     name_prefix: str = "DES"
     shard_bits: Annotated[int, Field(ge=0, le=16)] = 8
+    """A store has `2**shard_bits` shards; of a cluster, when it is new: later `des shard-bits` says it."""
     wrap_bits: Annotated[int, Field(ge=27, le=32)] = 32
     object_prefix: str = ""
     """Put before every object key."""

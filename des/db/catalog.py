@@ -62,6 +62,18 @@ class ShardRun:
     def __contains__(self, shard: int) -> bool:
         return self.first <= shard < self.first + self.span
 
+    def shards(self, bits: int) -> range:
+        """Return the shards of `2**bits` that meet the run.
+
+        >>> ShardRun(2, 2, 3).shards(4), ShardRun(2, 2, 3).shards(3), ShardRun(2, 2, 3).shards(1)
+        (range(4, 8), range(2, 4), range(0, 1))
+        """
+        if bits >= self.bits:
+            parts = 1 << bits - self.bits
+            return range(self.first * parts, (self.first + self.span) * parts)
+        shift = self.bits - bits
+        return range(self.first >> shift, (self.first + self.span - 1 >> shift) + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardClaim:
@@ -70,6 +82,8 @@ class ShardClaim:
     holder: str
     epochs: Sequence[tuple[int, int]]
     """(shard, epoch) of every shard the write touches."""
+    bits: int | None = None
+    """Shard bits that `epochs` count in; None for those of whatever the claim is shown for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db import shard_locks
 from des.db.catalog import ShardClaim
+from des.db.resharding import shards_at
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState
 from des.db.rules import (
     LogSegmentConflictError,
@@ -89,6 +90,15 @@ async def release(
             )
         )
     return await _these(connection, segments)
+
+
+async def renumber(connection: AsyncConnection, *, before: int, after: int) -> None:
+    """Say of the rows that are held which shards of `2**after` need them."""
+    for row in await every(connection, node=None, state=LogSegmentState.HELD):
+        shards = shards_at(row.shards, before=before, after=after)
+        await connection.execute(
+            update(table).where(_KEY.in_([tuple(row.id)])).values(shards=_bitmap(shards), shard_bits=after)
+        )
 
 
 async def drop(connection: AsyncConnection, segments: Sequence[LogSegmentId]) -> None:

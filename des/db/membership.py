@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from des.errors import ConflictError, ExhaustedError
+from des.errors import ConflictError, ExhaustedError, PreconditionError
 
 if TYPE_CHECKING:
     from des.db.catalog import ShardClaim, ShardLock
@@ -25,6 +25,10 @@ class NodeReplacedError(ConflictError):
 
 class NodeIdsExhaustedError(ExhaustedError):
     """Every node id was used too short a time ago to be given to another data folder."""
+
+
+class NoShardingError(PreconditionError):
+    """No node has said yet into how many shards the store is divided."""
 
 
 class NodeState(StrEnum):
@@ -109,6 +113,24 @@ class Estate:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharding:
+    """How many shards a store has, and how many it shall have."""
+
+    bits: int
+    """The store has `2**bits` shards."""
+    generation: int
+    """How often that has changed."""
+    next_bits: int | None = None
+    """Asked for, and not done yet; None while nothing is."""
+    next_ms: int = 0
+    """When the change is due, by the database's clock."""
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether nodes should let go of their shards, so that the store can be divided anew."""
+        return self.next_bits is not None and self.next_ms <= now_ms
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """The cluster at one moment."""
 
@@ -119,6 +141,8 @@ class ClusterView:
     """By shard."""
     estates: tuple[Estate, ...]
     """By shard and node."""
+    sharding: Sharding | None = None
+    """None before the first node of the store has said it."""
 
     def lives(self, node: NodeRow) -> bool:
         """Whether the node's heartbeat is recent enough."""
@@ -169,6 +193,27 @@ class Membership(Protocol):
         """Record that what `node` alone held of `shards` is not coming back, so that nobody waits for it."""
         ...
 
-    async def drop_estates(self, node: str, shards: Sequence[int]) -> None:
-        """Forget settled estates whose records the node's log no longer has."""
+    async def drop_estates(self, node: str, taken: Mapping[int, int]) -> None:
+        """Forget settled estates whose records the node's log no longer has; `taken` as for settling."""
+        ...
+
+    async def sharding(self, bits: int) -> Sharding:
+        """Return how the store is divided, which the first call decides: into `2**bits` shards."""
+        ...
+
+    async def ask_sharding(self, bits: int | None, *, from_ms: int) -> Sharding:
+        """Ask for `2**bits` shards from a moment on, in place of what was asked before; None for nothing.
+
+        Raises:
+            NoShardingError: no node has ever opened the store.
+        """
+        ...
+
+    async def turn_sharding(self, *, force: bool = False) -> Sharding:
+        """Divide the store as was asked, if that is due and nobody holds a shard; return how it is divided.
+
+        What is kept by shard (locks, estates, held log segments) is kept by the new ones from then on, under
+        epochs above all earlier ones: a claim or an estate of the old ones fits nothing any more. Nothing
+        that is stored moves. `force` does it whoever holds a shard, as in `acquire_shards`.
+        """
         ...

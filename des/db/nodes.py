@@ -1,18 +1,16 @@
-"""Statements over `des_nodes`, `des_node_ids` and `des_estates`; each is part of a transaction."""
+"""Statements over `des_nodes` and `des_node_ids`; each is part of a transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from des.db import shard_locks
+from des.db import estates, shard_locks, sharding
 from des.db.catalog import ShardClaim, ShardLock
-from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow, NodeState
+from des.db.membership import ClusterView, NameLease, NodeBeat, NodeRow, NodeState
 from des.db.rules import check_beat, choose_node_id
-from des.db.schema import IS_OPEN, containers, estates, node_ids, nodes
-from des.db.statements import in_portions, insert_if_absent, now_ms
+from des.db.schema import node_ids, nodes
+from des.db.statements import greater, insert_if_absent, now_ms
 
 
 async def register(connection: AsyncConnection, beat: NodeBeat, *, ttl_ms: int, window_ms: int) -> NameLease:
@@ -75,21 +73,24 @@ async def beat_and_renew(
     await connection.execute(
         update(node_ids)
         .where(node_ids.c.node == beat.node)
-        .values(used_at=now, floor_ms=_greater(node_ids.c.floor_ms, beat.name_floor_ms, connection))
+        .values(used_at=now, floor_ms=greater(node_ids.c.floor_ms, beat.name_floor_ms, connection))
     )
     return await view(connection)
 
 
 async def view(connection: AsyncConnection) -> ClusterView:
-    """Return nodes, locks and estates."""
+    """Return nodes, locks and estates. Locks of shards that are none any more are left out."""
     found_nodes = await connection.execute(select(nodes).order_by(nodes.c.node))
-    locks = await shard_locks.every(connection)
-    found_estates = await connection.execute(select(estates).order_by(estates.c.shard_id, estates.c.node))
+    divided = await sharding.find(connection)
+    count = None if divided is None else 1 << divided.bits
     return ClusterView(
         now_ms=await now_ms(connection),
         nodes=tuple(_node(row) for row in found_nodes),
-        locks=tuple(locks),
-        estates=tuple(_estate(row) for row in found_estates),
+        locks=tuple(
+            lock for lock in await shard_locks.every(connection) if count is None or lock.shard < count
+        ),
+        estates=tuple(await estates.every(connection)),
+        sharding=divided,
     )
 
 
@@ -98,91 +99,6 @@ async def transfer(
 ) -> list[ShardLock]:
     """Give the claim's locks to another holder; return them, by shard."""
     return await shard_locks.hand_over(connection, claim, holder=holder, node=node, ttl_ms=ttl_ms)
-
-
-async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> None:
-    """Note what the holders of these locks may still hold, as the locks are taken from them."""
-    rows = [
-        {"shard_id": lock.shard, "node": lock.node, "epoch": lock.epoch, "settled_seq": 0, "owed": True}
-        for lock in lost
-    ]
-    if not rows:
-        return
-    now = await now_ms(connection)
-    local = {
-        row.node: row.local_files
-        for row in await connection.execute(
-            select(nodes.c.node, nodes.c.local_files).where(nodes.c.node.in_({row["node"] for row in rows}))
-        )
-    }
-    counted = await connection.execute(
-        select(containers.c.shard_id, containers.c.node, func.sum(containers.c.file_count))
-        .where(IS_OPEN, containers.c.shard_id.in_({row["shard_id"] for row in rows}))
-        .group_by(containers.c.shard_id, containers.c.node)
-    )
-    open_files = {(shard, node): int(files) for shard, node, files in counted}
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    insert = dialect.insert(estates)
-    # What was settled once stays settled; what came after is owed anew.
-    upsert = insert.on_conflict_do_update(
-        index_elements=[estates.c.shard_id, estates.c.node],
-        set_={
-            "epoch": insert.excluded.epoch,
-            "taken_at": insert.excluded.taken_at,
-            "local_files": insert.excluded.local_files,
-            "open_files": insert.excluded.open_files,
-            "owed": True,
-        },
-    )
-    values = [
-        {
-            **row,
-            "taken_at": now,
-            "local_files": local.get(row["node"], True),
-            "open_files": open_files.get((row["shard_id"], row["node"]), 0),
-        }
-        for row in rows
-    ]
-    await connection.execute(upsert, values)
-
-
-async def settle(connection: AsyncConnection, node: str, taken: Mapping[int, int], *, seq: int) -> None:
-    """Mark estates as settled up to `seq`, those that are still of the given epochs."""
-    by_epoch: dict[int, list[int]] = {}
-    for shard, epoch in sorted(taken.items()):
-        by_epoch.setdefault(epoch, []).append(shard)
-    for epoch, shards in by_epoch.items():
-        for portion in in_portions(shards):
-            await connection.execute(
-                update(estates)
-                .where(and_(_of(node, portion), estates.c.epoch == epoch))
-                .values(
-                    owed=False,
-                    local_files=False,
-                    settled_seq=_greater(estates.c.settled_seq, seq, connection),
-                )
-            )
-
-
-async def forgive(connection: AsyncConnection, node: str, shards: Sequence[int]) -> None:
-    """Stop waiting for what a node alone held."""
-    for portion in in_portions(sorted(set(shards))):
-        await connection.execute(update(estates).where(_of(node, portion)).values(local_files=False))
-
-
-async def drop(connection: AsyncConnection, node: str, shards: Sequence[int]) -> None:
-    """Remove settled estates."""
-    for portion in in_portions(sorted(set(shards))):
-        await connection.execute(delete(estates).where(and_(_of(node, portion), estates.c.owed.is_(False))))
-
-
-def _of(node: str, shards: Sequence[int]) -> Any:
-    return and_(estates.c.node == node, estates.c.shard_id.in_(shards))
-
-
-def _greater(column: Any, value: int, connection: AsyncConnection) -> Any:
-    # SQLite's max of two values is PostgreSQL's greatest.
-    return func.max(column, value) if connection.dialect.name == "sqlite" else func.greatest(column, value)
 
 
 def _said(beat: NodeBeat) -> dict[str, Any]:
@@ -210,17 +126,4 @@ def _node(row: Row[Any]) -> NodeRow:
         started_ms=row.started_at,
         heartbeat_ms=row.heartbeat_at,
         expires_ms=row.expires_at,
-    )
-
-
-def _estate(row: Row[Any]) -> Estate:
-    return Estate(
-        shard=row.shard_id,
-        node=row.node,
-        epoch=row.epoch,
-        local_files=bool(row.local_files),
-        taken_ms=row.taken_at,
-        settled_seq=row.settled_seq,
-        owed=bool(row.owed),
-        open_files=row.open_files,
     )

@@ -60,7 +60,7 @@ def check_cover(run: ShardRun, claim: ShardClaim) -> None:
     Raises:
         InvalidInputError: it does.
     """
-    check_claims(range(run.first, run.first + run.span), claim)
+    check_claims(run.shards(run.bits if claim.bits is None else claim.bits), claim)
 
 
 def check_claims(shards: Iterable[int], claim: ShardClaim) -> None:

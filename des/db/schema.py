@@ -46,6 +46,11 @@ stores = Table(
     Column("singleton", SmallInteger, primary_key=True, autoincrement=False),
     Column("store_id", String(36), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # None until a node has said it.
+    Column("shard_bits", SmallInteger),
+    Column("shard_generation", BigInteger, nullable=False, server_default="0"),
+    Column("next_shard_bits", SmallInteger),
+    Column("next_shard_bits_at", BigInteger),
     CheckConstraint("singleton = 1", name="one_row"),
 )
 

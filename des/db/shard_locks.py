@@ -64,10 +64,22 @@ async def release(connection: AsyncConnection, claim: ShardClaim) -> None:
     await _update(connection, await _own(connection, claim), **_FREE)
 
 
-async def every(connection: AsyncConnection) -> list[ShardLock]:
-    """Return all locks, by shard."""
-    rows = await connection.execute(select(shard_locks).order_by(shard_locks.c.shard_id))
+async def every(connection: AsyncConnection, *, for_update: bool = False) -> list[ShardLock]:
+    """Return all locks, by shard, their rows locked where asked."""
+    statement = select(shard_locks).order_by(shard_locks.c.shard_id)
+    rows = await connection.execute(statement.with_for_update() if for_update else statement)
     return [_lock(row) for row in rows]
+
+
+async def renumber(connection: AsyncConnection, locks: Sequence[ShardLock], *, count: int) -> int:
+    """Free all locks and have at least `count`, each with an epoch above all there ever were; return it."""
+    epoch = 1 + max((lock.epoch for lock in locks), default=0)
+    await connection.execute(update(shard_locks).values(epoch=epoch, **_FREE))
+    known = {lock.shard for lock in locks}
+    fresh = {"epoch": epoch, "acquired_at": 0, "heartbeat_at": 0, **_FREE}
+    for shards in in_portions([shard for shard in range(count) if shard not in known]):
+        await insert_if_absent(connection, shard_locks, [{"shard_id": shard, **fresh} for shard in shards])
+    return epoch
 
 
 async def guard(connection: AsyncConnection, claim: ShardClaim) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from des.db import containers, log_segments, nodes, shard_locks, sightings, tombstones
+from des.db import containers, estates, log_segments, shard_locks, sightings, tombstones
 from des.db.catalog import (
     ContainerRow,
     ContainerState,
@@ -56,7 +56,7 @@ class SqlCatalog(SqlMembership):
             taken, lost = await shard_locks.acquire(
                 connection, shards, holder=holder, ttl_ms=ttl_ms, force=force, node=node
             )
-            await nodes.inherit(connection, lost)
+            await estates.inherit(connection, lost)
             return taken
 
         # Locks taken by a call whose reply was lost would look like somebody else's.

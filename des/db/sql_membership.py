@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from des.db import nodes
+from des.db import estates, nodes, sharding
 from des.db.catalog import ShardClaim, ShardLock
 from des.db.connector import DesDbConnector
-from des.db.membership import ClusterView, NameLease, NodeBeat
+from des.db.membership import ClusterView, NameLease, NodeBeat, Sharding
 from des.db.rules import check_holder, ttl_ms_of
 
 
@@ -46,12 +46,24 @@ class SqlMembership:
 
     async def settle_estates(self, node: str, taken: Mapping[int, int], *, seq: int) -> None:
         """See `Membership.settle_estates`."""
-        await self._connector.write(lambda connection: nodes.settle(connection, node, taken, seq=seq))
+        await self._connector.write(lambda connection: estates.settle(connection, node, taken, seq=seq))
 
     async def forgive_estates(self, node: str, shards: Sequence[int]) -> None:
         """See `Membership.forgive_estates`."""
-        await self._connector.write(lambda connection: nodes.forgive(connection, node, shards))
+        await self._connector.write(lambda connection: estates.forgive(connection, node, shards))
 
-    async def drop_estates(self, node: str, shards: Sequence[int]) -> None:
+    async def drop_estates(self, node: str, taken: Mapping[int, int]) -> None:
         """See `Membership.drop_estates`."""
-        await self._connector.write(lambda connection: nodes.drop(connection, node, shards))
+        await self._connector.write(lambda connection: estates.drop(connection, node, taken))
+
+    async def sharding(self, bits: int) -> Sharding:
+        """See `Membership.sharding`."""
+        return await self._connector.write(lambda connection: sharding.decide(connection, bits))
+
+    async def ask_sharding(self, bits: int | None, *, from_ms: int) -> Sharding:
+        """See `Membership.ask_sharding`."""
+        return await self._connector.write(lambda connection: sharding.ask(connection, bits, from_ms=from_ms))
+
+    async def turn_sharding(self, *, force: bool = False) -> Sharding:
+        """See `Membership.turn_sharding`."""
+        return await self._connector.write(lambda connection: sharding.turn(connection, force=force))

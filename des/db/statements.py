@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,3 +32,9 @@ async def insert_if_absent(
     """Insert the rows whose unique columns are not taken; leave the others alone."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     await connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def greater(column: Any, value: int, connection: AsyncConnection) -> Any:
+    """Return the greater of a column and a value."""
+    # SQLite's max of two values is PostgreSQL's greatest.
+    return func.max(column, value) if connection.dialect.name == "sqlite" else func.greatest(column, value)

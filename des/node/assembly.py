@@ -12,7 +12,7 @@ from des.assignment import NameAssigner
 from des.cluster import ClusterLease, Duties, coming_home
 from des.config import Settings
 from des.db.catalog import ShardRun
-from des.db.membership import NameLease
+from des.db.membership import NameLease, Sharding
 from des.errors import PreconditionError
 from des.files import Durability
 from des.ingest.directory import StoreDirectory
@@ -36,6 +36,7 @@ from des.packer import CrashRecoveryManager, MultiShardPacker
 from des.packer.container_builder import ContainerBuilder
 from des.packer.log_shipper import LogShipper
 from des.packer.open_checkpoint import OpenCheckpoint
+from des.packer.recovery import placed_anew
 from des.packer.shipped_log import Replay, ShippedLog
 from des.retrieval import Retriever, StoredContainers
 from des.retrieval.listing import Listing
@@ -64,7 +65,8 @@ async def assemble(
     await doors.catalog.migrate()
     store_id = await doors.catalog.store_id()
     doors = await behind_gate(settings, doors, store_id)
-    lease, named = await _enter(settings, doors, directory)
+    settings, sharding = await _divided(settings, doors)
+    lease, named = await _enter(settings, doors, directory, sharding)
     shards = lease if isinstance(lease, ClusterLease) else None
     open_index = OpenIndex()
     pages = open_page_cache(settings, clock=doors.clock)
@@ -87,6 +89,8 @@ async def assemble(
         publish=lambda files: published[0](files),  # noqa: PLW0108  it changes below
         salt=lambda: int.from_bytes(doors.random_bytes(4), "little"),
     )
+    if sharding.generation:
+        recovered = placed_anew(recovered, settings.shard_bits)
     builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
     builder.clear_staging()
     tombstones = Tombstones(
@@ -175,6 +179,7 @@ async def assemble(
         recovered,
         sort=list if duties is None else duties.sort,
         holds=lease.holds,
+        bits=settings.shard_bits,
     )
     generator = SnowflakeNameGenerator(
         node_id=named.node_id,
@@ -342,8 +347,27 @@ async def assemble(
     )
 
 
+async def _divided(settings: Settings, doors: Doors) -> tuple[Settings, Sharding]:
+    """Return the settings with as many shards as the store has.
+
+    Nodes of a cluster agree by the catalog; the setting is for a new store. Who has a store for itself is
+    obeyed at once.
+    """
+    sharding = await doors.catalog.sharding(settings.shard_bits)
+    if sharding.bits != settings.shard_bits and not settings.in_cluster:
+        await doors.catalog.ask_sharding(settings.shard_bits, from_ms=0)
+        sharding = await doors.catalog.turn_sharding(force=True)
+    if sharding.bits != settings.shard_bits:
+        _log.info(
+            "the setting shard_bits is for a new store; this one is divided otherwise",
+            setting=settings.shard_bits,
+            shard_bits=sharding.bits,
+        )
+    return settings.model_copy(update={"shard_bits": sharding.bits}), sharding
+
+
 async def _enter(
-    settings: Settings, doors: Doors, directory: StoreDirectory
+    settings: Settings, doors: Doors, directory: StoreDirectory, sharding: Sharding
 ) -> tuple[ShardLease | ClusterLease, NameLease]:
     """Take the shards: all of an embedded store, in a cluster those that an earlier start held."""
     holder = str(uuid4())
@@ -365,7 +389,7 @@ async def _enter(
         boot_epoch=directory.boot_epoch,
         version=__version__,
         capacity=settings.cluster.capacity,
-        shard_bits=settings.shard_bits,
+        sharding=sharding,
         ttl_s=settings.cluster.ttl_s,
         clock=doors.clock,
     )

@@ -248,11 +248,11 @@ class ClusterDuties:
                 by_seq.setdefault(self.foreign.settled_seq(estate.shard), {})[estate.shard] = estate.epoch
         for seq, taken in by_seq.items():
             await self._catalog.settle_estates(node, taken, seq=seq)
-        void = [
-            estate.shard
+        void = {
+            estate.shard: estate.epoch
             for estate in self._lease.own_estates()
             if not estate.owed and estate.settled_seq <= self._log.first_seq
-        ]
+        }
         if void:
             await self._catalog.drop_estates(node, void)
         if by_seq or void:

@@ -86,6 +86,15 @@ class ClusterSide:
 
     # --- coming and going -------------------------------------------------------------------
 
+    @property
+    def is_resharded(self) -> bool:
+        """Whether the store is divided into other shards than this node was opened for."""
+        return self._lease.resharded.is_set()
+
+    async def wait_resharded(self) -> None:
+        """Return when the store is divided into other shards than this node was opened for."""
+        await self._lease.resharded.wait()
+
     async def join(self, address: str) -> None:
         """Serve shards from now on; other nodes reach this one at `address`."""
         await self._lease.join(address)

@@ -38,12 +38,12 @@ class ShardLease:
         self._renewed_at = self._clock.monotonic()
 
     def claim(self, run: ShardRun) -> ShardClaim:
-        """Return what a write for these shards has to show."""
-        return self.claim_of(range(run.first, run.first + run.span))
+        """Return what a write for these shards, of whatever bits, has to show."""
+        return self.claim_of(run.shards(self._bits))
 
     def claim_of(self, shards: Iterable[int]) -> ShardClaim:
         """Return what a write for these shards has to show."""
-        return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards])
+        return ShardClaim(self._holder, [(shard, self.locks[shard].epoch) for shard in shards], self._bits)
 
     def holds(self, shard: int) -> bool:
         """Whether this node owns the shard, as far as it knows."""

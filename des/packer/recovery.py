@@ -1,7 +1,7 @@
 """What a start owes to the seals that an earlier process began (DESIGN §4, guarantee I3)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import structlog
@@ -10,6 +10,7 @@ from des.db.catalog import Catalog, ContainerRow, ContainerState
 from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile, RecoveredLog, Sealing
+from des.naming import consistent_hash
 from des.packer.multi_shard_packer import MultiShardPacker
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +66,14 @@ def void_seals(debts: Sequence[tuple[Sealing, SealDebt]]) -> set[str]:
     return void
 
 
+def placed_anew(recovered: RecoveredLog, bits: int) -> RecoveredLog:
+    """Return the log with the shard of each record as it is now: it was written before that changed."""
+    for file in recovered.files:
+        file.shard = consistent_hash(file.name, bits)
+    recovered.deleted = [replace(one, shard=consistent_hash(one.name, bits)) for one in recovered.deleted]
+    return recovered
+
+
 class CrashRecoveryManager:
     """Puts the recovered log's files where they belong, before anything is served."""
 
@@ -82,6 +91,7 @@ class CrashRecoveryManager:
         *,
         sort: Callable[[Iterable[OpenFile]], Sequence[OpenFile]] = list,
         holds: Callable[[int], bool] = lambda _: True,
+        bits: int | None = None,
     ) -> RecoverySummary:
         """Publish every file that is not stored, and hand unfinished seals to the packer.
 
@@ -90,6 +100,7 @@ class CrashRecoveryManager:
             sort: takes files that are in no stored container and returns those that are this node's; a
                 seal with any other is not repeated.
             holds: whether a shard is this node's; a seal that reaches into any other is not repeated either.
+            bits: shard bits of the store; a seal of others is not repeated. None for those of every seal.
 
         Raises:
             CatalogUnavailableError: nothing was changed; start again later.
@@ -105,6 +116,12 @@ class CrashRecoveryManager:
         sealed: set[int] = set()
         stored = repeated = 0
         unfinished: list[tuple[Sealing, list[OpenFile]]] = []
+        # The store was divided anew since: its shards are other ones, and its claim was fenced off for ever.
+        void |= {
+            sealing.container_id
+            for sealing, debt in debts
+            if debt is SealDebt.REPEAT and bits is not None and sealing.bits != bits
+        }
         for sealing, debt in debts:
             if sealing.container_id in void:
                 continue

@@ -6,13 +6,18 @@ from des.db.rows import LogSegmentId, LogSegmentRow
 from des.errors import CorruptError
 from des.ingest.segment import SegmentHeader
 from des.ingest.shipped import SHIPPED_SEQS, SHIPPED_SHA256, SHIPPED_SHARD_BITS, decode_shipped, shipped_key
+from des.naming import consistent_hash
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 READ_BYTES: Final = 8 << 20
 
 
-async def segment_row(store: ObjectStore, info: ObjectInfo, *, prefix: str) -> LogSegmentRow:
+async def segment_row(
+    store: ObjectStore, info: ObjectInfo, *, prefix: str, bits: int | None = None
+) -> LogSegmentRow:
     """Return the row that a shipped segment's object stands for; `info` with its metadata. Reads all of it.
+
+    Its shards are of `2**bits`; where None, of as many as the store had when the object was written.
 
     Raises:
         CorruptError: the object is no whole segment, or does not say enough about itself.
@@ -30,9 +35,10 @@ async def segment_row(store: ObjectStore, info: ObjectInfo, *, prefix: str) -> L
     files = decode_shipped(b"".join(parts), node=node, boot_epoch=boot_epoch, number=number)
     try:
         first_seq, last_seq = map(int, info.metadata[SHIPPED_SEQS].split("-"))
-        bits, sha256 = int(info.metadata[SHIPPED_SHARD_BITS]), info.metadata[SHIPPED_SHA256]
+        made_with, sha256 = int(info.metadata[SHIPPED_SHARD_BITS]), info.metadata[SHIPPED_SHA256]
     except (KeyError, ValueError) as error:
         raise CorruptError(f"metadata of shipped segment {info.key!r} are {dict(info.metadata)}") from error
+    bits = made_with if bits is None else bits
     return LogSegmentRow(
         id=LogSegmentId(str(node), boot_epoch, number),
         key=info.key,
@@ -43,6 +49,6 @@ async def segment_row(store: ObjectStore, info: ObjectInfo, *, prefix: str) -> L
         last_seq=last_seq,
         file_count=len(files),
         days=tuple(sorted({str(file.day) for file in files})),
-        shards=tuple(sorted({file.shard for file in files})),
+        shards=tuple(sorted({consistent_hash(file.name, bits) for file in files})),
         bits=bits,
     )

@@ -21,6 +21,7 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.shipped import ShippedFile, ShippedSegmentError, decode_shipped, shipped_key
 from des.ingest.values import FileDraft, OpenFile
+from des.naming import consistent_hash
 from des.packer.segment_row import segment_row
 from des.packer.shipments import Shipments
 from des.storage.object_store import NoSuchObjectError, ObjectChangedError, ObjectStore
@@ -174,7 +175,9 @@ class ShippedLog:
             if key in recorded:
                 continue
             try:
-                row = await segment_row(self._store, await self._store.head(key), prefix=self._prefix)
+                row = await segment_row(
+                    self._store, await self._store.head(key), prefix=self._prefix, bits=self._bits
+                )
             except (CorruptError, NoSuchObjectError) as error:
                 _log.warning("object among shipped segments is none, and stays", key=key, error=str(error))
                 continue
@@ -199,7 +202,9 @@ class ShippedLog:
         drafts: list[FileDraft] = []
         present: list[str] = []
         try:
-            for file in await read_segment(self._store, row):
+            for shipped in await read_segment(self._store, row):
+                # The store may have been divided anew since it was written.
+                file = replace(shipped, shard=consistent_hash(shipped.name, self._bits))
                 if file.shard not in shards:
                     continue
                 present.append(file.name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from des.db.catalog import Catalog, ShardClaim, ShardLock
+from des.db.catalog import Catalog, FencedError, ShardClaim, ShardLock
 from des.db.membership import (
     NODE_IDS,
     Estate,
@@ -17,9 +17,29 @@ from des.db.membership import (
     NodeIdsExhaustedError,
     NodeReplacedError,
     NodeState,
+    Sharding,
 )
-from des.db.rows import OpenContainer
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer
+from des.errors import InvalidInputError
 from des.testing.catalog_rows import LONG_S, SHORT_S, PassTime, claim_of
+
+
+def segment_of(*, shards: tuple[int, ...], bits: int) -> LogSegmentRow:
+    """Return a shipped segment that some shards need."""
+    return LogSegmentRow(
+        id=LogSegmentId(beat_of(1).node, 1, 1),
+        key="_log/one",
+        etag='"1"',
+        sha256="0" * 64,
+        size=100,
+        first_seq=1,
+        last_seq=2,
+        file_count=2,
+        days=("20260101",),
+        shards=shards,
+        bits=bits,
+    )
+
 
 DAY_MS: Final = 86_400_000
 NOTHING: Final = ShardClaim("0193a000-0000-7000-8000-00000000000a", [])
@@ -161,9 +181,9 @@ class MembershipSuite:
         await catalog.settle_estates(lost.node, {1: 1, 9: 1}, seq=70)
         await catalog.settle_estates(lost.node, {1: 1}, seq=60)
         await catalog.forgive_estates(lost.node, [2])
-        await catalog.drop_estates(lost.node, [3])
+        await catalog.drop_estates(lost.node, {1: 2, 3: 1})
         assert await self.estates(catalog) == [(1, 70, False, False), (2, 0, True, False), (3, 0, True, True)]
-        await catalog.drop_estates(lost.node, [1, 2])
+        await catalog.drop_estates(lost.node, {1: 1, 2: 1})
         assert await self.estates(catalog) == [(2, 0, True, False), (3, 0, True, True)]
 
     async def test_an_estate_that_is_owed_again_keeps_what_was_settled(
@@ -211,6 +231,94 @@ class MembershipSuite:
         )
         assert again == []
         assert (await catalog.cluster_view()).estates == ()
+
+    async def test_a_store_is_divided_as_the_first_node_says(self, catalog: Catalog) -> None:
+        await catalog.store_id()
+        assert (await catalog.cluster_view()).sharding is None
+        assert await catalog.sharding(3) == await catalog.sharding(5) == Sharding(3, 0)
+        assert (await catalog.cluster_view()).sharding == Sharding(3, 0)
+        with pytest.raises(InvalidInputError):
+            await catalog.ask_sharding(17, from_ms=0)
+
+    async def test_what_is_asked_for_can_be_taken_back(self, catalog: Catalog) -> None:
+        await catalog.store_id()
+        await catalog.sharding(3)
+        assert await catalog.ask_sharding(4, from_ms=77) == Sharding(3, 0, 4, 77)
+        assert (await catalog.cluster_view()).sharding == Sharding(3, 0, 4, 77)
+        assert await catalog.ask_sharding(3, from_ms=78) == Sharding(3, 0)
+        await catalog.ask_sharding(5, from_ms=79)
+        assert await catalog.ask_sharding(None, from_ms=0) == Sharding(3, 0)
+        assert await catalog.turn_sharding() == Sharding(3, 0)
+
+    async def test_a_store_is_divided_anew_when_that_is_due_and_every_shard_was_let_go(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        await catalog.store_id()
+        await catalog.sharding(2)
+        anna, bert = beat_of(1), beat_of(2)
+        await register(catalog, anna)
+        first = await take(catalog, [0, 1, 2, 3], anna)
+        await catalog.release_shards(claim_of(first))
+        held = await take(catalog, [1], anna)
+        later_ms = await catalog.now_ms() + 3_600_000
+        await catalog.ask_sharding(3, from_ms=later_ms)
+        assert (await catalog.turn_sharding()).bits == 2
+        await catalog.ask_sharding(3, from_ms=0)
+        assert (await catalog.turn_sharding()).bits == 2
+        await catalog.release_shards(claim_of(held))
+        assert await catalog.turn_sharding() == await catalog.turn_sharding() == Sharding(3, 1)
+        locks = (await catalog.cluster_view()).locks
+        assert [(lock.shard, lock.holder, lock.epoch) for lock in locks] == [(n, "", 3) for n in range(8)]
+        with pytest.raises(FencedError):
+            await catalog.checkpoint_open([], claim_of(first))
+        await take(catalog, [5], bert, ttl_s=SHORT_S)
+        await self.expire(catalog, 5, pass_time)
+        await catalog.ask_sharding(1, from_ms=0)
+        # Expired is not let go: what its holder left is taken over by the shards that it knew.
+        assert (await catalog.turn_sharding()).bits == 3
+        assert await catalog.turn_sharding(force=True) == Sharding(1, 2)
+        locks = (await catalog.cluster_view()).locks
+        assert [(lock.shard, lock.holder, lock.epoch) for lock in locks] == [(0, "", 5), (1, "", 5)]
+        assert {5} == {lock.epoch for lock in await catalog.shard_locks()}
+
+    async def test_what_lost_nodes_may_have_is_kept_when_a_store_is_divided_anew(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        await catalog.store_id()
+        await catalog.sharding(2)
+        lost = beat_of(1, local_files=True)
+        await register(catalog, lost)
+        await take(catalog, [0, 1, 2], lost, ttl_s=SHORT_S)
+        await self.expire(catalog, 0, pass_time)
+        taken = await take(catalog, [0, 1, 2], beat_of(2))
+        await catalog.settle_estates(lost.node, {1: 1, 2: 1}, seq=70)
+        await catalog.release_shards(claim_of(taken))
+        await catalog.ask_sharding(1, from_ms=0)
+        await catalog.turn_sharding()
+        assert await self.estates(catalog) == [(0, 0, True, True), (1, 70, False, False)]
+        # Who still counts in the old shards changes nothing.
+        await catalog.settle_estates(lost.node, {0: 1}, seq=90)
+        await catalog.drop_estates(lost.node, {1: 1})
+        await catalog.ask_sharding(2, from_ms=0)
+        await catalog.turn_sharding()
+        assert await self.estates(catalog) == [
+            (0, 0, True, True),
+            (1, 0, True, True),
+            (2, 70, False, False),
+            (3, 70, False, False),
+        ]
+
+    async def test_held_segments_are_needed_by_the_new_shards(self, catalog: Catalog) -> None:
+        await catalog.store_id()
+        await catalog.sharding(2)
+        locks = await take(catalog, [1, 2], beat_of(1))
+        await catalog.record_log_segment(segment_of(shards=(1, 2), bits=2), claim_of(locks))
+        await catalog.release_shards(claim_of(locks))
+        for bits, shards in ((3, (2, 3, 4, 5)), (1, (0, 1))):
+            await catalog.ask_sharding(bits, from_ms=0)
+            await catalog.turn_sharding()
+            (row,) = await catalog.log_segments()
+            assert (row.shards, row.bits, row.state) == (shards, bits, LogSegmentState.HELD)
 
     @staticmethod
     async def expire(catalog: Catalog, shard: int, pass_time: PassTime) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from des.clock import Clock
 from des.db.catalog import ShardClaim, ShardLock
-from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow
-from des.db.rows import OpenContainer
+from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow, NoShardingError, Sharding
+from des.db.resharding import check_bits, estates_at, may_turn, shards_at
+from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer
 from des.db.rules import check_beat, check_holder, choose_node_id, ttl_ms_of
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ class MembershipTables:
         self.node_ids: dict[int, tuple[str, int, int]] = {}
         """Node id to node, floor and last use."""
         self.estates: dict[tuple[int, str], Estate] = {}
+        self.sharding: Sharding | None = None
 
 
 class _Shared(Protocol):
     _clock: Clock
     _locks: dict[int, ShardLock]
     _membership: MembershipTables
+    _open: dict[tuple[str, int], OpenContainer]
+    _segments: dict[LogSegmentId, LogSegmentRow]
 
     def _own(self, claim: ShardClaim) -> list[ShardLock]: ...
 
@@ -110,13 +114,54 @@ class MemoryMembership:
             self._membership.estates[estate.shard, node] = replace(estate, local_files=False)
         self._meet("forgive_estates", "after")
 
-    async def drop_estates(self: _Shared, node: str, shards: Sequence[int]) -> None:
+    async def drop_estates(self: _Shared, node: str, taken: Mapping[int, int]) -> None:
         """See `Membership.drop_estates`."""
         self._meet("drop_estates", "before")
-        for estate in _of(self._membership, node, shards):
-            if not estate.owed:
+        for estate in _of(self._membership, node, list(taken)):
+            if not estate.owed and estate.epoch == taken[estate.shard]:
                 del self._membership.estates[estate.shard, node]
         self._meet("drop_estates", "after")
+
+    async def sharding(self: _Shared, bits: int) -> Sharding:
+        """See `Membership.sharding`."""
+        self._meet("sharding", "before")
+        check_bits(bits)
+        found = self._membership.sharding = self._membership.sharding or Sharding(bits, 0)
+        self._meet("sharding", "after")
+        return found
+
+    async def ask_sharding(self: _Shared, bits: int | None, *, from_ms: int) -> Sharding:
+        """See `Membership.ask_sharding`."""
+        self._meet("ask_sharding", "before")
+        if bits is not None:
+            check_bits(bits)
+        found = _known(self._membership.sharding)
+        wanted = None if bits == found.bits else bits
+        found = replace(found, next_bits=wanted, next_ms=0 if wanted is None else from_ms)
+        self._membership.sharding = found
+        self._meet("ask_sharding", "after")
+        return found
+
+    async def turn_sharding(self: _Shared, *, force: bool = False) -> Sharding:
+        """See `Membership.turn_sharding`."""
+        self._meet("turn_sharding", "before")
+        tables, found = self._membership, _known(self._membership.sharding)
+        if may_turn(found, self._locks.values(), now_ms=self._clock.now_ms(), force=force):
+            before, after = found.bits, found.next_bits
+            assert after is not None
+            epoch = 1 + max((lock.epoch for lock in self._locks.values()), default=0)
+            shards = {*self._locks, *range(1 << after)}
+            self._locks.update((shard, ShardLock(shard, "", epoch, 0, 0, 0)) for shard in shards)
+            moved = estates_at(list(tables.estates.values()), before=before, after=after, epoch=epoch)
+            tables.estates = {(estate.shard, estate.node): estate for estate in moved}
+            for segment, row in self._segments.items():
+                if row.state is LogSegmentState.HELD:
+                    at = shards_at(row.shards, before=before, after=after)
+                    self._segments[segment] = replace(row, shards=at, bits=after)
+            self._open.clear()
+            tables.sharding = Sharding(after, found.generation + 1)
+        self._meet("turn_sharding", "after")
+        return _known(tables.sharding)
 
 
 def inherit(
@@ -141,6 +186,12 @@ def inherit(
         )
 
 
+def _known(sharding: Sharding | None) -> Sharding:
+    if sharding is None:
+        raise NoShardingError("no node has opened this store yet")
+    return sharding
+
+
 def _of(tables: MembershipTables, node: str, shards: Sequence[int]) -> list[Estate]:
     return [tables.estates[shard, node] for shard in shards if (shard, node) in tables.estates]
 
@@ -162,9 +213,11 @@ def _row(beat: NodeBeat, *, started_ms: int, now_ms: int, ttl_ms: int) -> NodeRo
 
 
 def _view(tables: MembershipTables, locks: dict[int, ShardLock], now_ms: int) -> ClusterView:
+    count = None if tables.sharding is None else 1 << tables.sharding.bits
     return ClusterView(
         now_ms=now_ms,
         nodes=tuple(tables.nodes[node] for node in sorted(tables.nodes)),
-        locks=tuple(locks[shard] for shard in sorted(locks)),
+        locks=tuple(locks[shard] for shard in sorted(locks) if count is None or shard < count),
         estates=tuple(tables.estates[key] for key in sorted(tables.estates)),
+        sharding=tables.sharding,
     )

@@ -42,7 +42,7 @@ class TcpProxy:
     @property
     def address(self) -> str:
         """Where it listens, as host:port."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._sock.getsockname()[0]}:{self.port}"
 
     def start(self) -> Self:
         """Listen."""

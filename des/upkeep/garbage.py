@@ -221,7 +221,9 @@ class GarbageCollector:
                 report.released.append(suspect.key)
 
     async def _settle_segment(self, suspect: ObjectInfo, proof: SupersededProof, *, apply: bool) -> str:
-        row = await segment_row(self._store, await self._store.head(suspect.key), prefix=self._prefix)
+        row = await segment_row(
+            self._store, await self._store.head(suspect.key), prefix=self._prefix, bits=self._bits
+        )
         if objection := await proof.objection_to_segment(suspect, row):
             return objection
         if not apply:

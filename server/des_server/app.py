@@ -179,13 +179,13 @@ class DesServer:
             owners = Owners(node.cluster, self._peers, calls, wait_s=wait_s)
             registry.register(
                 ClusterMetrics(
-                    node.cluster, self._router, owners, self.homecoming, shard_bits=settings.shard_bits
+                    node.cluster, self._router, owners, self.homecoming, shard_bits=own.settings.shard_bits
                 )
             )
             routed = RoutedNode(
                 own,
                 owners,
-                OpenListing(node.cluster, self._peers, shard_bits=settings.shard_bits, wait_s=wait_s),
+                OpenListing(node.cluster, self._peers, shard_bits=own.settings.shard_bits, wait_s=wait_s),
             )
             own.uploads.begin = routed.begin_finished
             node = cast("Node", routed)
@@ -266,11 +266,11 @@ class DesServer:
             checks=self.health.results,
         )
 
-    async def drain(self, *, notice_s: float, within_s: float) -> bool:
+    async def drain(self, *, notice_s: float, within_s: float, quiet_s: float = QUIET_WAIT_S) -> bool:
         """Leave politely and return whether every call could finish.
 
         Readiness goes first, then, `notice_s` later, new calls are refused; those in flight have
-        `within_s` to finish.
+        `within_s` to finish, and clients that keep calling are refused for `quiet_s` at most.
         """
         await self.health.leave()
         await asyncio.sleep(notice_s)
@@ -281,7 +281,7 @@ class DesServer:
         except TimeoutError:
             return False
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_WAIT_S):
+            async with asyncio.timeout(quiet_s):
                 await self.inflight.wait_quiet()
         return True
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,10 @@ EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
 
 EXPOSED_WARNING_INTERVAL_S: Final = 60.0
+REOPEN_DRAIN_S: Final = 2.0
+"""How long calls may take to end before a node is opened anew."""
+REOPEN_QUIET_S: Final = 0.5
+"""How long clients are refused before the port is closed, which would cut off what is on its way."""
 
 _log = structlog.get_logger(__name__)
 
@@ -110,9 +114,37 @@ async def _serve(
 
         tracing, traces = open_tracing(settings.tracing)
         use_tracing(tracing)
-    node = await open_node(settings)
     try:
-        server = build_server(node, settings, registry=registry, shared=shared)
+        while not stopping.is_set():
+            # Once, and again with the same ports whenever the store is divided into other shards (ADR 0021).
+            settings = await _serve_once(
+                settings, open_node, stopping, registry=registry, shared=shared, on_serving=on_serving
+            )
+            on_serving = _log_serving
+    finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+    return EXIT_OK
+
+
+async def _serve_once(
+    settings: Settings,
+    open_node: OpenNode,
+    stopping: asyncio.Event,
+    *,
+    registry: CollectorRegistry | None,
+    shared: Address | None,
+    on_serving: Callable[[DesServer], None],
+) -> Settings:
+    """Serve until a signal, or until the node has to be opened anew; return the settings for that."""
+    addresses = [Address.parse(text) for text in (settings.listen, settings.http_listen) if text]
+    node = await open_node(settings)
+    settings = settings.model_copy(update={"shard_bits": node.settings.shard_bits})
+    metrics = CollectorRegistry()  # the caller's outlive the node's
+    if registry is not None:
+        metrics.register(registry)
+    try:
+        server = build_server(node, settings, registry=metrics, shared=shared)
         await server.start()
         assert server.address is not None
         if node.cluster is not None:
@@ -123,16 +155,39 @@ async def _serve(
         exposed = asyncio.create_task(_warn_exposed(server, addresses))
         try:
             on_serving(server)
-            await stopping.wait()
-            await _leave(server, node)
+            if await _ends(stopping, node):
+                await _leave(server, node)
+            else:
+                drained = await server.drain(notice_s=0, within_s=REOPEN_DRAIN_S, quiet_s=REOPEN_QUIET_S)
+                _log.info("opening anew, for other shards", drained=drained)
         finally:
             await cancelled(exposed)
             await server.stop()
     finally:
         await node.close()
-        if traces is not None:
-            await asyncio.to_thread(traces.close)
-    return EXIT_OK
+    return settings.model_copy(
+        update={
+            "listen": str(server.address),
+            "http_listen": str(server.http_address) if server.http_address is not None else "",
+        }
+    )
+
+
+async def _ends(stopping: asyncio.Event, node: Node) -> bool:
+    """Wait for a signal, and return True; False where the node has to be opened anew before."""
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
+    if node.cluster is not None:
+        waiting.append(asyncio.create_task(node.cluster.wait_resharded()))
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return stopping.is_set()
+
+
+def _log_serving(server: DesServer) -> None:
+    _log.info("serving again", shard_bits=server.settings.shard_bits, address=str(server.address))
 
 
 def _say_serving(server: DesServer) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import random
@@ -37,10 +38,11 @@ SETTLE_S: Final = 120.0
 class Member:
     """One server process, and the links by which it reaches what it needs and others reach it."""
 
-    def __init__(self, number: int, cluster: "Cluster") -> None:
+    def __init__(self, number: int, cluster: "Cluster", *, proxies_at: str = "127.0.0.1") -> None:
         self.number = number
-        self.to_catalog = TcpProxy(cluster.postgresql.socket).start()
-        self.to_store = TcpProxy(cluster.s3_target).start()
+        listen = (proxies_at, 0)
+        self.to_catalog = TcpProxy(cluster.postgresql.socket, listen=listen).start()
+        self.to_store = TcpProxy(cluster.s3_target, listen=listen).start()
         self.from_peers = TcpProxy(("127.0.0.1", 1)).start()
         self.process = ServerProcess(
             cluster.folder / f"node-{number}",
@@ -82,6 +84,8 @@ class Member:
 class Cluster:
     """Nodes that share a catalog and a store."""
 
+    member_type: type[Member] = Member
+
     def __init__(
         self, folder: Path, postgresql: TemporaryPostgresql, s3: S3Settings, environment: dict[str, str]
     ) -> None:
@@ -111,7 +115,7 @@ class Cluster:
 
     def add(self) -> Member:
         """Start one more node."""
-        member = Member(len(self.members), self)
+        member = self.member_type(len(self.members), self)
         self.members.append(member)
         member.start()
         return member
@@ -128,6 +132,21 @@ class Cluster:
         finally:
             await catalog.close()
 
+    def operator_environment(self) -> dict[str, str]:
+        """What a command needs that reaches database and store past the nodes' proxies."""
+        return {
+            "DES_DATA_DIR": str(self.folder / "operator"),
+            "DES_CATALOG_URL": self.postgresql.url,
+            "DES_S3__ENDPOINT_URL": self.s3.endpoint_url,
+        }
+
+    async def shard_bits(self) -> int:
+        """Return how the store is divided now."""
+        async with self.catalog() as catalog:
+            sharding = (await catalog.cluster_view()).sharding
+        assert sharding is not None
+        return sharding.bits
+
     async def settled(self) -> None:
         """Wait until every node has its share and nothing is owed."""
 
@@ -140,7 +159,8 @@ class Cluster:
             owed = [estate for estate in view.estates if estate.owed]
             return (
                 len(alive) == len(self.members)
-                and sum(shares.values()) == 256
+                and view.sharding is not None
+                and sum(shares.values()) == 1 << view.sharding.bits
                 and set(shares) == alive
                 and fair
                 and not owed
@@ -191,13 +211,7 @@ class Cluster:
             text=True,
             timeout=SETTLE_S * 2,
             check=False,
-            env=os.environ
-            | self.environment
-            | {
-                "DES_DATA_DIR": str(self.folder / "fsck"),
-                "DES_CATALOG_URL": self.postgresql.url,
-                "DES_S3__ENDPOINT_URL": self.s3.endpoint_url,
-            },
+            env=os.environ | self.environment | self.operator_environment(),
         )
         assert done.returncode == 0, f"des fsck: {done.stdout[-4000:]}{done.stderr[-4000:]}"
 
@@ -207,11 +221,17 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(folder: Path, nodes: int, environment: dict[str, str] | None = None) -> Iterator[Cluster]:
+def running_cluster(
+    folder: Path,
+    nodes: int,
+    environment: dict[str, str] | None = None,
+    *,
+    cluster_type: type[Cluster] = Cluster,
+) -> Iterator[Cluster]:
     """Run a cluster; everything of it is gone afterwards."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto's server would log every request
     with restartable_postgresql(folder / "pg") as postgresql, temporary_s3(folder / "s3") as (s3, _):
-        cluster = Cluster(folder, postgresql, s3, environment or {})
+        cluster = cluster_type(folder, postgresql, s3, environment or {})
         try:
             for _ in range(nodes):
                 cluster.add()
@@ -408,11 +428,15 @@ async def judge(cluster: Cluster, traffic: Traffic) -> dict[str, int]:
     await asyncio.to_thread(cluster.fsck)
     async with cluster.catalog() as catalog:
         highest = {lock.shard: lock.epoch for lock in await catalog.shard_locks()}
+        sharding = (await catalog.cluster_view()).sharding
         rows = await catalog.containers()
+    assert sharding is not None
     for row in rows:
-        assert row.epoch <= max(highest[s] for s in range(row.run.first, row.run.first + row.run.span)), row
+        assert row.epoch <= max(highest[s] for s in row.run.shards(sharding.bits)), row
     # What was committed for a shard carries epochs that never go back; a row of many shards has the highest.
-    single = sorted((row.run.first, row.stored_ms or 0, row.epoch) for row in rows if row.run.span == 1)
+    single = sorted(
+        ((row.run.bits, row.run.first), row.stored_ms or 0, row.epoch) for row in rows if row.run.span == 1
+    )
     for (shard, _, epoch), (next_shard, _, next_epoch) in pairwise(single):
         assert shard != next_shard or epoch <= next_epoch, f"shard {shard}: {next_epoch} after {epoch}"
     return {
@@ -505,6 +529,55 @@ async def rolling_restart(cluster: Cluster, dice: random.Random) -> str:
     return "rolling restart"
 
 
+async def ask_for_shards(cluster: Cluster, bits: int) -> None:
+    """Ask for `2**bits` shards at once, as an operator does."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "des.cli", "shard-bits", str(bits), "--now", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=SETTLE_S,
+        check=False,
+        env=os.environ | cluster.environment | cluster.operator_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["next_shard_bits"] == bits
+
+
+async def divided(cluster: Cluster, bits: int) -> None:
+    """Wait until the store has `2**bits` shards, and all are served."""
+    deadline = time.monotonic() + SETTLE_S
+    while await cluster.shard_bits() != bits:
+        assert time.monotonic() < deadline, f"the store is not divided into 2**{bits} shards"
+        await asyncio.sleep(0.1)
+    await cluster.settled()
+
+
+async def divide_anew(cluster: Cluster, dice: random.Random) -> str:
+    return await _divide_anew(cluster, dice, killing=False)
+
+
+async def divide_anew_and_kill(cluster: Cluster, dice: random.Random) -> str:
+    return await _divide_anew(cluster, dice, killing=True)
+
+
+async def _divide_anew(cluster: Cluster, dice: random.Random, *, killing: bool) -> str:
+    before = await cluster.shard_bits()
+    bits = dice.choice([bits for bits in range(4, 10) if bits != before])
+    killed = ""
+    await ask_for_shards(cluster, bits)
+    if killing:
+        await asyncio.sleep(dice.uniform(0.0, 3.0))
+        member = dice.choice(cluster.members)
+        away_s = dice.choice([0.0, TTL_S * 2])
+        await asyncio.to_thread(member.process.kill)
+        await asyncio.sleep(away_s)
+        await asyncio.to_thread(member.start)
+        killed = f", kill -9 of node {member.number} meanwhile, back after {away_s} s"
+    await divided(cluster, bits)
+    return f"divided into {1 << bits} shards instead of {1 << before}{killed}"
+
+
 FAULTS: Final[tuple[Fault, ...]] = (
     kill_and_restart,
     pause_and_resume,
@@ -513,6 +586,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     store_down_for_long,
     cut_off,
     rolling_restart,
+    divide_anew,
+    divide_anew_and_kill,
 )
 
 

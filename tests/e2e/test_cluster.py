@@ -17,6 +17,8 @@ from tests.e2e.cluster_kit import (
     TTL_S,
     Cluster,
     cut_off,
+    divide_anew,
+    divide_anew_and_kill,
     kill_and_restart,
     pause_and_resume,
     restart_postgresql,
@@ -92,8 +94,8 @@ async def test_while_an_owner_is_away_its_open_files_are_unavailable_and_never_m
 
 
 @pytest.mark.timeout(600)
-async def test_a_node_killed_and_a_store_that_is_away_lose_and_double_nothing(cluster):
-    counts = await torture(cluster, [kill_and_restart, store_down_briefly], seed=4)
+async def test_a_node_killed_other_shards_and_a_store_that_is_away_lose_and_double_nothing(cluster):
+    counts = await torture(cluster, [kill_and_restart, divide_anew, store_down_briefly], seed=4)
     assert counts["acknowledged"] > 0
 
 
@@ -107,6 +109,7 @@ async def test_each_fault_once_loses_and_doubles_nothing(cluster):
         pause_and_resume,
         store_down_for_long,
         rolling_restart,
+        divide_anew_and_kill,
     ]
     counts = await torture(cluster, faults, seed=1)
     assert counts["acknowledged"] > 50

@@ -148,7 +148,7 @@ class Owners:
                 final.update(at for at in mine if at in pending and self._cluster.owns(pending[at].shard))
                 if not pending.keys() - final:
                     return
-            if loop.time() + wait_s > ends_at:
+            if loop.time() + wait_s > ends_at or self._cluster.is_resharded:
                 return
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, WAIT_MAX_S)

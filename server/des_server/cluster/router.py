@@ -220,7 +220,7 @@ class Router:
                 continue
             if hopped and not self._cluster.is_gaining(refusal.shard):
                 raise refusal  # at once: whoever sent it here may know by now who owns the shard
-            if loop.time() + wait_s > ends_at:
+            if loop.time() + wait_s > ends_at or self._cluster.is_resharded:
                 raise refusal
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, WAIT_MAX_S)

@@ -44,6 +44,19 @@ def container_of(data_dir):
     return path
 
 
+def test_shards_of_a_store_that_one_node_has_are_shown_and_follow_the_setting(data_dir):
+    shown = des(data_dir, "shard-bits", "--json")
+    assert json.loads(shown.stdout) == {
+        "shard_bits": 1,
+        "changes": 0,
+        "next_shard_bits": None,
+        "next_time": None,
+    }
+    asked = des(data_dir, "shard-bits", "3")
+    assert asked.returncode == Exit.USAGE
+    assert "change its setting shard_bits" in asked.stderr
+
+
 def test_a_sound_store_is_sound_and_has_no_garbage(data_dir):
     checked = des(data_dir, "fsck", "--read-data", "--json")
     assert (checked.returncode, checked.stderr) == (Exit.OK, "")

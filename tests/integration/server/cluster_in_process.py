@@ -28,11 +28,11 @@ class Member:
         self.server = None
         self.address = ""
 
-    async def start(self):
+    async def start(self, listen="127.0.0.1:0"):
         settings = Settings(
             data_dir=self.cluster.folder / f"node-{self.number}",
             object_store="file:///not-used",
-            listen="127.0.0.1:0",
+            listen=listen,
             http_listen="127.0.0.1:0",
             shard_bits=SHARD_BITS,
             cluster={"enabled": True, "ttl_s": self.cluster.ttl_s, "forward_wait_s": 1}
@@ -47,6 +47,15 @@ class Member:
         await self.server.start()
         self.address = str(self.server.address)
         await self.node.join(self.address)
+
+    async def keep(self):
+        """Open the node anew, at the same port, when the store is divided anew, as a server process does."""
+        while True:
+            await self.node.cluster.wait_resharded()
+            await self.server.drain(notice_s=0, within_s=5, quiet_s=0.5)
+            await self.server.stop()
+            await self.node.close()
+            await self.start(listen=self.address)
 
     async def vanish(self):
         """Go without a word: locks stay until they expire."""

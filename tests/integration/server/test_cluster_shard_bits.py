@@ -1,54 +1,162 @@
-"""Another number of shards: what lies in containers stays, and is read by the bits it was made with."""
+"""Other shards while nodes run: what is stored stays, and is read by the bits it was made with."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
 
 import pytest
-from des_client import FileMissing, NameConflict
+from des_client import FileMissing, NameConflict, RetryConfig, Unavailable
 
+from des.db.catalog import ContainerState
+from des.naming import SnowflakeNameGenerator
+from des.testing.simulated_clock import SimulatedClock
 from tests.integration.server import cluster_in_process
-from tests.integration.server.cluster_in_process import running_cluster
+from tests.integration.server.cluster_in_process import SETTLE_S, running_cluster
+
+OLD_MS = 1_780_000_000_000
+"""2026-05-28."""
+OLD_DAY = "20260528"
+PATIENT = RetryConfig(attempts=40, backoff_max_s=0.5)
+
+
+async def old_names(count):
+    """Names of a day long ago."""
+    clock = SimulatedClock(OLD_MS)
+    names = SnowflakeNameGenerator(node_id=200, clock=clock, reserve=None)
+    return list(await names.next_many(count))
+
+
+@asynccontextmanager
+async def kept(members):
+    """Open the nodes anew when they ask for it."""
+    keeping = [asyncio.create_task(member.keep()) for member in members]
+    try:
+        yield
+        assert not any(task.done() for task in keeping), keeping
+    finally:
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+
+
+async def divide(cluster, monkeypatch, bits, members):
+    """Have the nodes divide the store, and wait until they serve the new shards."""
+    await cluster.catalog.ask_sharding(bits, from_ms=0)
+    deadline = time.monotonic() + SETTLE_S
+    while any(m.node.settings.shard_bits != bits for m in members):
+        assert time.monotonic() < deadline, [m.node.settings.shard_bits for m in members]
+        for member in members:
+            member.node._lease.wake()
+        await asyncio.sleep(0.05)
+    monkeypatch.setattr(cluster_in_process, "SHARD_BITS", bits)
+    away = [member.number for member in cluster.members if member not in members]
+    await cluster.settled(without=away)
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("before", "after"), [(4, 6), (4, 2)])
-async def test_old_files_are_read_listed_and_deleted_after_the_number_of_shards_changed(
-    tmp_path, monkeypatch, before, after
-):
+async def test_a_running_store_is_divided_into_more_and_fewer_shards(tmp_path, monkeypatch, before, after):
     monkeypatch.setattr(cluster_in_process, "SHARD_BITS", before)
-    async with running_cluster(tmp_path, nodes=2) as cluster:
-        async with cluster.client() as client:
-            files = {}
-            for number in range(30):
-                data = f"file {number}".encode()
-                files[(await client.put(data)).file.name] = data
-            gone = (await client.put(b"to be deleted")).file.name
-            await client.delete(gone)
-            for shard in range(1 << before):
+    async with running_cluster(tmp_path, nodes=2) as cluster, kept(cluster.members):
+        old = await old_names(12)
+        files = {}
+        async with cluster.client(retry=PATIENT) as client:
+            for name in [*old[:10], *[""] * 20]:
+                data = f"file {len(files)}".encode()
+                files[(await client.put(data, **({"name": name} if name else {}))).file.name] = data
+            gone, gone_old = (await client.put(b"to be deleted")).file.name, old[9]
+            for name in (gone, gone_old):
+                await client.delete(name)
+            del files[gone_old]
+            for shard in range(1 << (before - 1)):  # the others' files are open when the change comes
                 await client.seal_shard(shard)
-        # Nothing is open and no node runs: now the setting may change.
-        for member in cluster.members:
-            await member.stop()
-        monkeypatch.setattr(cluster_in_process, "SHARD_BITS", after)
-        for member in cluster.members:
-            await member.start()
-        await cluster.settled()
+
+            done = asyncio.Event()
+
+            async def write():
+                while not done.is_set():
+                    data = f"file {len(files)}".encode()
+                    files[(await client.put(data, timeout_s=60)).file.name] = data
+
+            async def read():
+                while not done.is_set():
+                    name, data = next(iter(files.items()))
+                    assert await client.get(name, timeout_s=60) == data
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(write())
+                tasks.create_task(read())
+                await divide(cluster, monkeypatch, after, cluster.members)
+                done.set()
+
         for at in (0, 1):
             async with cluster.client(at) as client:
                 for name, data in files.items():
                     assert await client.get(name) == data
                     assert (await client.put(data, name=name)).already_existed
-                with pytest.raises(NameConflict):
-                    await client.put(b"other", name=next(iter(files)))
-                with pytest.raises(FileMissing, match="deleted"):
-                    await client.get(gone)
+                for name in (old[0], next(reversed(files))):
+                    with pytest.raises(NameConflict):
+                        await client.put(b"other", name=name)
+                for name in (gone, gone_old):
+                    with pytest.raises(FileMissing, match="deleted"):
+                        await client.get(name)
+                    with pytest.raises(NameConflict):
+                        await client.put(b"again", name=name)
                 assert [info.name async for info in client.list()] == sorted(files)
         async with cluster.client() as client:
             shards = await client.shard_status()
             assert len(shards) == 1 << after
-            assert sum(shard.stored_files for shard in shards) == 30
-            victim, *kept = files
+            assert (await client.server_info()).shard_bits == after
+            # A day that is over takes late files, and loses some, as before.
+            for name in old[10:12]:
+                files[name] = b"late"
+                await client.put(b"late", name=name)
+            victim = old[1]
             await client.delete(victim)
-            new = (await client.put(b"new")).file.name
+            del files[victim]
             for shard in range(1 << after):
                 await client.seal_shard(shard)
-            assert [info.name async for info in client.list()] == sorted([*kept, new])
+            shards = await client.shard_status()
+            assert sum(shard.open_files for shard in shards) == 0
+            assert [info.name async for info in client.list()] == sorted(files)
             with pytest.raises(FileMissing):
                 await client.get(victim)
+            for name, data in files.items():
+                assert await client.get(name) == data
+        rows = await cluster.catalog.containers(state=ContainerState.STORED, day=OLD_DAY)
+        assert {row.run.bits for row in rows} == {before, after}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("before", "after"), [(4, 5), (4, 3)])
+async def test_a_node_that_was_away_brings_its_files_to_the_new_shards(tmp_path, monkeypatch, before, after):
+    monkeypatch.setattr(cluster_in_process, "SHARD_BITS", before)
+    async with running_cluster(tmp_path, nodes=2, ttl_s=2.0) as cluster:
+        stays, lost = cluster.members
+        async with cluster.client(1) as client:
+            names = await cluster.names_at(lost, 8, client)
+            for name in names:
+                await client.put(name.encode(), name=name)
+        await lost.vanish()
+        async with kept([stays]):
+            await divide(cluster, monkeypatch, after, [stays])
+            async with cluster.client(0, retry=None) as client:
+                for name in names:
+                    with pytest.raises(Unavailable):
+                        await client.get(name)
+            await lost.start()
+            async with kept([lost]):
+                await cluster.settled()
+                deadline = time.monotonic() + SETTLE_S
+                while (await cluster.catalog.cluster_view()).estates:
+                    assert time.monotonic() < deadline, (await cluster.catalog.cluster_view()).estates
+                    lost.node._lease.wake()
+                    await asyncio.sleep(0.05)
+                async with cluster.client() as client:
+                    for name in names:
+                        assert await client.get(name) == name.encode()
+                    for shard in range(1 << after):
+                        await client.seal_shard(shard)
+                    assert [info.name async for info in client.list()] == sorted(names)
+        rows = await cluster.catalog.containers(state=ContainerState.STORED)
+        assert sum(row.geometry.file_count for row in rows) == len(names)

@@ -1,6 +1,7 @@
 """Nodes over one catalog: shares, hand-overs, take-overs, pauses, and a catalog that does not answer."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -8,7 +9,7 @@ import pytest
 
 from des.cluster import ClusterLease, Duties, NotShardOwnerError, coming_home
 from des.db.catalog import CatalogUnavailableError, ShardRun
-from des.db.membership import NodeReplacedError
+from des.db.membership import NodeReplacedError, Sharding
 from des.testing.memory_catalog import MemoryCatalog
 from des.testing.simulated_clock import SimulatedClock
 
@@ -85,7 +86,7 @@ class World:
             boot_epoch=start,
             version="1",
             capacity=1,
-            shard_bits=BITS,
+            sharding=Sharding(BITS, 0),
             ttl_s=TTL_S,
             clock=self.clock,
         )
@@ -413,3 +414,123 @@ async def test_heartbeats_go_on_while_a_hand_over_seals(world):
         assert len(first.owned) == COUNT // 2
     finally:
         running.cancel()
+
+
+async def asked(world, bits, *, in_s):
+    await world.catalog.sharding(BITS)
+    return await world.catalog.ask_sharding(bits, from_ms=world.clock.now_ms() + int(in_s * 1000))
+
+
+async def test_other_shards_are_asked_for_and_nothing_changes_before_it_is_time(world):
+    first, second = await world.start(1), await world.start(2)
+    await world.steps(first, second)
+    before = world.locks()
+    await asked(world, BITS + 1, in_s=3600)
+    await world.steps(first, second, times=3)
+    assert world.locks() == before
+    assert not first.lease.resharded.is_set()
+
+
+async def test_what_is_open_is_sealed_once_shortly_before_and_again_when_it_is_time(world):
+    first = await world.start(1)
+    await asked(world, BITS + 1, in_s=40)
+    first.open.update([3])
+    await world.steps(first)
+    assert first.sealed == []
+    world.clock.advance(5)
+    await world.steps(first)
+    world.clock.advance(5)
+    await world.steps(first)
+    assert first.sealed == [3]
+    first.open.update([4])
+    await world.steps(first)
+    assert first.sealed == [3]
+
+
+@pytest.mark.parametrize("bits", [BITS - 2, BITS + 2])
+async def test_when_it_is_time_all_let_go_and_the_store_is_divided_anew(world, bits):
+    first, second = await world.start(1), await world.start(2)
+    await world.steps(first, second)
+    first.open.update(range(COUNT))
+    second.open.update([15])
+    await asked(world, bits, in_s=0)
+    await world.steps(first, second, times=3)
+    assert set(first.sealed) >= set(range(8))
+    assert second.sealed == [15]
+    assert first.lease.resharded.is_set()
+    assert second.lease.resharded.is_set()
+    assert not first.owned | second.owned
+    assert first.lost == second.lost == []
+    view = await world.catalog.cluster_view()
+    assert view.sharding == Sharding(bits, 1)
+    assert view.estates == ()
+    assert [lock.holder for lock in view.locks] == [""] * (1 << bits)
+    # Nodes that were opened for the old shards take none of the new ones.
+    await world.steps(first, second)
+    assert {holder for holder, _ in world.locks().values()} == {""}
+    highest = max(epoch for _, epoch in world.locks().values())
+    third = ClusterLease(
+        catalog=world.catalog,
+        node="node-1",
+        holder="holder-1-2",
+        boot_epoch=2,
+        version="1",
+        capacity=1,
+        sharding=view.sharding,
+        ttl_s=TTL_S,
+        clock=world.clock,
+    )
+    await third.register(window_ms=1 << 32)
+    await third.join("10.0.0.1:1")
+    await settle()
+    assert len(third.locks) > 0
+    assert all(lock.epoch == highest + 1 for lock in third.locks.values())
+
+
+async def test_while_something_cannot_be_sealed_nothing_is_let_go(world):
+    first = await world.start(1)
+    first.open.update([3])
+    first.seal_fails = 2
+    await asked(world, BITS + 1, in_s=0)
+    for _ in range(2):
+        with pytest.raises(CatalogUnavailableError):
+            await first.lease.step()
+    assert first.owned == set(range(COUNT))
+    await world.steps(first, times=2)
+    assert first.lease.resharded.is_set()
+
+
+async def test_shards_of_a_lost_node_are_taken_over_before_the_store_is_divided_anew(world):
+    first, second = await world.start(1), await world.start(2)
+    await world.steps(first, second)
+    had = second.owned
+    second.open.update(had)
+    await asked(world, BITS - 1, in_s=0)
+    await world.steps(first, times=2)
+    assert not first.lease.resharded.is_set()
+    assert not first.owned
+    world.clock.advance(TTL_S + 1)
+    await world.steps(first, times=3)
+    assert set(first.gained) >= had
+    assert first.lease.resharded.is_set()
+    view = await world.catalog.cluster_view()
+    assert view.sharding == Sharding(BITS - 1, 1)
+    assert {estate.shard for estate in view.estates} == {shard >> 1 for shard in had}
+    assert all(estate.owed for estate in view.estates)
+    # Back from its pause, the lost node serves nothing, and settles nothing of shards it does not count in.
+    with contextlib.suppress(NodeReplacedError):
+        await second.lease.step()
+    assert sorted(second.lost) == sorted(had)
+    assert second.lease.resharded.is_set()
+    assert second.lease.own_estates() == []
+    assert not second.owned
+
+
+async def test_a_change_that_was_taken_back_does_not_happen(world):
+    first = await world.start(1)
+    await asked(world, BITS + 1, in_s=60)
+    await world.steps(first)
+    await world.catalog.ask_sharding(None, from_ms=0)
+    world.clock.advance(61)
+    await world.steps(first, times=2)
+    assert first.owned == set(range(COUNT))

@@ -24,6 +24,8 @@ from des.errors import InvalidInputError
 from des.testing.catalog_rows import DAY, claim, container_row
 from des.testing.simulated_clock import SimulatedClock
 
+INSERT = "INSERT INTO des_store (singleton, store_id, created_at) VALUES (1, 'x', 1)"
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -123,7 +125,7 @@ async def test_writers_of_one_process_take_turns(connector):
         nonlocal inside
         inside += 1
         assert inside == 1
-        await connection.exec_driver_sql("INSERT INTO des_store VALUES (1, 'x', 1) ON CONFLICT DO NOTHING")
+        await connection.exec_driver_sql(f"{INSERT} ON CONFLICT DO NOTHING")
         await asyncio.sleep(0.001)
         inside -= 1
 
@@ -134,7 +136,7 @@ async def test_readers_do_not_wait_for_a_writer_and_see_only_commits(connector):
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def work(connection):
-        await connection.exec_driver_sql("INSERT INTO des_store VALUES (1, 'x', 1)")
+        await connection.exec_driver_sql(INSERT)
         entered.set()
         await leave.wait()
 
@@ -158,7 +160,7 @@ async def test_a_writer_waits_for_another_processs_transaction(connector, path):
         other.execute("BEGIN IMMEDIATE")
         timer = threading.Timer(0.2, lambda: other.execute("COMMIT"))
         timer.start()
-        await connector.write(execute("INSERT INTO des_store VALUES (1, 'x', 1)"))
+        await connector.write(execute(INSERT))
         timer.join()
 
 
@@ -176,13 +178,13 @@ async def test_a_database_that_stays_locked_is_unavailable_after_bounded_tries(p
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CatalogUnavailableError):
-            await connector.write(execute("INSERT INTO des_store VALUES (1, 'x', 1)"))
+            await connector.write(execute(INSERT))
         other.execute("ROLLBACK")
     with pytest.raises(CatalogUnavailableError, match="6 times in a row") as caught:
         await connector.write(work)
     assert runs == ATTEMPTS_MAX
     assert caught.value.details == {"backend": "catalog"}
-    await connector.write(execute("INSERT INTO des_store VALUES (1, 'x', 1)"))
+    await connector.write(execute(INSERT))
     await connector.close()
 
 
@@ -198,7 +200,7 @@ async def test_a_transaction_that_lost_once_is_run_again_whole(connector):
     async def work(connection):
         nonlocal runs
         runs += 1
-        await connection.exec_driver_sql("INSERT INTO des_store VALUES (1, 'x', 1)")
+        await connection.exec_driver_sql(INSERT)
         if runs < 3:
             raise sqlite_busy()
 
@@ -215,13 +217,13 @@ async def test_a_transaction_that_takes_too_long_is_given_up_and_undone(path):
     connector = DesDbConnector.sqlite(path, timeout_s=0.5)
 
     async def work(connection):
-        await connection.exec_driver_sql("INSERT INTO des_store VALUES (1, 'x', 1)")
+        await connection.exec_driver_sql(INSERT)
         await asyncio.sleep(30)
 
     with pytest.raises(CatalogUnavailableError, match=r"within 0\.5 s"):
         await connector.write(work)
     assert await scalar(connector, "SELECT count(*) FROM des_store") == 0
-    await connector.write(execute("INSERT INTO des_store VALUES (1, 'x', 1)"))
+    await connector.write(execute(INSERT))
     await connector.close()
 
 
