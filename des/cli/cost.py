@@ -39,6 +39,12 @@ def cost(
     storage_per_gb: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="A gigabyte for a month.")
     ] = None,
+    retrieval_per_gb: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="A gigabyte read.")
+    ] = None,
+    minimum_object: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="What a smaller object is billed as.")
+    ] = None,
     container: Annotated[str, typer.Option(metavar="BYTES", help="Size of a container.")] = "256MiB",
     ratio: Annotated[
         float, typer.Option(min=0.01, help="Stored bytes to a file's own: 0.5 where it is halved.")
@@ -61,6 +67,8 @@ def cost(
     changes = {
         "put_per_1000": put_per_1000,
         "get_per_1000": get_per_1000,
+        "retrieval_per_gb": retrieval_per_gb,
+        "minimum_object_bytes": None if minimum_object is None else _bytes(minimum_object),
         "storage": None if storage_per_gb is None else (costing.Tier(usd=storage_per_gb),),
     }
     given = {name: value for name, value in changes.items() if value is not None}

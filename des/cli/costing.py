@@ -69,7 +69,8 @@ class Prices(BaseModel):
         return total
 
 
-_AWS: Final = "aws.amazon.com/s3/pricing, us-east-1 (N. Virginia), list prices of June 2025"
+_AWS: Final = "list prices of Amazon S3 in us-east-1, looked up in November 2026 (docs/cost.md says where)"
+_AWS_IN_PART: Final = f"{_AWS}; its two prices of requests are not confirmed, check them"
 CLASSES: Final[dict[str, Prices]] = {
     "standard": Prices(
         storage=(
@@ -95,7 +96,7 @@ CLASSES: Final[dict[str, Prices]] = {
         get_per_1000=0.01,
         retrieval_per_gb=0.03,
         minimum_object_bytes=128 << 10,
-        source=_AWS,
+        source=_AWS_IN_PART,
     ),
 }
 """Storage classes of Amazon S3 from which a file is read at once."""

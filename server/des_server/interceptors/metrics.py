@@ -4,7 +4,6 @@ Counted in plain numbers, which the event loop alone changes, and turned into Pr
 when they are asked for: its own counters take a lock each, nine times a call.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +11,8 @@ import grpc
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from des.monitoring.plain_histogram import PlainHistogram
 
 CODE_NAMES: Final[dict[grpc.StatusCode, str]] = {
     code: "OK" if code is grpc.StatusCode.OK else "".join(part.title() for part in code.name.split("_"))
@@ -44,7 +45,7 @@ _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 class MethodSeries:
     """The numbers of one method."""
 
-    __slots__ = ("handled", "labels", "received", "seconds", "sent", "started", "within")
+    __slots__ = ("handled", "labels", "received", "seconds", "sent", "started")
 
     def __init__(self, labels: tuple[str, str, str]) -> None:
         self.labels = labels
@@ -52,17 +53,14 @@ class MethodSeries:
         self.received = 0
         self.sent = 0
         self.handled = dict.fromkeys(CODE_NAMES.values(), 0)
-        self.seconds = 0.0
-        self.within = [0] * (len(BUCKETS_S) + 1)
-        """Calls by bucket."""
+        self.seconds = PlainHistogram(BUCKETS_S)
 
     def end(self, code: grpc.StatusCode, *, received: int, sent: int, seconds: float) -> None:
         """Count a call that has ended."""
         self.received += received
         self.sent += sent
         self.handled[CODE_NAMES[code]] += 1
-        self.seconds += seconds
-        self.within[bisect_left(BUCKETS_S, seconds)] += 1
+        self.seconds.observe(seconds)
 
 
 class GrpcMetrics(Collector):
@@ -94,14 +92,5 @@ class GrpcMetrics(Collector):
             sent.add_metric(method.labels, method.sent)
             for code, count in method.handled.items():
                 handled.add_metric((*method.labels, code), count)
-            handling.add_metric(method.labels, buckets=_cumulated(method.within), sum_value=method.seconds)
+            handling.add_metric(method.labels, method.seconds.buckets(), method.seconds.sum)
         yield from (started, handled, received, sent, handling)
-
-
-def _cumulated(counts: list[int]) -> list[tuple[str, float]]:
-    total = 0
-    buckets = []
-    for end, count in zip((*map(str, BUCKETS_S), "+Inf"), counts, strict=True):
-        total += count
-        buckets.append((end, float(total)))
-    return buckets

@@ -108,5 +108,13 @@ def test_single_prices_replace_those_of_the_class(des):
     assert told["plain"]["write_usd"] == pytest.approx(7)
     assert told["plain"]["storage_usd_month"] == pytest.approx(1000)
     assert "some prices given" in told["source"]
+    more = des(
+        "cost", "--files", "1024", "--size", "1KiB", "--reads-per-day", "1024", "--retrieval-per-gb", "304",
+        "--get-per-1000", "0", "--storage-per-gb", "1024", "--minimum-object", "1MiB", "--json",
+    )  # fmt: skip
+    told = json.loads(more.text)
+    assert told["plain"]["storage_usd_month"] == pytest.approx(1024)  # 1,024 objects billed as 1 MiB each
+    assert told["plain"]["reads_usd_month"] == pytest.approx(30.4 * 304 / 1024)
+    assert des("cost", "--files", "1", "--size", "1", "--minimum-object", "x").code == 2
     assert des("cost", "--files", "1", "--size", "1", "--class", "x").code == 2
     assert des("cost", "--files", "1", "--size", "x").code == 2
