@@ -1,9 +1,13 @@
 """Joins the ranges of many files into few requests, and cuts the files out again."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from des.format.byte_range import ByteRange
+
+Place = TypeVar("Place", bound=tuple[Any, ...])
+"""Starts with its first byte and the one past its last."""
 
 
 def join_ranges(ranges: Iterable[ByteRange], *, gap: int, size_max: int) -> list[ByteRange]:
@@ -24,6 +28,29 @@ def join_ranges(ranges: Iterable[ByteRange], *, gap: int, size_max: int) -> list
         else:
             joined.append(wanted)
     return joined
+
+
+def joined(places: Iterable[Place], *, gap: int, size_max: int) -> Iterator[list[Place]]:
+    """Yield runs of sorted places that one read brings: at most `gap` bytes apart, `size_max` together.
+
+    As `join_ranges` joins them, with no object made for any.
+
+    >>> list(joined([(0, 10, "a"), (12, 20, "b"), (90, 95, "c")], gap=4, size_max=100))
+    [[(0, 10, 'a'), (12, 20, 'b')], [(90, 95, 'c')]]
+    """
+    group: list[Place] = []
+    first = last = 0
+    for place in places:
+        low, high = place[0], place[1]
+        if group and (low - last > gap or high - first > size_max):
+            yield group
+            group = []
+        if not group:
+            first, last = low, high
+        group.append(place)
+        last = max(last, high)
+    if group:
+        yield group
 
 
 class FetchedRanges:

@@ -22,7 +22,7 @@ from des.format.index import (
 from des.format.index_directory import Group
 from des.format.layout import Layout
 
-_FIXED_TYPE: Final = np.dtype(
+FIXED_TYPE: Final = np.dtype(
     [
         ("data_offset", "<u8"),
         ("data_length", "<u8"),
@@ -31,9 +31,10 @@ _FIXED_TYPE: Final = np.dtype(
         ("flags", "<u4"),
     ]
 )
-assert _FIXED_TYPE.itemsize == FIXED.size
+"""What stands behind a name in INDEX."""
+assert FIXED_TYPE.itemsize == FIXED.size
 
-_LENGTH_MAX: Final = (1 << 63) - 1
+EXTERNAL_LENGTH_MAX: Final = (1 << 63) - 1
 """Bytes of an external file that still add up without overflow."""
 
 
@@ -175,14 +176,13 @@ def _walk_each(raw: bytes, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArr
 
 
 def _check_names(names: list[bytes]) -> None:
-    for name in names:
-        if not name:
-            raise BadIndexError("INDEX has a file without a name")
-        if not name.isascii():
-            try:
-                name.decode()
-            except UnicodeDecodeError as error:
-                raise BadIndexError(f"name {name!r} is not UTF-8") from error
+    if not all(names):
+        raise BadIndexError("INDEX has a file without a name")
+    for name in names if not all(map(bytes.isascii, names)) else ():
+        try:
+            name.decode()
+        except UnicodeDecodeError as error:
+            raise BadIndexError(f"name {name!r} is not UTF-8") from error
 
 
 def _check_distinct(hashes: npt.NDArray[np.int64], order: npt.NDArray[Any], names: list[bytes]) -> None:
@@ -199,9 +199,9 @@ def _check_distinct(hashes: npt.NDArray[np.int64], order: npt.NDArray[Any], name
 def _gather_fixed(raw: bytes, starts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Return the fixed part of every entry as one structured array."""
     if not len(starts):
-        return np.zeros(0, _FIXED_TYPE)
+        return np.zeros(0, FIXED_TYPE)
     rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(raw, np.uint8), FIXED.size)[starts]
-    return np.ascontiguousarray(rows).view(_FIXED_TYPE).reshape(-1)
+    return np.ascontiguousarray(rows).view(FIXED_TYPE).reshape(-1)
 
 
 def _check_places(fixed: npt.NDArray[Any], name_lengths: npt.NDArray[np.int64], footer: Footer) -> None:
@@ -209,7 +209,7 @@ def _check_places(fixed: npt.NDArray[Any], name_lengths: npt.NDArray[np.int64], 
     external = (fixed["flags"] & FLAG_EXTERNAL) != 0
     _refuse((fixed["flags"] & np.uint32(~FLAGS_KNOWN & 0xFFFFFFFF)) != 0, "has unknown flags")
     _refuse(external & (fixed["data_offset"] != 0), "is external but has a place in DATA")
-    _refuse(external & (fixed["data_length"] > _LENGTH_MAX), "is too long")
+    _refuse(external & (fixed["data_length"] > EXTERNAL_LENGTH_MAX), "is too long")
     inside = fixed[~external]
     _refuse(
         ~_within(inside["data_offset"], inside["data_length"], footer.data_start, footer.data_stop),

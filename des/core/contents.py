@@ -1,95 +1,81 @@
 """INDEX, META and what EXT will say, gathered while a container's files are written."""
 
-from collections.abc import Callable, Iterator
-from struct import Struct
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
+
+from des.core.container_index import FIXED_TYPE
 from des.core.ext_builder import ExtBuilder
-from des.format.compression import CODEC_RAW
+from des.core.waiting_files import PLACE_TYPE, LaidOut, Places
 from des.format.errors import InvalidEntryError
 from des.format.footer import INDEX_LENGTH_MAX, Footer
-from des.format.frame import FRAME_HEADER_SIZE
-from des.format.index import FIXED, FLAG_EXTERNAL, NAME_LENGTH, IndexEntry
+from des.format.index import ENTRY_SIZE_MIN, FIXED, NAME_LENGTH
 
-_U64: Final = Struct("<Q")
-_META_OFFSET_PLACE: Final = 16
-"""Where meta_offset stands in the fixed part of an INDEX entry."""
+_CHUNK_FILES: Final = 1 << 16
+"""Entries of INDEX made at once, which bounds memory."""
 
 
 class Contents:
-    """Notes each file that stands in DATA; knows every name."""
+    """Notes each file that stands in DATA, or waits to; knows every name."""
 
     def __init__(self, *, framed: bool, ext: bool) -> None:
-        self.names: Final[set[str]] = set()
+        self.names: Final[set[bytes]] = set()
+        """Of all files, as they stand in the container."""
         self._framed = framed
-        self._index = bytearray()
+        self._ext = ext
+        self._written: list[bytes] = []
+        """The same names, of files that were laid out, in their order."""
+        self._places: list[Places] = []
         self._meta = bytearray()
         """META of a v1 container, which stands behind all of DATA."""
-        self._meta_offset_places: list[int] = []
-        """Where INDEX waits for META's start to be known; v1 only."""
-        self._builder = ExtBuilder() if ext else None
+        self._index_length = 0
 
     @property
     def meta_length(self) -> int:
         """Bytes of META so far."""
         return len(self._meta)
 
-    def check_room(self, name_length: int) -> None:
-        """Demand that INDEX has room for one more name.
+    def take_name(self, name: bytes) -> None:
+        """Take the name of a file that will be laid out.
 
         Raises:
-            InvalidEntryError: it has not.
+            InvalidEntryError: INDEX has no room for it.
         """
-        if len(self._index) + NAME_LENGTH.size + name_length + FIXED.size > INDEX_LENGTH_MAX:
+        length = self._index_length + ENTRY_SIZE_MIN + len(name)
+        if length > INDEX_LENGTH_MAX:
             raise InvalidEntryError(f"INDEX would be longer than {INDEX_LENGTH_MAX} bytes")
-
-    def add(
-        self,
-        encoded: bytes,
-        digest: bytes,
-        entry: IndexEntry,
-        document: bytes = b"",
-        proof: int = 0,
-        *,
-        codec: int = CODEC_RAW,
-        raw_length: int | None = None,
-    ) -> IndexEntry:
-        """Note a file; `document` goes to META, and `proof` to EXT, where it is v1. Return its entry."""
-        name, data_offset, data_length, meta_offset, meta_length, flags = entry
-        index = self._index
-        if self._builder is not None:
-            if not self._framed:
-                start = data_offset
-            elif flags & FLAG_EXTERNAL:
-                start, proof = meta_offset - len(encoded) - FRAME_HEADER_SIZE, meta_length
-            else:
-                start, proof = data_offset - FRAME_HEADER_SIZE, meta_length
-            self._builder.add(
-                digest, start, data_length, flags, proof, len(index), len(self._meta), codec, raw_length
-            )
-        index += NAME_LENGTH.pack(len(encoded)) + encoded
-        if not self._framed:
-            self._meta += document
-            self._meta_offset_places.append(len(index) + _META_OFFSET_PLACE)
-        index += FIXED.pack(data_offset, data_length, meta_offset, meta_length, flags)
+        self._index_length = length
         self.names.add(name)
-        return entry
+
+    def add(self, laid_out: LaidOut) -> None:
+        """Note where files are that were laid out."""
+        self._written += laid_out.names
+        self._places.append(laid_out.places)
+        self._meta += laid_out.meta
 
     def seal(self, *, data_start: int, meta_start: int) -> tuple[Footer, bytes, bytes]:
         """Return FOOTER, META and INDEX of a container whose DATA is complete."""
-        for place in self._meta_offset_places:
-            _U64.pack_into(self._index, place, meta_start + _U64.unpack_from(self._index, place)[0])
+        places = np.concatenate(self._places) if self._places else np.zeros(0, PLACE_TYPE)
+        if not self._framed:
+            places["meta_offset"] += np.uint64(meta_start)
+        self._places = [places]
+        index = b"".join(
+            _encode_entries(self._written[low : low + _CHUNK_FILES], places[low : low + _CHUNK_FILES])
+            for low in range(0, len(places), _CHUNK_FILES)
+        )
         footer = Footer(
             data_start=data_start,
             data_length=meta_start - data_start,
             meta_start=meta_start,
             meta_length=len(self._meta),
             index_start=meta_start + len(self._meta),
-            index_length=len(self._index),
-            file_count=len(self.names),
+            index_length=len(index),
+            file_count=len(places),
         )
-        return footer, bytes(self._meta), bytes(self._index)
+        return footer, bytes(self._meta), index
 
     def ext(
         self,
@@ -100,13 +86,35 @@ class Contents:
         container_id: UUID | None,
     ) -> Iterator[bytes] | None:
         """Return EXT in parts; None where the container is to have none. `checksums` are those before it."""
-        if self._builder is None:
+        if not self._ext:
             return None
-        return self._builder.finish(
+        (places,) = self._places
+        builder = ExtBuilder()
+        lengths = np.fromiter(map(len, self._written), np.int64, len(places)) + ENTRY_SIZE_MIN
+        meta_positions = (
+            np.zeros(len(places), np.int64) if self._framed else places["meta_offset"] - footer.meta_start
+        )
+        builder.add_many(places, index_positions=np.cumsum(lengths) - lengths, meta_positions=meta_positions)
+        # In the order of writing, in which they are often sorted already.
+        return builder.finish(
             footer,
-            sorted(self.names),
+            sorted(self._written),
             index=index,
             meta=meta,
             checksums=checksums(),
             container_id=container_id,
         )
+
+
+def _encode_entries(names: Sequence[bytes], places: Places) -> bytes:
+    """Return entries of INDEX that follow each other."""
+    fixed: npt.NDArray[Any] = np.empty(len(names), FIXED_TYPE)
+    for field in FIXED_TYPE.names or ():
+        fixed[field] = places[field]
+    encoded = fixed.tobytes()
+    lengths = np.fromiter(map(len, names), "<u2", len(names)).tobytes()
+    parts = [b""] * (3 * len(names))
+    parts[0::3] = [lengths[at : at + NAME_LENGTH.size] for at in range(0, len(lengths), NAME_LENGTH.size)]
+    parts[1::3] = names
+    parts[2::3] = [encoded[at : at + FIXED.size] for at in range(0, len(encoded), FIXED.size)]
+    return b"".join(parts)

@@ -1,7 +1,7 @@
 """Gathers what EXT says of a container while its files are written (docs/format.md, section 13)."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, pack
 from typing import Any, Final
 from uuid import UUID
@@ -84,10 +84,28 @@ class ExtBuilder:
             key_of(digest), offset, length, length if raw_length is None else raw_length, proof, flags, slot
         )
 
+    def add_many(
+        self,
+        places: npt.NDArray[Any],
+        *,
+        index_positions: npt.NDArray[np.int64],
+        meta_positions: npt.NDArray[np.int64],
+    ) -> None:
+        """Take files as `add` does, one row each: key, start, data_length, raw_length, proof, flags, slot."""
+        first = -self._count % GROUP_SIZE
+        self._group_starts += index_positions[first::GROUP_SIZE].tolist()
+        self._meta_starts += meta_positions[first::GROUP_SIZE].tolist()
+        self._count += len(places)
+        rows = np.empty(len(places), _ROW_TYPE)
+        rows["offset"], rows["length"] = places["start"], places["data_length"]
+        for field in ("key", "raw_length", "proof", "flags", "slot"):
+            rows[field] = places[field]
+        self._rows += rows.tobytes()
+
     def finish(
         self,
         footer: Footer,
-        names: list[str],
+        names: Sequence[bytes],
         *,
         index: bytes,
         meta: bytes,
@@ -142,7 +160,7 @@ class ExtBuilder:
         pages = plan_pages(encode_records(rows))
         if pages is not None:
             pages_last = pages.written_count * PAGE_SIZE <= PAGES_LAST_MAX
-            fuse_filter = build_filter(np.unique(pages.hashes))
+            fuse_filter = build_filter(_distinct(pages.hashes))
             if fuse_filter is not None:
                 sections.insert(1, NewSection(SectionKind.FILTER, [fuse_filter.encode()], count=self._count))
             sections.append(
@@ -165,7 +183,7 @@ def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> Ext:
     return run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
 
 
-def _stats(rows: npt.NDArray[Any], names: list[str]) -> Stats:
+def _stats(rows: npt.NDArray[Any], names: Sequence[bytes]) -> Stats:
     external = (rows["flags"] & FLAG_EXTERNAL) != 0
     raw_lengths = rows["raw_length"]
     # Of each length how many bits it has, exactly: the first power of two above it.
@@ -176,10 +194,15 @@ def _stats(rows: npt.NDArray[Any], names: list[str]) -> Stats:
         external_files=int(external.sum()),
         data_bytes=_sum(raw_lengths),
         stored_bytes=_sum(rows["length"][~external]),
-        name_first=names[0] if names else "",
-        name_last=names[-1] if names else "",
+        name_first=names[0].decode() if names else "",
+        name_last=names[-1].decode() if names else "",
         sizes={str(bits): int(count) for bits, count in enumerate(counts) if count},
     )
+
+
+def _distinct(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return sorted hashes, each once."""
+    return hashes[np.append(True, hashes[1:] != hashes[:-1])] if len(hashes) else hashes
 
 
 def _sum(numbers: npt.NDArray[np.uint64]) -> int:

@@ -1,6 +1,6 @@
 """Reads a container in a local file, each byte verified on that read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,12 +17,13 @@ from des.core.file_view import (
 )
 from des.core.local_file import LocalFile
 from des.core.located import Located
-from des.core.plain_read import read_plain
+from des.core.plain_end import open_plain
+from des.core.plain_read import ReadAt, find_place, find_places, read_place, read_places
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
-from des.format.ext import Ext, ExtGeometry, open_end, read_section
+from des.format.ext import Ext, ExtGeometry, OpenedContainer, open_end, read_section
 from des.format.extent import PIECE_SIZE_MAX, bound_extent, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
 from des.format.hash_pages import PAGE_SIZE, PagesGeometry, Record
@@ -42,6 +43,7 @@ from des.format.locate import (
     read_indexed,
 )
 from des.format.metadata import Metadata, decode_metadata
+from des.format.name_key import name_digest
 from des.format.names import NamesDirectory, list_names, read_directory
 from des.format.plan import read_file, read_index, read_metadata, run
 from des.format.section_table import BadSectionError, Section, SectionKind
@@ -75,19 +77,24 @@ class DesReader:
         self._owns = isinstance(source, str | Path)
         self._source: Final[ByteSource] = LocalFile(source) if isinstance(source, str | Path) else source
         self._read: Final = self._source.read
+        self._read_at: Final[ReadAt] = (
+            self._source.read_at if isinstance(self._source, LocalFile) else self._read_range
+        )
         self._external = external
+        self._opened: OpenedContainer | None = None
+        self._dictionaries_known: Dictionaries | None = None
+        self._pages: PagesGeometry | None = None
+        """Where names are found by the long way; known once the end was looked at."""
         self._index: ContainerIndex | None = None
         self._names: NamesDirectory | None = None
         try:
-            opened = run(open_end(self._source.size, tail_size=TAIL_SIZE), self._read)
-            check_header(self._read(ByteRange(0, HEADER_SIZE)))
-            self.footer: Final[Footer] = opened.footer
-            self._framed: Final = opened.footer.layout is Layout.FRAMED
-            self._dictionaries: Final = Dictionaries(opened.footer.data_start)
-            self.ext: Final[Ext | None] = opened.ext
-            geometry = ExtGeometry.of(opened.ext, opened.footer)
-            self._pages: Final = None if geometry is None else geometry.pages
-            if geometry is None:
+            size = self._source.size
+            self._tail: Final = self._read_at(min(TAIL_SIZE, size), max(0, size - TAIL_SIZE)) if size else b""
+            self._plain: Final = open_plain(self._tail, size)
+            if self._plain is None:
+                self._look_at_end()
+            check_header(self._read_at(HEADER_SIZE, 0))
+            if self._plain is None and self._pages is None:
                 self._load_index()
         except BaseException:
             self.close()
@@ -102,7 +109,7 @@ class DesReader:
         self.close()
 
     def __len__(self) -> int:
-        return self.footer.file_count
+        return self.footer.file_count if self._plain is None else self._plain.file_count
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._locate(name) is not None
@@ -123,6 +130,16 @@ class DesReader:
             documents = run(read_group_metadata(group, entries), self._read)
             for entry, document in zip(entries, documents, strict=True):
                 yield StoredFile(entry, decode_metadata(document, entry))
+
+    @property
+    def footer(self) -> Footer:
+        """Where the sections lie."""
+        return self._look_at_end().footer
+
+    @property
+    def ext(self) -> Ext | None:
+        """What the container's end says about EXT; None where it has none."""
+        return self._look_at_end().ext
 
     @property
     def index(self) -> ContainerIndex:
@@ -192,18 +209,18 @@ class DesReader:
             FileNotInContainerError: no such name.
             UnsupportedContainerError: the file is encrypted or deleted.
         """
-        pages = self._pages
-        if pages is not None and self._framed and (digest := digest_of(name)) is not None:
-            data = read_plain(
-                name.encode(),
-                digest,
-                pages=pages,
-                footer=self.footer,
-                dictionaries=self._dictionaries,
-                read=self._read,
-            )
-            if data is not None:
-                return data
+        plain = self._plain
+        if plain is not None:
+            try:
+                encoded = name.encode()
+            except UnicodeEncodeError:
+                raise missing(name, self._source.name) from None
+            digest = name_digest(encoded)
+            place = find_place(encoded, digest, plain, self._read_at)
+            if place is not None:
+                data = read_place(encoded, digest, place, self._dictionaries, self._read_at)
+                if data is not None:
+                    return data
         return self._read_located(self._demand(name))
 
     def get_files_batch(self, names: Iterable[str]) -> dict[str, bytes]:
@@ -214,9 +231,27 @@ class DesReader:
             FileNotInContainerError: no such name; no file was read.
             UnsupportedContainerError: a file is encrypted or deleted.
         """
-        wanted = {name: self._demand(name) for name in names}
+        wanted = list(dict.fromkeys(names))
         files = dict.fromkeys(wanted, b"")
-        for name, found in sorted(wanted.items(), key=lambda item: item[1].entry.data_offset):
+        plain = self._plain
+        if plain is None:
+            return self._read_others(files, {name: self._demand(name) for name in wanted})
+        # A name that is no Unicode is encoded to what no container has.
+        encoded = [name.encode(errors="surrogatepass") for name in wanted]
+        digests = list(map(name_digest, encoded))
+        places = find_places(encoded, digests, plain, self._read_at)
+        others = {name: self._demand(name) for name, place in zip(wanted, places, strict=True) if not place}
+        found = read_places(encoded, digests, places, self._dictionaries, self._read_at)
+        for name, data in zip(wanted, found, strict=True):
+            if data is not None:
+                files[name] = data
+            elif name not in others:
+                others[name] = self._demand(name)
+        return self._read_others(files, others)
+
+    def _read_others(self, files: dict[str, bytes], others: Mapping[str, Located]) -> dict[str, bytes]:
+        """Add files to those of a batch one by one, in the order they lie."""
+        for name, found in sorted(others.items(), key=lambda item: item[1].entry.data_offset):
             files[name] = self._read_located(found)
         return files
 
@@ -247,7 +282,7 @@ class DesReader:
             found = self._demand(entry.name)
             return self._read_located(found), self._describe(found).metadata
         if not entry.is_external:
-            return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)
+            return run(read_file(entry, self.footer.layout, self._dictionaries()), self._read)
         metadata = self.read_metadata(entry)
         return self._read_external(entry, metadata), metadata
 
@@ -303,10 +338,28 @@ class DesReader:
             run(read_piece(extent, piece), lambda wanted: data[wanted.start : wanted.stop])
         return data
 
+    def _look_at_end(self) -> OpenedContainer:
+        """Return what the end of the container says, taken apart; a short read does without."""
+        opened = self._opened
+        if opened is None:
+            opened = run(open_end(self._source.size, tail=self._tail), self._read)
+            geometry = ExtGeometry.of(opened.ext, opened.footer)
+            self._pages = None if geometry is None else geometry.pages
+            self._opened = opened
+        return opened
+
+    def _dictionaries(self) -> Dictionaries:
+        if self._dictionaries_known is None:
+            self._dictionaries_known = Dictionaries(self._look_at_end().footer.data_start)
+        return self._dictionaries_known
+
+    def _read_range(self, size: int, offset: int) -> bytes:
+        return self._read(ByteRange(offset, offset + size))
+
     @property
     def _proves_v1(self) -> bool:
         """Whether EXT proves the files of a v1 container, which prove nothing themselves."""
-        return self._pages is not None and self.footer.layout is Layout.V1
+        return self._plain is None and self._pages is not None and self.footer.layout is Layout.V1
 
     def _demand(self, name: str) -> Located:
         found = self._locate(name)
@@ -316,6 +369,7 @@ class DesReader:
 
     def _locate(self, name: str) -> Located | None:
         """Return where a file lies, by its page or by INDEX."""
+        self._look_at_end()
         if self._pages is None:
             entry = self.index.find(name)
             return None if entry is None else Located(entry)
@@ -355,7 +409,7 @@ class DesReader:
             return self._read_external(described.entry, described.metadata)
         if found.record is not None:
             return run(read_bare(found.record, entry.name, found.digest), self._read)
-        return run(read_file(entry, self.footer.layout, self._dictionaries), self._read)[0]
+        return run(read_file(entry, self.footer.layout, self._dictionaries()), self._read)[0]
 
     def _describe(self, found: Located) -> StoredFile:
         if found.record is None:

@@ -203,7 +203,7 @@ def _seal(
         builder, meta = _gather(source, footer, entries, features)
         parts = builder.finish(
             footer,
-            sorted(entry.name for entry in entries),
+            sorted(entry.name.encode() for entry in entries),
             index=index,
             meta=meta,
             checksums=sink.checksums(),

@@ -1,17 +1,23 @@
 """Where a writer's bytes go: a stream of the caller's, or a path that appears whole or not at all."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 from typing import Final, Protocol
 
 from des.core.background_digest import BackgroundDigest
+from des.core.write_behind import WriteBehind
 from des.errors import AlreadyExistsError
 from des.format.block_crc import BLOCK_SIZE
 from des.format.checksums import BlockChecksums
 
 BUFFER_SIZE: Final = 1 << 20
 """Bytes gathered before they are hashed and written: small files cost no system call each."""
+JOINED_MAX: Final = 1 << 15
+"""Bytes of a part below which it is joined to its neighbours: of a longer one that copies too much."""
+_PARTS_MAX: Final = 1 << 10
+"""Parts of one system call (Linux's IOV_MAX)."""
 
 
 class ContainerExistsError(AlreadyExistsError):
@@ -93,7 +99,7 @@ class StreamSink:
             ValueError: made with `digest=False`.
         """
         if self._digest is None:
-            raise ValueError("the writer was told not to compute a digest")
+            raise ValueError("the writer was not told to compute a digest")
         self._flush()
         return self._digest.digest().hex()
 
@@ -122,30 +128,39 @@ class StreamSink:
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
         if not waiting:
             return
-        small: list[bytes] = []
-        for data in waiting:
-            if len(data) < BUFFER_SIZE:
-                small.append(data)
-                continue
-            # Not joined to its neighbours: that would copy it.
-            if small:
-                self._hand_over(b"".join(small))
-                small = []
-            self._hand_over(data)
-        if small:
-            self._hand_over(b"".join(small))
-
-    def _hand_over(self, data: bytes) -> None:
+        parts = _join_small(waiting)
         if self._digest is not None:
-            self._digest.update(data)
-        self._blocks.update(data)
-        view = memoryview(data)
-        while view:
-            # A raw stream may take less than it is given, and None when it would block.
-            taken = self._stream.write(view)
-            if not taken:
-                raise BlockingIOError(f"stream took {taken!r} of {len(view)} bytes")
-            view = view[taken:]
+            self._digest.update(parts)
+        for part in parts:
+            self._blocks.update(part)
+        self._hand_over(parts)
+
+    def _hand_over(self, parts: list[bytes]) -> None:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                # A raw stream may take less than it is given, and None when it would block.
+                taken = self._stream.write(view)
+                if not taken:
+                    raise BlockingIOError(f"stream took {taken!r} of {len(view)} bytes")
+                view = view[taken:]
+
+
+def _join_small(parts: list[bytes]) -> list[bytes]:
+    """Return the same bytes in fewer parts, none of them empty; long ones stay as they are."""
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) < JOINED_MAX:
+            small.append(part)
+            continue
+        if small:
+            joined.append(b"".join(small))
+            small = []
+        joined.append(part)
+    if small:
+        joined.append(b"".join(small))
+    return joined if all(joined) else [part for part in joined if part]
 
 
 class FileSink(StreamSink):
@@ -156,6 +171,7 @@ class FileSink(StreamSink):
             raise ContainerExistsError(f"{str(path)!r} exists")
         descriptor, self._temporary = create_beside(path, mode=0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._behind = WriteBehind(descriptor)
         self._path = path
         self._replace_existing = replace_existing
         super().__init__(self._file, digest=digest)
@@ -167,6 +183,7 @@ class FileSink(StreamSink):
             ContainerExistsError: the path was taken meanwhile.
         """
         super().commit()
+        self._behind.close()
         os.fsync(self._file.fileno())
         if self._replace_existing:
             self._temporary.replace(self._path)
@@ -187,5 +204,27 @@ class FileSink(StreamSink):
     def discard(self) -> None:
         """Remove the unfinished file."""
         super().discard()
+        # Nobody wants the bytes, so nobody asks whether they reached the device.
+        with contextlib.suppress(OSError):
+            self._behind.close()
         self._file.close()
         self._temporary.unlink(missing_ok=True)
+
+    def _hand_over(self, parts: list[bytes]) -> None:
+        for low in range(0, len(parts), _PARTS_MAX):
+            group: list[bytes | memoryview] = [*parts[low : low + _PARTS_MAX]]
+            while group:
+                taken = os.writev(self._file.fileno(), group)
+                self._behind.wrote(taken)
+                group = _rest(group, taken)
+
+
+def _rest(parts: list[bytes | memoryview], taken: int) -> list[bytes | memoryview]:
+    """Return what of `parts` stands behind the first `taken` bytes."""
+    if taken == sum(map(len, parts)):
+        return []
+    for at, part in enumerate(parts):
+        if taken < len(part):
+            return [memoryview(part)[taken:], *parts[at + 1 :]]
+        taken -= len(part)
+    return []

@@ -60,12 +60,12 @@ def ext_without_data(source: ByteSource, container_id: UUID) -> tuple[Upgraded, 
     upgraded = Upgraded(footer)
     builder = ExtBuilder(Feature.UPGRADED)
     meta = bytearray()
-    names: list[str] = []
+    names: list[bytes] = []
     add = _add_framed if footer.layout is Layout.FRAMED else _add_v1
     position = 0
     for entry in ContainerIndex.parse(index, footer):
         add(source, builder, entry, position, meta, upgraded)
-        names.append(entry.name)
+        names.append(entry.name.encode())
         position += NAME_LENGTH.size + len(entry.name.encode()) + FIXED.size
     parts = builder.finish(
         footer, sorted(names), index=index, meta=bytes(meta), checksums=None, container_id=container_id

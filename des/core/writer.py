@@ -11,10 +11,18 @@ from uuid import UUID
 import google_crc32c
 
 from des.core.announced import check_blocks, check_whole, gather, verified
-from des.core.container_index import ContainerIndex
+from des.core.container_index import EXTERNAL_LENGTH_MAX, ContainerIndex
 from des.core.contents import Contents
 from des.core.ext_builder import write_ext
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
+from des.core.waiting_files import (
+    WAITING_BYTES_MAX,
+    WAITING_FILES_MAX,
+    WaitingFile,
+    lay_out_framed,
+    lay_out_v1,
+    lay_out_written,
+)
 from des.errors import ConflictError
 from des.files import BLOCK_SIZE
 from des.format.checksums import block_checksums
@@ -33,8 +41,6 @@ from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
 _NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
-_JOINED_MAX: Final = 1 << 12
-"""Stored bytes below which a frame is handed on in one piece: copying them costs less than three more."""
 _DAY: Final = re.compile(r"[0-9]{8}")
 
 
@@ -68,7 +74,7 @@ class DesWriter:
         *,
         layout: Layout | str = Layout.FRAMED,
         day: str | None = None,
-        digest: bool = True,
+        digest: bool = False,
         replace_existing: bool = False,
         compressor: Compressor | None = None,
         ext: bool = True,
@@ -81,7 +87,8 @@ class DesWriter:
                 stays the caller's to sync and close.
             layout: how files stand in the container.
             day: UTC day, YYYYMMDD, that every name must carry; None to accept any name.
-            digest: whether to compute `sha256`.
+            digest: whether to compute `sha256`, which EXT then carries: it costs more than all else that is
+                done to a long file, and every byte has a CRC32C without it.
             replace_existing: whether a file at the path may be replaced.
             compressor: decides which files of a framed container are compressed; None for none of them.
             ext: whether to write EXT; without it `v1` is byte for byte what the origin writes.
@@ -108,8 +115,16 @@ class DesWriter:
             if isinstance(target, str | Path)
             else StreamSink(target, digest=digest)
         )
+        self._waiting: list[WaitingFile] = []
+        """Files that were taken, and stand in DATA when `_write_waiting` returns."""
+        self._waiting_size = 0
+        """Bytes of theirs that will be stored."""
+        self._meta_length = 0
+        """Bytes of META, with those of files that wait."""
         self._write(HEADER if compressor is None else HEADER + compressor.section)
         self._data_start: Final = self._sink.size
+        self._size = self._data_start
+        """Where the next file will start."""
 
     def __enter__(self) -> Self:
         return self
@@ -126,20 +141,21 @@ class DesWriter:
         return len(self._contents.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._contents.names
+        return isinstance(name, str) and name.encode(errors="surrogatepass") in self._contents.names
 
     @property
     def size(self) -> int:
         """Bytes written so far, as they will stand in the container."""
-        return self._sink.size
+        return self._sink.size if self._sealed_index is not None else self._size
 
     @property
     def sha256(self) -> str:
         """SHA-256 of everything written so far, in hexadecimal.
 
         Raises:
-            ValueError: the writer was told not to compute it.
+            ValueError: the writer was not told to compute it.
         """
+        self._write_waiting()
         return self._sink.sha256()
 
     @property
@@ -201,6 +217,17 @@ class DesWriter:
         """
         encoded = self._admit(name)
         if system is None:
+            if (
+                type(data) is bytes
+                and metadata is None
+                and size is None
+                and crc32c is None
+                and self._compressor is None
+            ):
+                length = len(data)
+                if length <= BLOCK_SIZE:
+                    # Nothing is said of it, so nothing is to be checked, merged or chosen.
+                    return self._take(name, (encoded, data, encode_size(length), None, 0, CODEC_RAW, length))
             system = _NO_SYSTEM
         elif crc32c is None:
             crc32c = system.crc32c
@@ -232,28 +259,12 @@ class DesWriter:
             WriterFailedError: an earlier call failed, or the writer is finished.
         """
         encoded = self._admit(name)
-        if size < 0 or not external_key:
+        if not 0 <= size <= EXTERNAL_LENGTH_MAX or not external_key:
             raise InvalidEntryError(f"external file {name!r} has size {size} and key {external_key!r}")
         system = system or _NO_SYSTEM
         check_blocks(name, system, size)
         document = Metadata(size, metadata or _NO_METADATA, external_key, system).encode()
-        self._check_room(len(encoded))
-        digest = name_digest(encoded)
-        if not self._framed:
-            entry = IndexEntry(name, 0, size, self._contents.meta_length, len(document), FLAG_EXTERNAL)
-            return self._contents.add(encoded, digest, entry, document, bound_seed(digest))
-        header = encode_frame_header(
-            encoded,
-            document,
-            flags=FLAG_EXTERNAL,
-            stored_length=0,
-            data_crc32c=0,
-            key=frame_key_of(digest),
-        )
-        meta_offset = self._sink.size + FRAME_HEADER_SIZE + len(encoded)
-        self._write(header, encoded, document)
-        entry = IndexEntry(name, 0, size, meta_offset, len(document), FLAG_EXTERNAL)
-        return self._contents.add(encoded, digest, entry)
+        return self._take(name, (encoded, b"", document, 0, FLAG_EXTERNAL, CODEC_RAW, size))
 
     def finish(self) -> Footer:
         """Write META, INDEX, EXT and FOOTER and hand everything over; a path appears here, durable.
@@ -265,6 +276,7 @@ class DesWriter:
             WriterFailedError: an earlier call failed, or the writer is finished.
         """
         self._demand_open()
+        self._write_waiting()
         footer, meta, index = self._contents.seal(data_start=self._data_start, meta_start=self._sink.size)
         encoded = footer.encode()
         try:
@@ -285,19 +297,21 @@ class DesWriter:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
         if self._sealed_index is None:
             self._failed = True
+            self._waiting.clear()
             self._sink.discard()
 
     def _admit(self, name: str) -> bytes:
         """Return the name as it will be stored, or refuse it."""
         if self._failed or self._sealed_index is not None:
             self._demand_open()
-        if name in self._contents.names:
-            raise DuplicateNameError(f"the container has a file {name!r} already", name=name)
         if self._day_mark not in name:
             raise InvalidEntryError(
                 f"name {name!r} is not of the day {self._day_mark.strip('_')}", field="name"
             )
-        return encode_name(name)
+        encoded = encode_name(name)
+        if encoded in self._contents.names:
+            raise DuplicateNameError(f"the container has a file {name!r} already", name=name)
+        return encoded
 
     def _add_bytes(
         self,
@@ -315,36 +329,49 @@ class DesWriter:
         if system.block_size is None and length > BLOCK_SIZE and (self._framed or crc32c is not None):
             system = replace(system, block_size=BLOCK_SIZE, block_crc32c=block_checksums(data))
         document = self._document(length, user, system, crc32c)
-        self._check_room(len(encoded), length)
-        digest = name_digest(encoded)
-        if not self._framed:
-            entry = IndexEntry(name, self._sink.size, length, self._contents.meta_length, len(document), 0)
-            self._write(data)
-            proof = google_crc32c.extend(bound_seed(digest), data)
-            return self._contents.add(encoded, digest, entry, document, proof)
+        if self._framed and length > STORED_LENGTH_MAX:
+            raise _too_large(length)
         codec, stored = CODEC_RAW, data
         if self._compressor is not None:
             codec, stored = self._compressor.compress(data, kind or system.content_type)
         flags = 0 if codec == CODEC_RAW else FLAG_COMPRESSED
-        header = encode_frame_header(
-            encoded,
-            document,
-            flags=flags,
-            stored_length=len(stored),
-            data_crc32c=found,
-            codec=codec,
-            raw_length=length,
-            key=frame_key_of(digest),
-        )
-        data_offset = self._sink.size + FRAME_HEADER_SIZE
-        stored_length = len(stored)
-        if stored_length < _JOINED_MAX:
-            self._write(b"".join((header, stored, encoded, document)))
+        return self._take(name, (encoded, stored, document, found, flags, codec, length))
+
+    def _take(self, name: str, file: WaitingFile) -> IndexEntry:
+        """Let a file wait with others to be laid out, and return its entry."""
+        encoded, stored, document, _, flags, _, length = file
+        self._contents.take_name(encoded)
+        stored_length, meta_length = len(stored), len(document)
+        # Spelt out in the one step that every file takes: calls are what a small file costs.
+        if self._framed:
+            data_offset = self._size + FRAME_HEADER_SIZE
+            meta_offset = data_offset + stored_length + len(encoded)
+            self._size = meta_offset + meta_length
         else:
-            self._write(header, stored, encoded, document)
-        meta_offset = data_offset + stored_length + len(encoded)
-        entry = IndexEntry(name, data_offset, stored_length, meta_offset, len(document), flags)
-        return self._contents.add(encoded, digest, entry, codec=codec, raw_length=length)
+            data_offset, meta_offset = self._size, self._meta_length
+            self._size += stored_length
+            self._meta_length += meta_length
+        self._waiting.append(file)
+        self._waiting_size += stored_length
+        if self._waiting_size >= WAITING_BYTES_MAX or len(self._waiting) >= WAITING_FILES_MAX:
+            self._write_waiting()
+        if flags & FLAG_EXTERNAL:
+            data_offset, stored_length = 0, length
+        return IndexEntry(name, data_offset, stored_length, meta_offset, meta_length, flags)
+
+    def _write_waiting(self) -> None:
+        """Lay out the files that wait, and hand them to the sink."""
+        files, self._waiting, self._waiting_size = self._waiting, [], 0
+        if not files:
+            return
+        start = self._sink.size
+        laid_out = (
+            lay_out_framed(files, start)
+            if self._framed
+            else lay_out_v1(files, start, self._contents.meta_length)
+        )
+        self._write(*laid_out.parts)
+        self._contents.add(laid_out)
 
     def _add_stream(
         self,
@@ -362,8 +389,13 @@ class DesWriter:
             raise InvalidEntryError(f"stream of {name!r} comes without its checksum", field="crc32c")
         check_blocks(name, system, size)
         document = self._document(size, user, system, crc32c)
-        self._check_room(len(encoded), size)
+        if self._framed and size > STORED_LENGTH_MAX:
+            raise _too_large(size)
+        self._write_waiting()
+        self._contents.take_name(encoded)
+        start = self._size
         digest = name_digest(encoded)
+        proof = bound_seed(digest)
         try:
             if self._framed:
                 self._sink.write(
@@ -376,8 +408,6 @@ class DesWriter:
                         key=frame_key_of(digest),
                     )
                 )
-            data_offset = self._sink.size
-            proof = bound_seed(digest)
             for data in verified(name, chunks, size=size, system=system, crc32c=crc32c):
                 proof = google_crc32c.extend(proof, data)
                 self._sink.write(data)
@@ -387,12 +417,13 @@ class DesWriter:
             # Half a file stands in DATA, so nothing behind it could be trusted.
             self.abort()
             raise
-        if not self._framed:
-            entry = IndexEntry(name, data_offset, size, self._contents.meta_length, len(document), 0)
-            return self._contents.add(encoded, digest, entry, document, proof)
-        meta_offset = data_offset + size + len(encoded)
-        entry = IndexEntry(name, data_offset, size, meta_offset, len(document), 0)
-        return self._contents.add(encoded, digest, entry)
+        meta_length = None if self._framed else self._meta_length
+        laid_out = lay_out_written(encoded, document, digest, size, start, meta_length, proof)
+        self._contents.add(laid_out)
+        self._size = self._sink.size
+        self._meta_length += len(laid_out.meta)
+        place = laid_out.places[0]
+        return IndexEntry(name, int(place["data_offset"]), size, int(place["meta_offset"]), len(document), 0)
 
     def _document(
         self, size: int, user: Mapping[str, Any], system: SystemMetadata, crc32c: int | None
@@ -404,13 +435,6 @@ class DesWriter:
         if system.crc32c != recorded:
             system = replace(system, crc32c=recorded)
         return Metadata(size, user, None, system).encode()
-
-    def _check_room(self, name_length: int, data_length: int = 0) -> None:
-        if self._framed and data_length > STORED_LENGTH_MAX:
-            raise FileTooLargeError(
-                f"file has {data_length} bytes, at most {STORED_LENGTH_MAX} fit a frame", field="size"
-            )
-        self._contents.check_room(name_length)
 
     def _write(self, *parts: bytes) -> None:
         try:
@@ -424,3 +448,9 @@ class DesWriter:
             raise WriterFailedError("an earlier call failed: this container takes nothing more")
         if self._sealed_index is not None:
             raise WriterFailedError("the container is finished")
+
+
+def _too_large(length: int) -> FileTooLargeError:
+    return FileTooLargeError(
+        f"file has {length} bytes, at most {STORED_LENGTH_MAX} fit a frame", field="size"
+    )

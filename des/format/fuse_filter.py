@@ -24,6 +24,10 @@ SEEDS_MAX: Final = 100
 _MASK: Final = (1 << 64) - 1
 _MIX_A: Final = 0xFF51AFD7ED558CCD
 _MIX_B: Final = 0xC4CEB9FE1A85EC53
+_COUNT_SHIFT: Final = 48
+"""Bits for the sum of a place's keys: 2**32 files would have to share 2**16 places of it."""
+_ONE_KEY: Final = 1 << _COUNT_SHIFT
+_KEY_SUM_MASK: Final = _ONE_KEY - 1
 _SEED_STEP: Final = 0x9E3779B97F4A7C15
 
 # seed u64 | segment_length u32 | segment_count u32
@@ -133,25 +137,24 @@ def _solve(hashes: Hashes, seed: int, length: int, count: int) -> npt.NDArray[np
 def _peel(places: Places, size: int) -> Iterator[tuple[Places, Places]]:
     """Yield, round by round, keys that are alone at a place, and that place; each key once."""
     keys = np.arange(places.shape[1], dtype=np.int64)
-    occupants = np.zeros(size, np.int32)
-    key_sums = np.zeros(size, np.int64)
+    # Of each place the sum of its keys and, above it, how many they are: taken away in one step.
+    state = np.zeros(size, np.int64)
     for row in places:
-        occupants += np.bincount(row, minlength=size).astype(np.int32)
         # Exact: a sum of ordinals stays far below 2**53.
-        key_sums += np.bincount(row, weights=keys, minlength=size).astype(np.int64)
+        state += np.bincount(row, weights=keys, minlength=size).astype(np.int64)
+        state += np.bincount(row, minlength=size) << _COUNT_SHIFT
     owner = np.zeros(places.shape[1], np.int64)
-    alone = np.flatnonzero(occupants == 1)
+    alone = np.flatnonzero(state >> _COUNT_SHIFT == 1)
     while len(alone):
-        found = key_sums[alone]
+        found = state[alone] & _KEY_SUM_MASK
         turn = np.arange(len(alone))
         owner[found] = turn
         once = owner[found] == turn
         found, alone = found[once], alone[once]
         yield found, alone
         touched = places[:, found].reshape(-1)
-        np.subtract.at(occupants, touched, 1)
-        np.subtract.at(key_sums, touched, np.tile(found, 3))
-        alone = touched[occupants[touched] == 1]
+        np.subtract.at(state, touched, np.tile(found + _ONE_KEY, 3))
+        alone = touched[state[touched] >> _COUNT_SHIFT == 1]
 
 
 def _mix(value: int) -> int:

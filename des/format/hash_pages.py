@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from des.format.byte_range import ByteRange
+from des.format.checksums import SEALED
 from des.format.errors import ChecksumMismatchError, CorruptContainerError
 from des.format.frame import FRAME_HEADER_SIZE
 from des.format.index import FLAG_EXTERNAL, IndexEntry
@@ -48,6 +49,8 @@ _BUILD_PAGES: Final = 1 << 12
 
 # magic 4 bytes | page u32 | count u16 | flags u16 | uuid_low u64 | reserved u64
 _HEADER: Final = Struct("<4sIHHQQ")
+_MARK_START: Final = 10
+"""Where the header goes on behind the count."""
 _SEAL: Final = Struct("<I")
 # key 12 bytes | offset u48 | length u40 | flags u8 | proof u32 | ordinal u32, in units of Struct
 _RECORD: Final = Struct("<12sQIII")
@@ -163,6 +166,22 @@ class PagesGeometry:
             raise BadPageError(f"page has {found} and {count} records, expected {expected}")
 
 
+def page_mark(uuid: bytes) -> bytes:
+    """Return what every page of a container says between its count and its records."""
+    return _HEADER.pack(MAGIC, 0, 0, 0, int.from_bytes(uuid[8:], "little"), 0)[_MARK_START:]
+
+
+def is_page(data: bytes, number: int, mark: bytes) -> bool:
+    """Whether `data` is page `number` of the container with that mark, as `check_page` demands."""
+    return (
+        google_crc32c.value(data) == SEALED
+        and data.startswith(MAGIC + number.to_bytes(4, "little"))
+        and data.startswith(mark, _MARK_START)
+        and len(data) == PAGE_SIZE
+        and data[8] | data[9] << 8 <= RECORDS_MAX
+    )
+
+
 def encode_record(
     key: bytes, offset: int, length: int, flags: int, proof: int, ordinal: int, slot: int = SLOT_RAW
 ) -> bytes:
@@ -234,7 +253,8 @@ PlainRecord: TypeAlias = tuple[int, int, int, int]
 def find_plain(page: bytes, digest: bytes) -> PlainRecord | Unsettled:
     """Return the one record that a proven page has of a name.
 
-    As `des.format.locate.look_up` does, for batches: a fifth of its price.
+    As `des.format.locate.look_up` does, at a fifth of its price. Records of one key either are one, or all
+    say that INDEX is to be asked (docs/format.md, section 14), so the first one tells.
     """
     count = page[8] | page[9] << 8
     stop = PAGE_HEADER_SIZE + count * RECORD_SIZE
@@ -242,7 +262,7 @@ def find_plain(page: bytes, digest: bytes) -> PlainRecord | Unsettled:
     place = page.find(key, PAGE_HEADER_SIZE, stop)
     if place < 0:
         return Unsettled.NEXT_PAGE if count == RECORDS_MAX else Unsettled.ABSENT
-    if (place - PAGE_HEADER_SIZE) % RECORD_SIZE or page.find(key, place + 1, stop) >= 0:
+    if (place - PAGE_HEADER_SIZE) % RECORD_SIZE:
         return Unsettled.INDEX
     return _plain(_RECORD.unpack_from(page, place))
 

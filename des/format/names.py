@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from struct import Struct
 from typing import Final
 
@@ -29,7 +29,6 @@ DIRECTORY_SIZE_MAX: Final = 1 << 28
 """Bytes of the directory that a reader takes, uncompressed."""
 READ_BLOCKS_MAX: Final = 64
 """Blocks fetched in one read."""
-_CHUNK_BLOCKS: Final = 32
 _MATRIX_MAX: Final = 1 << 26
 _U32: Final = Struct("<I")
 
@@ -63,21 +62,19 @@ class NamesDirectory:
         return _decode_names(_decompress(data, size_max), expected, self.names_bytes_max)
 
 
-def encode_names(names: Sequence[str]) -> Iterator[bytes]:
-    """Yield NAMES of sorted names: blocks, then the directory, whose length is the last part's."""
+def encode_names(names: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield NAMES of sorted names in UTF-8: blocks, then the directory, whose length is the last part's."""
     lengths: list[int] = []
     crc32c: list[int] = []
     firsts: list[bytes] = []
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True)
-    for start in range(0, len(names), BLOCK_NAMES * _CHUNK_BLOCKS):
-        chunk = [name.encode() for name in islice(names, start, start + BLOCK_NAMES * _CHUNK_BLOCKS)]
-        for low in range(0, len(chunk), BLOCK_NAMES):
-            block = chunk[low : low + BLOCK_NAMES]
-            firsts.append(block[0])
-            data = compressor.compress(_encode_names(block))
-            lengths.append(len(data))
-            crc32c.append(google_crc32c.value(data))
-            yield data
+    for start in range(0, len(names), BLOCK_NAMES):
+        block = names[start : start + BLOCK_NAMES]
+        firsts.append(block[0])
+        data = compressor.compress(_encode_names(block))
+        lengths.append(len(data))
+        crc32c.append(google_crc32c.value(data))
+        yield data
     if names:
         raw = np.array([lengths, crc32c], "<u4").tobytes() + _encode_names(firsts)
         directory = compressor.compress(raw)
@@ -161,7 +158,7 @@ def _behind(name: str, prefix: str) -> bool:
     return name > prefix and not name.startswith(prefix)
 
 
-def _encode_names(names: list[bytes]) -> bytes:
+def _encode_names(names: Sequence[bytes]) -> bytes:
     """Return sorted names as u16 lengths shared with the one before, u16 lengths of the rest, the rests."""
     lengths = np.fromiter(map(len, names), np.int64, len(names))
     width = int(lengths.max())
@@ -178,7 +175,7 @@ def _encode_names(names: list[bytes]) -> bytes:
     return shared.astype("<u2").tobytes() + (lengths - shared).astype("<u2").tobytes() + rest.tobytes()
 
 
-def _encode_long_names(names: list[bytes]) -> bytes:
+def _encode_long_names(names: Sequence[bytes]) -> bytes:
     shared = [0]
     for before, name in pairwise(names):
         low, high = 0, min(len(before), len(name))

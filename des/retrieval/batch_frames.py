@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 import google_crc32c
 
+from des.core.coalesce import joined
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError
 from des.files import FileInfo, FileState, Placement
@@ -18,7 +19,7 @@ from des.format.plan import WHOLE_FRAME_MAX, read_file, run_async
 from des.retrieval.batch_parts import Part, Wanted, cut, failed
 from des.retrieval.batch_places import Frame, entry_of
 from des.retrieval.opened_file import CountedRead, ReadCost
-from des.retrieval.spans import ahead, joined
+from des.retrieval.spans import ahead
 from des.retrieval.stored_containers import StoredContainers
 from des.storage.object_store import ObjectStore
 

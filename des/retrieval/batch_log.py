@@ -5,6 +5,7 @@ from typing import Final
 
 import google_crc32c
 
+from des.core.coalesce import joined
 from des.errors import DesError
 from des.files import FileInfo, window_of
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
@@ -13,7 +14,6 @@ from des.ingest.log import IngestLog
 from des.ingest.values import OpenFile
 from des.retrieval.batch_parts import Part, Wanted, cut, failed
 from des.retrieval.batch_places import LogPlace
-from des.retrieval.spans import joined
 
 LOG_GAP: Final = 1 << 14
 """Bytes of the log read for nothing rather than by a second call."""

@@ -30,7 +30,7 @@ TRAILER_FROM_END = TRAILER_SIZE + FOOTER_SIZE
 
 def container(layout):
     target = io.BytesIO()
-    with DesWriter(target, layout=layout) as writer:
+    with DesWriter(target, layout=layout, digest=True) as writer:
         for name, data in FILES.items():
             writer.add_file(name, data, metadata={"of": name})
         [(key, data)] = OUTSIDE.items()

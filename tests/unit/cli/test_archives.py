@@ -339,7 +339,7 @@ def test_upgrade_gives_what_the_writer_would_have_made(des, layout):
     made = []
     for ext in (False, True):
         path = des.folder / f"{ext}.des"
-        with DesWriter(path, layout=layout, ext=ext) as writer:
+        with DesWriter(path, layout=layout, digest=True, ext=ext) as writer:
             for number in range(200):
                 writer.add_file(f"file-{number}", b"%d" % number * 50, metadata={"n": number})
             writer.add_external("outside", size=5, external_key="k")

@@ -13,17 +13,17 @@ def test_the_digest_is_that_of_all_bytes_taken(count):
     digest, expected = BackgroundDigest(), hashlib.sha256()
     for number in range(count):
         data = bytes([number]) * (1 << 20)
-        digest.update(data)
+        digest.update([data[:1], data[1:]])
         expected.update(data)
         assert digest.digest() == expected.digest()
     digest.close()
     assert digest.digest() == expected.digest()
 
 
-def test_one_buffer_starts_no_thread():
+def test_one_batch_starts_no_thread():
     before = threading.active_count()
     digest = BackgroundDigest()
-    digest.update(b"all of it")
+    digest.update([b"all of it"])
     assert digest.digest() == hashlib.sha256(b"all of it").digest()
     assert threading.active_count() == before
 
@@ -31,7 +31,7 @@ def test_one_buffer_starts_no_thread():
 def test_closing_ends_the_thread():
     digest = BackgroundDigest()
     for _ in range(4):
-        digest.update(bytes(1 << 20))
+        digest.update([bytes(1 << 20)])
     assert any(thread.name.startswith("des-digest") for thread in threading.enumerate())
     digest.close()
     digest.close()

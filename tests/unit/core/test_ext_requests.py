@@ -167,9 +167,9 @@ def test_names_that_share_a_key_are_told_apart_through_index(layout, tmp_path, m
     def colliding(encoded):
         return same if encoded.startswith(b"same") else hashlib.sha256(encoded).digest()
 
-    for module in ("des.core.writer", "des.core.file_view"):
+    for module in ("des.core.waiting_files", "des.core.file_view"):
         monkeypatch.setattr(f"{module}.name_digest", colliding)
-    monkeypatch.setattr("des.core.writer.frame_key_of", lambda _digest: None)
+    monkeypatch.setattr("des.format.frame.frame_key", lambda name: colliding(name)[8:14])
     path = tmp_path / "c.des"
     with DesWriter(path, layout=layout) as writer:
         for i in range(200):
@@ -190,9 +190,9 @@ def test_names_made_to_crowd_one_page_cost_the_pages_alone(layout, tmp_path, mon
         digest = hashlib.sha256(encoded).digest()
         return digest[:8] + bytes(4) + digest[12:]
 
-    for module in ("des.core.writer", "des.core.file_view"):
+    for module in ("des.core.waiting_files", "des.core.file_view"):
         monkeypatch.setattr(f"{module}.name_digest", crowded)
-    monkeypatch.setattr("des.core.writer.frame_key_of", lambda _digest: None)
+    monkeypatch.setattr("des.format.frame.frame_key", lambda name: crowded(name)[8:14])
     path = tmp_path / "c.des"
     with DesWriter(path, layout=layout) as writer:
         for i in range(1000):

@@ -203,7 +203,7 @@ def test_the_worked_example_is_what_the_writer_makes(layout, tmp_path):
 
 def test_the_worked_example_of_ext_is_what_the_writer_makes():
     target = io.BytesIO()
-    with DesWriter(target, container_id=CONTAINER_ID) as writer:
+    with DesWriter(target, digest=True, container_id=CONTAINER_ID) as writer:
         writer.add_file("a.txt", b"hello", metadata={"k": "v"})
     assert listing("framed")[:119] + listing("ext", 119) == target.getvalue()
     assert f"{len(target.getvalue())} bytes" in section(21)

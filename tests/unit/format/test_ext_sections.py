@@ -171,7 +171,8 @@ def test_many_names_of_a_page_with_two_records_of_one_key():
     doubled = page[:start] + page[start : start + 32] + page[start : start + 32] + page[start + 64 :]
     found = find_many_plain(doubled, digests)
     assert found == [find_plain(doubled, digest) for digest in digests]
-    assert found.count(Unsettled.INDEX) == 1
+    # No writer makes this. The first is taken, and its frame says whether it is of this name.
+    assert Unsettled.INDEX not in found
 
 
 def test_a_page_in_another_place_is_refused():
@@ -215,7 +216,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 
 
 def names_section(names):
-    parts = list(encode_names(sorted(names)))
+    parts = list(encode_names([name.encode() for name in sorted(names)]))
     data = b"".join(parts)
     return section_of(data, count=len(names), param=len(parts[-1]) if parts else 0), data
 
