@@ -1,9 +1,8 @@
 """Objects in Google Cloud Storage and in Azure, through obstore.
 
-The rules are those of S3 (docs/object-stores.md): of two writers of a key one wins, and an answer that leaves
-the outcome open is settled by looking for the write's own token in the object's metadata. A long object is
-written in parts under a key of its own and then copied inside the store under the condition that its key is
-free, since neither the parts nor their end can carry one.
+The rules are those of every bucket (`des.storage.bucket`). A long object is written in parts under a key of
+its own and then copied inside the store under the condition that its key is free, since neither the parts nor
+their end can carry one.
 """
 
 import asyncio
@@ -13,23 +12,22 @@ from typing import Any, Final, TypeVar
 
 from des.clock import Clock, SystemClock
 from des.config import StoreSettings
-from des.errors import AlreadyExistsError, DesError
-from des.storage.checks import InvalidKeyError, check_etag, check_key, check_object_metadata, check_range
+from des.errors import AlreadyExistsError
+from des.storage.bucket import BucketStore
+from des.storage.checks import InvalidKeyError, check_etag, check_key
 from des.storage.object_store import (
     Body,
     Capabilities,
     NoSuchObjectError,
     ObjectDamagedError,
-    ObjectExistsError,
     ObjectInfo,
     ObjectStoreUnavailableError,
-    ObjectUpload,
 )
 from des.storage.obstore_clients import StoreConnections
 from des.storage.obstore_reads import OWN_KEYS, ObstoreReads, quoted
 from des.storage.obstore_upload import STAGING, ObstoreUpload
 from des.storage.s3_errors import of_obstore
-from des.storage.uploads_under_way import UploadsUnderWay, is_stale
+from des.storage.uploads_under_way import is_stale
 from des.storage.write_token import TOKEN, tagged, untagged
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ T = TypeVar("T")
 LIST_PAGE: Final = 1000
 
 
-class ObstoreBackend:
+class ObstoreBackend(BucketStore[ObstoreUpload]):
     """Objects of one bucket, or container, under one prefix. Safe for many tasks of one event loop."""
 
     def __init__(
@@ -62,68 +60,30 @@ class ObstoreBackend:
 
         self.connections: Final = connections
         self.dialect: Final = connections.dialect
-        self.prefix: Final = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self.settings: Final = settings
-        self.clock: Final = clock or SystemClock()
-        self.reads: Final = ObstoreReads(connections.reads, timeout_s=settings.deadline_s)
-        self.conditional = True
-        """Whether the store was found to honour conditions on creates; else it is looked at first."""
-        self._random_bytes = random_bytes
+        super().__init__(
+            prefix=prefix,
+            settings=settings,
+            reads=ObstoreReads(connections.reads, timeout_s=settings.deadline_s),
+            clock=clock or SystemClock(),
+            random_bytes=random_bytes,
+        )
         # An absent object is a FileNotFoundError, missing credentials are a PermissionError.
         self._failures = (BaseError, OSError)
-        self.under_way: Final = UploadsUnderWay()
-        self._capabilities: Capabilities | None = None
-        self._probing = asyncio.Lock()
 
-    async def capabilities(self) -> Capabilities:
-        """Return what the store honours; the first call finds out, with about 30 small requests.
+    async def _probe(self) -> Capabilities:
+        from des.storage.obstore_probe import ObstoreProbe  # noqa: PLC0415  the probe works on the backend
 
-        Raises:
-            ObjectStoreUnavailableError: it did not answer.
-            ObjectStoreRefusedError: wrong credentials, no permission, or no bucket.
-        """
-        from des.storage.obstore_probe import probe_obstore  # noqa: PLC0415  the probe works on the backend
-
-        async with self._probing:
-            if self._capabilities is None:
-                self._capabilities = await probe_obstore(self)
-            return self._capabilities
+        return await ObstoreProbe(self).run()
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def create(self, key: str, body: Body, *, metadata: Mapping[str, str]) -> ObjectInfo:
-        """Write `body` whole under a new key, or not at all: one request; parts and a copy where it is long.
+    async def _create_short(self, key: str, body: Body, metadata: Mapping[str, str]) -> ObjectInfo:
+        upload = self._new_upload(key, metadata)
+        await upload.write_body(body)
+        return await upload.finish()
 
-        Raises:
-            InvalidKeyError, InvalidObjectMetadataError: no store takes them.
-            ObjectExistsError: the key is taken, by an object that this call did not make.
-            ObjectDamagedError: the body ends before its own size.
-            ObjectStoreUnavailableError: outcome unknown; `head` tells.
-            ObjectStoreRefusedError, ObjectStoreFullError: nothing was written.
-        """
-        check_key(key)
-        check_object_metadata(metadata)
-        size = body.size()
-        part = int(self.settings.part_bytes)
-        upload = ObstoreUpload(self, key, dict(metadata))
-        try:
-            offset = 0
-            while offset < size:
-                data = await asyncio.to_thread(body.pread, min(part, size - offset), offset)
-                if not data:
-                    raise ObjectDamagedError(f"body of {key!r} ends at {offset}, its size is {size}")
-                await upload.write(data)
-                offset += len(data)
-            return await upload.finish()
-        except BaseException:
-            await upload.abort()
-            raise
-
-    async def begin_upload(self, key: str, *, metadata: Mapping[str, str]) -> ObjectUpload:
-        """Start writing a new object from a stream; the store hears of it when a first part is full."""
-        check_key(key)
-        check_object_metadata(metadata)
-        return ObstoreUpload(self, key, dict(metadata))
+    def _new_upload(self, key: str, metadata: Mapping[str, str]) -> ObstoreUpload:
+        return ObstoreUpload(self, key, metadata)
 
     async def put(self, key: str, data: bytes, *, metadata: Mapping[str, str]) -> ObjectInfo:
         """Write a new object in one request, and settle what came of it. Same errors as `create`."""
@@ -155,33 +115,6 @@ class ObstoreBackend:
             modified_ms=self.clock.now_ms(),
         )
 
-    async def demand_free(self, key: str) -> None:
-        """Raise `ObjectExistsError` unless no object has the key now."""
-        try:
-            await self.head(key)
-        except NoSuchObjectError:
-            return
-        raise ObjectExistsError(f"object {key!r} exists", key=key)
-
-    async def settle(self, key: str, *, size: int, token: str, error: DesError) -> ObjectInfo:
-        """Look what came of a write whose answer left it open.
-
-        Raises:
-            ObjectExistsError: another's object is there.
-            DesError: `error`, when nothing is there: not final, the write may still land.
-        """
-        try:
-            info, metadata = await self._head(key)
-        except DesError:
-            raise error from None
-        if (metadata.get(TOKEN), info.size) == (token, size):
-            return info
-        raise ObjectExistsError(f"object {key!r} exists", key=key) from error
-
-    def new_token(self) -> str:
-        """Return a token that no other write has."""
-        return self._random_bytes(16).hex()
-
     def attributes(self, metadata: Mapping[str, str], token: str) -> dict[str, str]:
         """Return the metadata to store, under keys that the store takes."""
         return {self.dialect.encode(name): value for name, value in tagged(metadata, token).items()}
@@ -205,22 +138,6 @@ class ObstoreBackend:
             raise of_obstore(key, error) from error
 
     # --- reading ----------------------------------------------------------------------------------
-
-    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """Return exactly the bytes `[start, stop)`. An empty range costs no request.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectChangedError: `etag` is given and is not the object's.
-            ObjectDamagedError: the object ends before `stop`.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_range(start, stop)
-        if start == stop:
-            return b""
-        check_key(key)
-        return await self.reads.get_range(self.prefix + key, start, stop, etag)
 
     async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
         """Return the last `size` bytes, or all where there are fewer, and what the store says.
@@ -249,33 +166,17 @@ class ObstoreBackend:
         check_etag(info, etag)
         return info, await self.get_range(key, max(0, info.size - size), info.size, etag=info.etag)
 
-    async def head(self, key: str) -> ObjectInfo:
-        """Return what the store knows about `key`.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_key(key)
-        return (await self._head(key))[0]
-
-    async def _head(self, key: str) -> tuple[ObjectInfo, Mapping[str, str]]:
-        """Return what the store says, and the metadata with the token of its write."""
-        try:
-            found = await self.call(
-                key, lambda: self.connections.reads.get_async(self.prefix + key, options={"head": True})
-            )
-        except NoSuchObjectError:
-            # An answer to HEAD has no body, so that a missing bucket looks like a missing object.
-            await self.demand_bucket()
-            raise
+    async def _look(self, key: str) -> tuple[ObjectInfo, str | None]:
+        found = await self.call(
+            key, lambda: self.connections.reads.get_async(self.prefix + key, options={"head": True})
+        )
         return self._info(key, found)
 
-    def _info(self, key: str, found: Any) -> tuple[ObjectInfo, Mapping[str, str]]:
+    def _info(self, key: str, found: Any) -> tuple[ObjectInfo, str | None]:
+        """Return what an answer says of an object, and the token of the write that made it."""
         decode = self.dialect.decode
         metadata = {decode(name): value for name, value in found.attributes.items() if name[:1] in OWN_KEYS}
-        return _described(key, found.meta, untagged(metadata)), metadata
+        return _described(key, found.meta, untagged(metadata)), metadata.get(TOKEN)
 
     async def demand_bucket(self) -> None:
         """Raise unless the bucket is there and may be asked.
@@ -322,24 +223,7 @@ class ObstoreBackend:
 
     # --- removing ---------------------------------------------------------------------------------
 
-    async def delete(self, key: str, *, etag: str | None = None) -> None:
-        """Remove an object; an absent one is fine. With `etag` it is looked at first: two requests.
-
-        obstore's deletes carry no condition. Keys are never used twice, so that between the look and the
-        delete an object can only go, not change.
-
-        Raises:
-            ObjectChangedError: `etag` is given and is not the object's.
-            ObjectStoreUnavailableError: outcome unknown; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_key(key)
-        if etag is not None:
-            try:
-                info = await self.head(key)
-            except NoSuchObjectError:
-                return
-            check_etag(info, etag)
+    async def _remove(self, key: str, etag: str | None) -> None:  # noqa: ARG002  obstore's deletes carry none
         await self.remove(self.prefix + key)
 
     async def remove(self, path: str) -> None:

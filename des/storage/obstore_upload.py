@@ -15,8 +15,8 @@ from des.storage.object_store import (
     ObjectDamagedError,
     ObjectInfo,
     ObjectStoreUnavailableError,
-    UploadOverError,
 )
+from des.storage.parted_upload import PartedUpload
 
 if TYPE_CHECKING:
     from des.storage.obstore_backend import ObstoreBackend
@@ -33,49 +33,20 @@ class _GivenUpError(Exception):
     """Makes obstore abort the parts."""
 
 
-class ObstoreUpload:
-    """Parts are sent while the next one fills; after an error every call but `abort` raises."""
+class ObstoreUpload(PartedUpload):
+    """Parts go through a stream that obstore cuts anew and sends, `PARTS_AT_ONCE` of them at a time."""
 
     def __init__(self, store: "ObstoreBackend", key: str, metadata: Mapping[str, str]) -> None:
+        super().__init__(key, metadata, token=store.new_token(), part_size=int(store.settings.part_bytes))
         self._store = store
-        self.key = key
-        self._metadata = metadata
-        self._token = store.new_token()
         self._staged = f"{store.prefix}{STAGING}{key}/{self._token}"
-        self._part_size = int(store.settings.part_bytes)
         self._part_s = store.settings.deadline_s + (
             PARTS_AT_ONCE * self._part_size / store.settings.upload_bytes_per_s_min
         )
         """How long the parts under way may take."""
-        self._buffer = bytearray()
-        self._size = 0
         self._pieces: asyncio.Queue[bytes | _GivenUpError | None] = asyncio.Queue(maxsize=1)
         self._sending: asyncio.Task[Any] | None = None
-        self._over = False
-        self.is_under_way = False
         store.under_way.add(self)
-
-    async def write(self, data: bytes) -> None:
-        """Append `data`; waits while a part is on its way and the next one is full.
-
-        Raises:
-            UploadOverError: it was finished, aborted, or failed.
-            DesError: a part was not taken.
-        """
-        self._demand_open()
-        try:
-            view = memoryview(data)
-            while view:
-                # A full buffer is sent only when more comes: what fits one part needs no parts.
-                if len(self._buffer) == self._part_size:
-                    await self._send_buffer()
-                taken = view[: self._part_size - len(self._buffer)]
-                self._buffer += taken
-                view = view[len(taken) :]
-            self._size += len(data)
-        except BaseException:
-            self._over = True
-            raise
 
     async def finish(self) -> ObjectInfo:
         """Make the object visible and durable, whole.
@@ -205,7 +176,3 @@ class ObstoreUpload:
             if isinstance(piece, _GivenUpError):
                 raise piece
             yield piece
-
-    def _demand_open(self) -> None:
-        if self._over:
-            raise UploadOverError(f"upload of {self.key!r} is over")

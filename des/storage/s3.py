@@ -1,9 +1,7 @@
 """Objects in S3 and its like: boto3 writes and administers, obstore reads ranges.
 
-Of two writers of a key one wins (`If-None-Match: *`), and an answer that leaves the outcome open is settled
-by looking: each write carries a random token in the object's metadata, so that a 412 on a retry, a timeout
-after the effect and a 200 with an error in it end as what they were. Where the store ignores conditions,
-unique keys and the catalog's fence carry the load (docs/object-stores.md).
+A new object is written under `If-None-Match: *`. A 412 on a retry, a timeout after the effect and a 200 with
+an error in it end as what they were, since each write is known by its token (`des.storage.bucket`).
 """
 
 import asyncio
@@ -16,13 +14,12 @@ from typing import Any, Final
 from des.clock import Clock, SystemClock
 from des.config import S3Settings
 from des.errors import AlreadyExistsError, DesError
-from des.storage.checks import InvalidKeyError, check_etag, check_key, check_object_metadata, check_range
+from des.storage.bucket import BucketStore
+from des.storage.checks import InvalidKeyError, check_key
 from des.storage.object_store import (
     Body,
     Capabilities,
-    CopyingUpload,
     NoSuchObjectError,
-    ObjectExistsError,
     ObjectInfo,
     ObjectStoreUnavailableError,
 )
@@ -31,7 +28,7 @@ from des.storage.s3_body import BodyFile, checksum_of_body
 from des.storage.s3_client import S3Client
 from des.storage.s3_errors import NoSuchUploadError, WriteConflictError, taken
 from des.storage.s3_upload import S3Upload
-from des.storage.uploads_under_way import UploadsUnderWay, is_stale
+from des.storage.uploads_under_way import is_stale
 from des.storage.write_token import TOKEN, tagged, untagged
 
 CONFLICTS_MAX: Final = 5
@@ -39,7 +36,7 @@ CONFLICTS_MAX: Final = 5
 CONFLICT_WAIT_S: Final = 0.2
 
 
-class S3StorageBackend:
+class S3StorageBackend(BucketStore[S3Upload]):
     """Objects of one bucket under one prefix. Safe for many tasks of one event loop."""
 
     def __init__(
@@ -61,56 +58,29 @@ class S3StorageBackend:
             random_bytes: for tokens of writes.
         """
         self.s3: Final = S3Client(bucket, settings or S3Settings())
-        self.prefix: Final = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self.clock: Final = clock or SystemClock()
-        self.random_bytes: Final = random_bytes
+        super().__init__(
+            prefix=prefix,
+            settings=self.s3.settings,
+            reads=self.s3.reads,
+            clock=clock or SystemClock(),
+            random_bytes=random_bytes,
+        )
         self.sending: Final = asyncio.Semaphore(self.s3.settings.parts_at_once)
         """Parts on their way, of all uploads together."""
-        self.under_way: Final = UploadsUnderWay()
-        self.conditional = True
-        """Whether writes carry conditions; the probe takes them off where the store refuses them."""
-        self._capabilities: Capabilities | None = None
-        self._probing = asyncio.Lock()
 
-    async def capabilities(self) -> Capabilities:
-        """Return what the store honours; the first call finds out, with about 30 small requests.
+    async def _probe(self) -> Capabilities:
+        from des.storage.s3_probe import S3Probe  # noqa: PLC0415  the probe works on the backend
 
-        Raises:
-            ObjectStoreUnavailableError: it did not answer.
-            ObjectStoreRefusedError: wrong credentials, no permission, or no bucket.
-        """
-        from des.storage.s3_probe import probe_s3  # noqa: PLC0415  the probe works on the backend
-
-        async with self._probing:
-            if self._capabilities is None:
-                self._capabilities = await probe_s3(self)
-            return self._capabilities
+        return await S3Probe(self).run()
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def create(self, key: str, body: Body, *, metadata: Mapping[str, str]) -> ObjectInfo:
-        """Write `body` whole under a new key, or not at all: one request, or parts where it is long.
-
-        Raises:
-            InvalidKeyError, InvalidObjectMetadataError: no store takes them.
-            ObjectExistsError: the key is taken, by an object that this call did not make.
-            ObjectDamagedError: the body ends before its own size.
-            ObjectStoreUnavailableError: outcome unknown; `head` tells.
-            ObjectStoreRefusedError, ObjectStoreFullError: nothing was written.
-        """
-        check_key(key)
-        check_object_metadata(metadata)
-        size = body.size()
-        if size > self.s3.settings.part_bytes:
-            return await self._create_in_parts(key, body, metadata)
+    async def _create_short(self, key: str, body: Body, metadata: Mapping[str, str]) -> ObjectInfo:
         checksum = await asyncio.to_thread(checksum_of_body, body, key, self.s3.settings.checksum)
-        return await self.put(key, BodyFile(body), size=size, metadata=metadata, checksum=checksum)
+        return await self.put(key, BodyFile(body), size=body.size(), metadata=metadata, checksum=checksum)
 
-    async def begin_upload(self, key: str, *, metadata: Mapping[str, str]) -> CopyingUpload:
-        """Start writing a new object from a stream; the store hears of it when a first part is full."""
-        check_key(key)
-        check_object_metadata(metadata)
-        return S3Upload(self, key, dict(metadata))
+    def _new_upload(self, key: str, metadata: Mapping[str, str]) -> S3Upload:
+        return S3Upload(self, key, metadata)
 
     async def put(
         self, key: str, data: BodyFile | bytes, *, size: int, metadata: Mapping[str, str], checksum: Any
@@ -160,65 +130,11 @@ class S3StorageBackend:
         except DesError as error:
             raise taken(error, key) from error
 
-    async def _create_in_parts(self, key: str, body: Body, metadata: Mapping[str, str]) -> ObjectInfo:
-        upload = S3Upload(self, key, dict(metadata))
-        try:
-            await upload.write_body(body)
-            return await upload.finish()
-        except BaseException:
-            await upload.abort()
-            raise
-
-    async def demand_free(self, key: str) -> None:
-        """Raise `ObjectExistsError` unless no object has the key now."""
-        try:
-            await self.head(key)
-        except NoSuchObjectError:
-            return
-        raise ObjectExistsError(f"object {key!r} exists", key=key)
-
-    async def settle(self, key: str, *, size: int, token: str, error: DesError) -> ObjectInfo:
-        """Look what came of a write whose answer left it open.
-
-        Raises:
-            ObjectExistsError: another's object is there.
-            DesError: `error`, when nothing is there: not final, the write may still land.
-        """
-        try:
-            for _ in range(2):
-                answer = await self._head(key)
-                if (answer.get("Metadata", {}).get(TOKEN), answer["ContentLength"]) == (token, size):
-                    return head_info(key, answer)
-                # An answer that was cut off in its head may lack the token: another's object is one twice.
-        except DesError:
-            raise error from None
-        raise ObjectExistsError(f"object {key!r} exists", key=key) from error
-
-    def new_token(self) -> str:
-        """Return a token that no other write has."""
-        return self.random_bytes(16).hex()
-
     def free_condition(self) -> Mapping[str, Any]:
         """Return the condition that the key is free, where the store takes conditions."""
         return {"IfNoneMatch": "*"} if self.conditional else {}
 
     # --- reading ----------------------------------------------------------------------------------
-
-    async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """Return exactly the bytes `[start, stop)`. An empty range costs no request.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectChangedError: `etag` is given and is not the object's.
-            ObjectDamagedError: the object ends before `stop`.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_range(start, stop)
-        if start == stop:
-            return b""
-        check_key(key)
-        return await self.s3.reads.get_range(self.prefix + key, start, stop, etag)
 
     async def get_tail(self, key: str, size: int, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
         """Return the last `size` bytes, or all where there are fewer, and what the store says.
@@ -231,33 +147,18 @@ class S3StorageBackend:
         """
         check_key(key)
         return await tail_or_nothing(
-            self.s3.reads, self.prefix + key, key=key, size=size, etag=etag, head=self.head
+            self.reads, self.prefix + key, key=key, size=size, etag=etag, head=self.head
         )
 
-    async def head(self, key: str) -> ObjectInfo:
-        """Return what the store knows about `key`.
-
-        Raises:
-            NoSuchObjectError: no such key.
-            ObjectStoreUnavailableError: no answer; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_key(key)
-        return head_info(key, await self._head(key))
-
-    async def _head(self, key: str) -> Mapping[str, Any]:
-        try:
-            return await self.s3.call(
-                key,
-                self.s3.client.head_object,
-                needs=("ContentLength", "ETag", "LastModified"),
-                Bucket=self.s3.bucket,
-                Key=self.prefix + key,
-            )
-        except NoSuchObjectError:
-            # An answer to HEAD has no body, so that a missing bucket looks like a missing object.
-            await self.demand_bucket()
-            raise
+    async def _look(self, key: str) -> tuple[ObjectInfo, str | None]:
+        answer = await self.s3.call(
+            key,
+            self.s3.client.head_object,
+            needs=("ContentLength", "ETag", "LastModified"),
+            Bucket=self.s3.bucket,
+            Key=self.prefix + key,
+        )
+        return head_info(key, answer), answer.get("Metadata", {}).get(TOKEN)
 
     async def demand_bucket(self) -> None:
         """Raise unless the bucket is there and may be asked.
@@ -303,31 +204,11 @@ class S3StorageBackend:
 
     # --- removing ---------------------------------------------------------------------------------
 
-    async def delete(self, key: str, *, etag: str | None = None) -> None:
-        """Remove an object; an absent one is fine. With `etag` it is looked at first: two requests.
-
-        Raises:
-            ObjectChangedError: `etag` is given and is not the object's.
-            ObjectStoreUnavailableError: outcome unknown; safe to repeat.
-            ObjectStoreRefusedError: no permission, or no bucket.
-        """
-        check_key(key)
-        condition: dict[str, Any] = {}
-        if etag is not None:
-            # Not every store honours the condition on DELETE, and a wrong delete cannot be taken back.
-            try:
-                info = await self.head(key)
-            except NoSuchObjectError:
-                return
-            check_etag(info, etag)
-            if self.conditional:
-                condition = {"IfMatch": etag}
-        try:
-            await self.s3.call(
-                key, self.s3.client.delete_object, Bucket=self.s3.bucket, Key=self.prefix + key, **condition
-            )
-        except NoSuchObjectError:
-            return
+    async def _remove(self, key: str, etag: str | None) -> None:
+        condition: dict[str, Any] = {"IfMatch": etag} if etag is not None and self.conditional else {}
+        await self.s3.call(
+            key, self.s3.client.delete_object, Bucket=self.s3.bucket, Key=self.prefix + key, **condition
+        )
 
     async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:
         """Abort multipart uploads under `prefix` that nobody finished, and return how many.

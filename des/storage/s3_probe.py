@@ -1,12 +1,20 @@
-"""What an S3 store really honours, learnt by asking: several that are like S3 take a condition and ignore it.
+"""What an S3 store honours; the probe of buckets with S3's own words."""
 
-The probe writes a few small objects under `des-probe/`, removes them, and costs about 30 requests.
-"""
-
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from des.errors import AlreadyExistsError, DesError
+from des.storage.bucket_probe import (
+    CONTENT,
+    NO_CHECKSUMS,
+    NO_CONDITIONS,
+    NO_COPY,
+    NO_DELETE_CONDITIONS,
+    NO_RANGES,
+    NO_READ_CONDITIONS,
+    STALE,
+    BucketProbe,
+    advice,
+)
 from des.storage.object_store import (
     Capabilities,
     ObjectChangedError,
@@ -20,42 +28,19 @@ from des.storage.s3_errors import NoSuchUploadError, WriteConflictError, taken
 if TYPE_CHECKING:
     from des.storage.s3 import S3StorageBackend
 
-WRITERS: Final = 16
-"""Creates of one key at once: fewer let a store pass that checks and writes in two steps."""
-PROBES: Final = "des-probe/"
-"""Start of the keys of probes; what a killed process left there may be removed."""
-STALE: Final = '"00000000000000000000000000000000"'
-"""An etag that no object has."""
 
+class S3Probe(BucketProbe):
+    """Asks through boto3 itself, with and without the conditions that the backend would send."""
 
-async def probe_s3(store: "S3StorageBackend") -> Capabilities:
-    """Find out what the store honours.
-
-    Raises:
-        ObjectStoreUnavailableError: it did not answer.
-        ObjectStoreRefusedError: wrong credentials, no permission to write, or no bucket.
-    """
-    await store.demand_bucket()
-    probe = _Probe(store, f"{PROBES}{store.new_token()}")
-    try:
-        return await probe.run()
-    finally:
-        await probe.tidy()
-
-
-class _Probe:
-    """One run; every key it makes is its own."""
-
-    def __init__(self, store: "S3StorageBackend", key: str) -> None:
+    def __init__(self, store: "S3StorageBackend") -> None:
+        super().__init__(store)
         self._store = store
         self._s3 = store.s3
-        self._key = key
-        self._made: list[str] = []
 
-    async def run(self) -> Capabilities:
+    async def _find_out(self) -> Capabilities:
         checksums = await self._checksums()
         create = await self._one_winner() and await self._complete_is_conditional()
-        key = await self._put("object", b"0123456789")
+        key = await self._put("object", CONTENT)
         conditional_read = await self._read_is_conditional(key)
         ranges = await self._ranges(key)
         copy = await self._copies(key)
@@ -69,17 +54,13 @@ class _Probe:
             conditional_read=conditional_read,
             conditional_delete=conditional_delete,
             ranges=ranges,
-            advice=tuple(
-                sentence
-                for lacking, sentence in (
-                    (not create, NO_CONDITIONS),
-                    (not checksums, _NO_CHECKSUMS),
-                    (not conditional_read, NO_READ_CONDITIONS),
-                    (not conditional_delete, _NO_DELETE_CONDITIONS),
-                    (not ranges, NO_RANGES),
-                    (not copy, _NO_COPY),
-                )
-                if lacking
+            advice=advice(
+                (not create, NO_CONDITIONS),
+                (not checksums, _NO_CHECKSUMS),
+                (not conditional_read, NO_READ_CONDITIONS),
+                (not conditional_delete, _NO_DELETE_CONDITIONS),
+                (not ranges, NO_RANGES),
+                (not copy, _NO_COPY),
             ),
         )
 
@@ -103,29 +84,16 @@ class _Probe:
             return True
         return False
 
-    async def _one_winner(self) -> bool:
-        """Whether of many creates at once exactly one wins, and its bytes are what stays."""
-
-        async def create(writer: int) -> bool | None:
-            try:
-                await self._put("winner", bytes([writer]) * 100, condition={"IfNoneMatch": "*"})
-            except (AlreadyExistsError, WriteConflictError):
-                return False
-            except ObjectStoreForbiddenError:
-                raise
-            except ObjectStoreRefusedError:
-                return None
-            return True
-
-        won = await asyncio.gather(*(create(writer) for writer in range(WRITERS)))
-        if None in won:
-            # The store does not know the header at all: it is left away from now on.
-            self._store.conditional = False
+    async def _created(self, name: str, data: bytes) -> bool | None:
+        try:
+            await self._put(name, data, condition={"IfNoneMatch": "*"})
+        except (AlreadyExistsError, WriteConflictError):
             return False
-        if won.count(True) != 1:
-            return False
-        kept = await self._store.get_range(f"{self._key}/winner", 0, 100)
-        return kept == bytes([won.index(True)]) * 100
+        except ObjectStoreForbiddenError:
+            raise
+        except ObjectStoreRefusedError:
+            return None
+        return True
 
     async def _complete_is_conditional(self) -> bool:
         """Whether a multipart upload, too, gives way to an object that is there."""
@@ -153,16 +121,6 @@ class _Probe:
         except ObjectChangedError:
             return True
         return False
-
-    async def _ranges(self, key: str) -> bool:
-        try:
-            first = await self._store.get_range(key, 0, 1)
-            _, last = await self._store.get_tail(key, 3)
-        except ObjectStoreUnavailableError:
-            raise
-        except DesError:
-            return False
-        return (first, last) == (b"0", b"789")
 
     async def _copies(self, key: str) -> bool:
         try:
@@ -208,8 +166,7 @@ class _Probe:
         return f"{self._key}/{name}"
 
     async def _call(self, operation: str, name: str, **arguments: Any) -> Any:
-        key = f"{self._key}/{name}"
-        self._made.append(key)
+        key = self._name(name)
         return await self._s3.call(
             key,
             getattr(self._s3.client, operation),
@@ -218,24 +175,7 @@ class _Probe:
             **arguments,
         )
 
-    async def tidy(self) -> None:
-        """Remove what was made, as far as the store lets us."""
-        for key in dict.fromkeys(self._made):
-            try:
-                await self._store.delete(key)
-            except DesError:
-                return
 
-
-NO_CONDITIONS: Final = (
-    "of many creates of one key more than one won: keys are never used twice and only the catalog decides "
-    "what counts, so nothing is lost, but never let two stores share bucket and prefix"
-)
-_NO_CHECKSUMS: Final = (
-    "bytes are not checked against a checksum on arrival: each container is read back before it counts, and "
-    "every byte is checked when it is read"
-)
-NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
-_NO_DELETE_CONDITIONS: Final = "If-Match on deletes is ignored: the object is looked at before it is removed"
-NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
-_NO_COPY: Final = "parts are not copied inside the store: compaction moves the bytes through the node"
+_NO_CHECKSUMS: Final = NO_CHECKSUMS.format("bytes are not checked against a checksum on arrival")
+_NO_DELETE_CONDITIONS: Final = NO_DELETE_CONDITIONS.format("If-Match on deletes is ignored")
+_NO_COPY: Final = NO_COPY.format("parts")

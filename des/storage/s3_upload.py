@@ -14,8 +14,8 @@ from des.storage.object_store import (
     ObjectDamagedError,
     ObjectInfo,
     ObjectStoreUnavailableError,
-    UploadOverError,
 )
+from des.storage.parted_upload import PartedUpload
 from des.storage.s3_body import checksum_of, encode_crc32c
 from des.storage.s3_errors import taken
 from des.storage.write_token import tagged
@@ -36,49 +36,19 @@ class ObjectTooLongError(InvalidInputError):
     reason = "FILE_TOO_LARGE"
 
 
-class S3Upload:
-    """Parts are sent while the next one fills; after an error every call but `abort` raises."""
+class S3Upload(PartedUpload):
+    """Parts are sent while the next one fills, as many at once as all uploads of the store may."""
 
     def __init__(self, store: "S3StorageBackend", key: str, metadata: Mapping[str, str]) -> None:
+        super().__init__(key, metadata, token=store.new_token(), part_size=int(store.s3.settings.part_bytes))
         self._store = store
         self._s3 = store.s3
-        self.key = key
-        self._metadata = metadata
-        self._token = store.new_token()
-        self._part_size = int(store.s3.settings.part_bytes)
         self._algorithm = store.s3.settings.checksum
-        store.under_way.add(self)
-        self._buffer = bytearray()
-        self._size = 0
         self._crc: int | None = 0
         """CRC32C of everything so far; None once the store copied bytes that were never here."""
         self._upload_id = ""
-        self.is_under_way = False
         self._parts: list[asyncio.Task[dict[str, Any]]] = []
-        self._over = False
-
-    async def write(self, data: bytes) -> None:
-        """Append `data`; waits while as many parts are on their way as may be.
-
-        Raises:
-            UploadOverError: it was finished, aborted, or failed.
-            ObjectTooLongError: too many parts.
-            DesError: a part was not taken.
-        """
-        self._demand_open()
-        try:
-            view = memoryview(data)
-            while view:
-                # A full buffer is sent only when more comes: what fits one part needs no parts.
-                if len(self._buffer) == self._part_size:
-                    await self._send_buffer()
-                taken_now = view[: self._part_size - len(self._buffer)]
-                self._buffer += taken_now
-                view = view[len(taken_now) :]
-            self._size += len(data)
-        except BaseException:
-            self._over = True
-            raise
+        store.under_way.add(self)
 
     async def write_body(self, body: Body) -> None:
         """Append a whole body to an upload that has nothing yet; its parts go as they are read, not copied.
@@ -295,7 +265,3 @@ class S3Upload:
         result = answer["CopyPartResult"]
         crc = {name: value for name, value in result.items() if name == "ChecksumCRC32C"}
         return {"PartNumber": number, "ETag": result["ETag"], **crc}
-
-    def _demand_open(self) -> None:
-        if self._over:
-            raise UploadOverError(f"upload of {self.key!r} is over")
