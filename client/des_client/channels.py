@@ -37,6 +37,10 @@ _BASE_OPTIONS: Final[ChannelOptions] = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
+_TARGET: Final = re.compile(
+    r"(?:dns|unix|unix-abstract|vsock|ipv4|ipv6|xds|google-c2p):.+"  # gRPC's own ways to say where
+    r"|(?:[^:/\[\]]+|\[[^\[\]/]+\]):[0-9]{1,5}"
+)
 _HEADER_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _LOOPBACK: Final = re.compile(
@@ -117,6 +121,17 @@ def _trace_carrier() -> Callable[[dict[str, str]], None]:
     return inject
 
 
+def check_target(target: str) -> None:
+    """Refuse what is no place of a server: gRPC would look for it at port 443, or anywhere.
+
+    Raises:
+        InvalidArgument: it is neither host:port nor a target in gRPC's own words.
+    """
+    if not _TARGET.fullmatch(target):
+        port = DEFAULT_TARGET.rpartition(":")[2]
+        raise InvalidArgument(f"target is {target!r}, expected host:port, as in 'localhost:{port}'")
+
+
 def endpoints(
     target: str | Sequence[str],
     *,
@@ -135,8 +150,10 @@ def endpoints(
             a network in clear text.
     """
     targets = (target,) if isinstance(target, str) else tuple(target)
-    if not targets or not all(targets):
+    if not targets:
         raise InvalidArgument(f"target is {target!r}, expected host:port or several of them")
+    for one in targets:
+        check_target(one)
     if channels < 1:
         raise InvalidArgument(f"channels is {channels}, expected at least 1")
     config = TlsConfig() if tls is True else tls or None

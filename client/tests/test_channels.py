@@ -32,6 +32,24 @@ def test_no_target_is_refused(target):
         made(target)
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["localhost", "localhost:http", "::1:7420", "[::1]", "http://localhost:7420", "localhost:7420/", ":7420"],
+)
+def test_what_is_no_place_of_a_server_is_refused_and_not_looked_for(target):
+    """gRPC would try port 443, or look for a host of that name, and call the server unavailable."""
+    with pytest.raises(InvalidArgument, match="expected host:port, as in 'localhost:7420'"):
+        made(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["a.b-c:1", "[::1]:7420", "dns:///a:1", "unix:/a/b", "unix:a", "ipv4:1.2.3.4:5,1.2.3.4:6", "xds:///a"],
+)
+def test_what_grpc_takes_for_a_place_is_taken(target):
+    assert made(target).targets == (target,)
+
+
 def test_no_channel_is_refused():
     with pytest.raises(InvalidArgument):
         made(channels=0)

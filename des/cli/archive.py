@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from des.cli.archive_place import opened_source
-from des.cli.exits import Exit, Failure
+from des.cli.exits import Exit, Failure, os_error
 from des.cli.folder import parts
 from des.core import DesReader
 from des.core.byte_source import ByteSource
@@ -60,25 +60,30 @@ MapNames = Annotated[
 ]
 
 
-def failure(error: DesError | OSError) -> Failure:
-    """Translate an error of the format or of the disk."""
+def failure(error: DesError | OSError, archive: str = "") -> Failure:
+    """Translate an error of the format or of the disk; it is of `archive` where it does not say of what."""
     if isinstance(error, DesError):
         code = next((code for kind, code in EXITS if isinstance(error, kind)), Exit.FAILED)
-        return Failure(str(error), code=code, reason=error.reason)
-    shown = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        shown = str(error)
+        if archive and archive not in shown:
+            shown = f"{archive}: {shown}"
+        return Failure(shown, code=code, reason=error.reason)
+    if archive and not error.filename:
+        error.filename = archive
     missing = isinstance(error, FileNotFoundError)
-    return Failure(shown, code=Exit.NOT_FOUND if missing else Exit.FAILED, reason=type(error).__name__)
+    code = Exit.NOT_FOUND if missing else Exit.FAILED
+    return Failure(os_error(error), code=code, reason=type(error).__name__)
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn every deliberate error in the block into a failure of the verb."""
+def translated(archive: str = "") -> Iterator[None]:
+    """Turn every deliberate error in the block into a failure of the verb, as `failure` does."""
     try:
         yield
     except BrokenPipeError:
         raise
     except (DesError, OSError) as error:
-        raise failure(error) from None
+        raise failure(error, archive) from None
 
 
 @contextmanager
@@ -91,7 +96,7 @@ def opened(archive: str, endpoint_url: str | None) -> Iterator[DesReader]:
 @contextmanager
 def opened_raw(archive: str, endpoint_url: str | None) -> Iterator[ByteSource]:
     """Open what may be a damaged container."""
-    with translated(), opened_source(archive, endpoint_url) as source:
+    with translated(archive), opened_source(archive, endpoint_url) as source:
         yield source
 
 

@@ -8,7 +8,7 @@ import typer
 from des.cli import options
 from des.cli.connection import connected
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

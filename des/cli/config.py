@@ -8,7 +8,9 @@ from des.cli import options, settings
 from des.cli.report import print_json, print_line, say
 from des.config import Settings
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show or check the settings.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Show or check the settings."
+)
 
 
 @app.command()

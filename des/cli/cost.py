@@ -10,7 +10,7 @@ from des.cli import costing, options
 from des.cli.exits import Exit, Failure
 from des.cli.report import print_json, print_line
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _SIZE = TypeAdapter(ByteSize)
 

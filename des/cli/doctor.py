@@ -14,7 +14,7 @@ from des.config import Settings
 from des.node.diagnosis import Finding, Verdict, diagnose
 from des.node.running_node import check_running_node
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 MARKS: Final = {Verdict.OK: "ok", Verdict.WARNING: "WARN", Verdict.FAILED: "FAIL"}
 

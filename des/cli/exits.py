@@ -32,3 +32,13 @@ class Failure(Exception):  # noqa: N818  an outcome of a verb, not a defect
         self.code = code
         self.reason = reason
         """Machine-readable cause: a value of `des.v1.ErrorReason` without its prefix, or a gRPC status."""
+
+
+def os_error(error: OSError) -> str:
+    """Say what the system refused, and where.
+
+    >>> os_error(PermissionError(13, "Permission denied", "a/b"))
+    'a/b: Permission denied'
+    """
+    cause = error.strerror or str(error)
+    return f"{error.filename}: {cause}" if error.filename else cause

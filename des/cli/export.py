@@ -27,7 +27,7 @@ STDOUT: Final = "-"
 ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip file can say: archives keep none, and the same files give the same bytes."""
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Add: TypeAlias = Callable[[str, int, Iterator[bytes]], None]
 """Takes a path, a size and the bytes."""

@@ -1,6 +1,6 @@
 """`des find`: list the files of a store, by day, shard or beginning of the name."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 import typer
@@ -10,7 +10,7 @@ from des.cli.connection import connected
 from des.cli.report import print_json, print_line
 from des.cli.stat import record
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def _moment(value: str | None) -> datetime | None:
@@ -24,10 +24,17 @@ def _moment(value: str | None) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
+def _day(value: str) -> str:
+    try:
+        return date.fromisoformat(value).isoformat() if value else ""
+    except ValueError:
+        raise typer.BadParameter(f"found {value!r}, expected a day as 2026-01-15") from None
+
+
 @app.command()
 def find(
     *,
-    day: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="UTC day of the names.")] = "",
+    day: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="UTC day of the names.", callback=_day)] = "",
     shard: Annotated[list[int] | None, typer.Option(min=0, help="Only this shard; may be repeated.")] = None,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="How the names begin.")] = "",
     after: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or later.")] = None,

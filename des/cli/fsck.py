@@ -15,7 +15,7 @@ from des.config import Settings
 from des.upkeep import Depth, FsckReport, fsck
 from des.upkeep.fsck import Kind
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _SUBSET = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 _CODES = {Kind.UNDECIDED: Exit.UNAVAILABLE, Kind.CORRUPT: Exit.CORRUPT, Kind.CHANGED: Exit.CORRUPT}

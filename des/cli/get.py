@@ -20,7 +20,7 @@ from des.cli.manifest import read_last
 from des.cli.progress import metered
 from des.cli.report import Report, say
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 STDOUT = "-"
 

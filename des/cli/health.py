@@ -13,7 +13,7 @@ from des.cli import options, settings
 from des.cli.exits import Exit, Failure
 from des.cli.report import print_json, print_line
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 TIMEOUT_S: Final = 2.0
 ANSWER_BYTES_MAX: Final = 1 << 20

@@ -17,7 +17,7 @@ from des.format.header import HEADER_SIZE, check_header
 from des.format.section_table import SectionKind
 from des.format.stats import STATS_LENGTH_MAX, Stats
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

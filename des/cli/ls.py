@@ -8,7 +8,7 @@ from des.cli import archive as archives
 from des.cli import options, text
 from des.cli.report import print_json, print_line
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

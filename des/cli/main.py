@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from des import __version__
-from des.cli.exits import Exit, Failure
+from des.cli.exits import Exit, Failure, os_error
 
 VERBS: Final = {
     "serve": "Run a server on this machine.",
@@ -93,10 +93,22 @@ class Verbs(TyperGroup):
             print("des: interrupted", file=sys.stderr)  # noqa: T201  a command prints
             raise typer.Exit(Exit.INTERRUPTED) from None
         except BrokenPipeError:
-            # The interpreter flushes stdout once more at exit; there is nobody to tell about it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             raise typer.Exit(Exit.BROKEN_PIPE) from None
+        except OSError as error:
+            # A disk that is full or a place that is closed to the user, stdout's among them.
+            print(f"des: {os_error(error)}", file=sys.stderr)  # noqa: T201  a command prints
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _forget_output()
+            raise typer.Exit(Exit.FAILED) from None
         return outcome
+
+
+def _forget_output() -> None:
+    """Let nothing more be written: the interpreter flushes stdout once more at exit, to nobody's use."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

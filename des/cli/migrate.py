@@ -13,7 +13,7 @@ from des.db.migration import revision_of
 from des.errors import DesError
 from des.node.doors import CATALOG
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

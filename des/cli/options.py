@@ -10,10 +10,17 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:7420"
 def _address(ctx: typer.Context, value: str) -> str:
     """Let `des --address A put` win over the environment, and `des put --address A` over both."""
     source: Any = ctx.get_parameter_source("address")
-    if source is not None and source.name == "COMMANDLINE":
-        return value
     root = ctx.find_root().params.get("address")
-    return str(root) if root else value
+    if root and not (source is not None and source.name == "COMMANDLINE"):
+        value = str(root)
+    from des_client.channels import check_target  # noqa: PLC0415  `des ls` needs no gRPC
+    from des_client.errors import InvalidArgument  # noqa: PLC0415
+
+    try:
+        check_target(value)
+    except InvalidArgument:
+        raise typer.BadParameter(f"found {value!r}, expected HOST:PORT, as {DEFAULT_ADDRESS}") from None
+    return value
 
 
 Address = Annotated[

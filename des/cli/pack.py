@@ -26,7 +26,7 @@ from des.format.layout import Layout
 
 CHUNK_BYTES: Final = 1 << 20
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Compression(StrEnum):

@@ -23,7 +23,7 @@ from des.sources import ClaimOwner, SourceDatabaseConnector, SourcesConfig
 from des.sources.provider import MultiSourceFileProvider, Source
 from des.sources.s3_objects import S3SourceObjects
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()

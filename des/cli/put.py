@@ -20,7 +20,7 @@ from des.cli.progress import Meter, metered
 from des.cli.report import Report, say
 from des.cli.upload import Choice, Upload
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Promise(StrEnum):

@@ -13,7 +13,7 @@ from des.cli.store_access import opened_store
 from des.config import Settings
 from des.upkeep import RebuildReport, rebuild_catalog
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command("rebuild-catalog")

@@ -12,7 +12,7 @@ from des.cli.store_access import opened_store
 from des.config import Settings
 from des.upkeep.unfinished import Debt, RecoveryReport, recover
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _MEANING = {
     Debt.ADOPT: "its object is whole; --apply records it",

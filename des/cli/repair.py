@@ -10,7 +10,7 @@ from des.cli.progress import metered
 from des.cli.report import Report, print_json, say
 from des.core.rebuild import rebuild
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

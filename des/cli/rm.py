@@ -12,7 +12,7 @@ from des.cli.connection import connected, failure
 from des.cli.exits import Failure
 from des.cli.report import Report, say
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 STDIN = "-"
 

@@ -9,7 +9,7 @@ from des.cli import options, text
 from des.cli.connection import connected, failure
 from des.cli.report import Report, say
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 SEAL_TIMEOUT_S = 600.0
 """A seal uploads up to a whole container."""

@@ -7,7 +7,7 @@ from des_server.__main__ import run
 
 from des.cli import settings
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from des.cli import options, text
 from des.cli.connection import connected
 from des.cli.report import print_json
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 STYLES: Final = {
     ShardState.ACTIVE: "green",

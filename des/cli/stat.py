@@ -10,7 +10,7 @@ from des.cli import options, text
 from des.cli.connection import connected, failure
 from des.cli.report import Report
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from des.cli import text
 from des.cli.exits import Exit, Failure
 from des.cli.report import print_json, print_line
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 DEFAULT_URL: Final = "http://127.0.0.1:7421"
 ANSWER_BYTES_MAX: Final = 16 << 20

@@ -16,7 +16,7 @@ from des.core import DesReader
 from des.errors import DesError
 from des.format.index import IndexEntry
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

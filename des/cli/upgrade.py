@@ -16,7 +16,7 @@ from des.core.store_file import StoreFile
 from des.core.upgrade import Upgraded, ext_without_data, upgrade_in_store
 from des.storage.object_store import CopyingUpload, ObjectStoreRefusedError
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from des.cli.report import Report, print_json, say
 from des.core import DesReader
 from des.core.checkup import Problem, check_blocks, check_files, check_for_origin, check_structure
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

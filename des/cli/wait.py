@@ -10,7 +10,7 @@ from des.cli.connection import connected, failure
 from des.cli.report import Report
 from des.cli.rm import given
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 WAIT_S = 600.0
 

@@ -11,7 +11,7 @@ from des.clock import Clock, SystemClock
 from des.config import Settings
 from des.db import DesDbConnector, SqlCatalog
 from des.db.catalog import Catalog, ContainerState
-from des.errors import UnavailableError
+from des.errors import PreconditionError, UnavailableError
 from des.monitoring.object_store_metrics import ObjectStoreMetrics
 from des.storage import open_store
 from des.storage.disk import Disk
@@ -25,6 +25,10 @@ _log = structlog.get_logger(__name__)
 
 CATALOG: Final = "catalog.sqlite"
 """The default catalog, in the data folder."""
+
+
+class NoFolderError(PreconditionError):
+    """The data folder cannot be one: something else is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,12 @@ def doors_of(
 ) -> Doors:
     """Return the given doors, and the embedded default for each that is not given."""
     # First, and for its owner alone: whatever makes a folder in it would leave its parents to the umask.
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NoFolderError(
+            f"data_dir is {str(settings.data_dir)!r}, where a file is in the way, expected a folder"
+        ) from None
     metrics = ObjectStoreMetrics()
     url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
     return Doors(
