@@ -8,23 +8,21 @@
 
 import asyncio
 import errno
-import fcntl
 import json
 import os
-import secrets
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Final, ParamSpec, TypeVar
 
 from des.clock import Clock, SystemClock
 from des.storage.checks import InvalidKeyError, check_etag, check_key, check_object_metadata, check_range
+from des.storage.folders import locked_folder, make_folders, sync_folder, sync_folders
+from des.storage.local_upload import Incoming, LocalUpload, remove_leftovers
 from des.storage.object_store import (
     Body,
     Capabilities,
@@ -35,7 +33,6 @@ from des.storage.object_store import (
     ObjectStoreFullError,
     ObjectStoreUnavailableError,
     ObjectUpload,
-    UploadOverError,
 )
 from des.storage.open_files import OpenFiles
 
@@ -85,12 +82,12 @@ class LocalObjectStore:
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="local-object-store")
         with self.translated(""):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(self._root.parent)
+            sync_folder(self._root.parent)
             for folder in (_METADATA, _INCOMING):
-                _make_folders(self._root, self._root / folder)
+                make_folders(self._root, self._root / folder)
             (self._root / _MARKER).touch(mode=0o600)
-            _sync_folder(self._root)
-            self._remove_leftovers(self._clock.now_ms() - LEFTOVER_AGE_MS)
+            sync_folder(self._root)
+            remove_leftovers(self._root / _INCOMING, self._clock.now_ms() - LEFTOVER_AGE_MS)
 
     async def capabilities(self) -> Capabilities:
         """Return what a directory honours."""
@@ -120,7 +117,7 @@ class LocalObjectStore:
         check_key(key)
         check_object_metadata(metadata)
         incoming = await self.in_thread(self.open_incoming, key)
-        return _LocalUpload(self, key, dict(metadata), incoming)
+        return LocalUpload(self, key, dict(metadata), incoming)
 
     async def get_range(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
         """Return exactly the bytes `[start, stop)`; from memory without a thread where possible.
@@ -186,7 +183,7 @@ class LocalObjectStore:
 
     async def abort_stale_uploads(self, prefix: str, *, begun_before_ms: int) -> int:  # noqa: ARG002
         """Remove files of uploads whose process died; they have no keys, so `prefix` chooses none."""
-        return await self.in_thread(self._remove_leftovers, begun_before_ms)
+        return await self.in_thread(remove_leftovers, self._root / _INCOMING, begun_before_ms)
 
     async def close(self) -> None:
         """Let calls under way end, and close all files."""
@@ -200,12 +197,12 @@ class LocalObjectStore:
 
     # --- writing: everything below blocks ---------------------------------------------------------
 
-    def open_incoming(self, key: str) -> "Incoming":
+    def open_incoming(self, key: str) -> Incoming:
         """Start a file that nobody sees."""
         with self.translated(key):
             return Incoming(self._root / _INCOMING)
 
-    def publish(self, incoming: "Incoming", key: str, metadata: Mapping[str, str]) -> ObjectInfo:
+    def publish(self, incoming: Incoming, key: str, metadata: Mapping[str, str]) -> ObjectInfo:
         """Make a whole incoming file the object `key`, durable with its metadata.
 
         The lock on the metadata's folder makes the check, the metadata and the object one step; `link`
@@ -216,18 +213,18 @@ class LocalObjectStore:
         with self.translated(key):
             incoming.sync(self._clock.now_ms())
             try:
-                _make_folders(self._root, path.parent)
+                make_folders(self._root, path.parent)
             except (FileExistsError, NotADirectoryError):
                 raise InvalidKeyError(f"key {key!r} runs through another object's key") from None
-            _make_folders(self._root, sidecar.parent)
-            with _locked_folder(sidecar.parent):
+            make_folders(self._root, sidecar.parent)
+            with locked_folder(sidecar.parent):
                 self._demand_free(key, path)
                 self._write_sidecar(sidecar, metadata)
                 try:
                     path.hardlink_to(incoming.path)
                 except FileExistsError:
                     raise ObjectExistsError(f"object {key!r} exists", key=key) from None
-                _sync_folders(self._root, path.parent)
+                sync_folders(self._root, path.parent)
             incoming.discard()
             return _info(key, path.stat(), metadata)
 
@@ -262,7 +259,7 @@ class LocalObjectStore:
             incoming.write(json.dumps({"metadata": dict(metadata)}).encode())
             incoming.sync(self._clock.now_ms())
             incoming.path.replace(sidecar)
-            _sync_folders(self._root, sidecar.parent)
+            sync_folders(self._root, sidecar.parent)
         finally:
             incoming.discard()
 
@@ -274,29 +271,17 @@ class LocalObjectStore:
                 self._stat(key)
             except NoSuchObjectError:
                 return
-            _make_folders(self._root, sidecar.parent)
-            with _locked_folder(sidecar.parent):
+            make_folders(self._root, sidecar.parent)
+            with locked_folder(sidecar.parent):
                 try:
                     found = self._stat(key)
                 except NoSuchObjectError:
                     return
                 check_etag(_info(key, found, {}), etag)
                 path.unlink()
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
                 sidecar.unlink(missing_ok=True)
             self._files.forget(key)
-
-    def _remove_leftovers(self, oldest_ms: int) -> int:
-        """Remove files of uploads that died. One that is being written is locked by its writer."""
-        removed = 0
-        for leftover in (self._root / _INCOMING).iterdir():
-            with suppress(FileNotFoundError, BlockingIOError):
-                if leftover.stat().st_mtime_ns // 1_000_000 < oldest_ms:
-                    with leftover.open("rb") as file:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        leftover.unlink()
-                        removed += 1
-        return removed
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -407,94 +392,6 @@ class LocalObjectStore:
             raise ObjectStoreUnavailableError(f"{str(self._root)!r} refused {key!r}: {error}") from error
 
 
-class Incoming:
-    """A file that nobody sees, written front to back; locked so that its age never condemns it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._descriptor, path = tempfile.mkstemp(prefix="object-", dir=folder)
-        self.path = Path(path)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def write(self, data: bytes) -> None:
-        """Append `data` whole."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-
-    def sync(self, now_ms: int) -> None:
-        """Date the file, and return when all of it is on the device.
-
-        The file system's own date may be the same for milliseconds, and an inode is soon used again: the
-        random part below a millisecond keeps the etag of an object made anew from being the old one's.
-        """
-        dated_ns = now_ms * 1_000_000 + secrets.randbelow(1_000_000)
-        os.utime(self._descriptor, ns=(dated_ns, dated_ns))
-        os.fsync(self._descriptor)
-
-    def discard(self) -> None:
-        """Remove the file's own name; a link made of it stays. Safe twice."""
-        if self._descriptor < 0:
-            return
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
-
-
-class _LocalUpload:
-    """Writes go to a thread one at a time; after an error every call but `abort` raises."""
-
-    def __init__(
-        self, store: LocalObjectStore, key: str, metadata: Mapping[str, str], incoming: Incoming
-    ) -> None:
-        self._store = store
-        self._key = key
-        self._metadata = metadata
-        self._incoming: Incoming | None = incoming
-        self._lock = Lock()
-        """A call cancelled while its thread runs must not meet the next one."""
-
-    async def write(self, data: bytes) -> None:
-        await self._store.in_thread(self._write, data)
-
-    async def finish(self) -> ObjectInfo:
-        return await self._store.in_thread(self._finish)
-
-    async def abort(self) -> None:
-        await self._store.in_thread(self._drop)
-
-    def _write(self, data: bytes) -> None:
-        with self._lock, self._dropped_on_error(), self._store.translated(self._key):
-            self._open().write(data)
-
-    def _finish(self) -> ObjectInfo:
-        with self._lock, self._dropped_on_error():
-            info = self._store.publish(self._open(), self._key, self._metadata)
-            self._incoming = None
-            return info
-
-    def _drop(self) -> None:
-        with self._lock:
-            self._discard()
-
-    def _discard(self) -> None:
-        if self._incoming is not None:
-            self._incoming.discard()
-            self._incoming = None
-
-    @contextmanager
-    def _dropped_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._discard()
-            raise
-
-    def _open(self) -> Incoming:
-        if self._incoming is None:
-            raise UploadOverError(f"upload of {self._key!r} is over")
-        return self._incoming
-
-
 def _etag(found: os.stat_result) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"
 
@@ -513,37 +410,3 @@ def _may_hold(folder: str, prefix: str, start_after: str) -> bool:
     """Whether a folder (its key ends with "/") can hold a key that is wanted."""
     wanted = folder.startswith(prefix) or prefix.startswith(folder)
     return wanted and (folder > start_after or start_after.startswith(folder))
-
-
-def _make_folders(root: Path, folder: Path) -> None:
-    """Make `folder` under `root`, with its parents; `_sync_folders` makes their names durable."""
-    for parent in (*reversed(folder.parents), folder):
-        if parent.is_relative_to(root):
-            parent.mkdir(mode=0o700, exist_ok=True)
-
-
-def _sync_folders(root: Path, folder: Path) -> None:
-    """Sync a folder and those above it up to `root`: another process may have made one just now."""
-    while folder != root:
-        _sync_folder(folder)
-        folder = folder.parent
-    _sync_folder(root)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock that other threads and processes respect, and that the death of ours releases."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from des.storage.disk import DiskFile, DiskLock
+from des.storage.folders import sync_folder
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -123,10 +124,10 @@ class PosixDisk:
         root = self._root.absolute()
         inside = [folder for folder in target.parents if folder.is_relative_to(root)]
         for folder in {target, *inside, *(each.parent for each in missing)}:
-            _sync_folder(folder)
+            sync_folder(folder)
         if root.parent not in missing:
             with contextlib.suppress(PermissionError):  # not ours to open: its owner made the root
-                _sync_folder(root.parent)
+                sync_folder(root.parent)
 
     def list(self, path: str) -> list[str]:
         """Return the names in a folder, sorted."""
@@ -145,7 +146,7 @@ class PosixDisk:
 
     def sync_directory(self, path: str) -> None:
         """Fsync the folder."""
-        _sync_folder(self._path(path))
+        sync_folder(self._path(path))
 
     def lock(self, path: str) -> DiskLock:
         """Take a flock."""
@@ -161,11 +162,3 @@ class PosixDisk:
         """Return what an unprivileged process may still use."""
         room = os.statvfs(self._root)
         return room.f_bavail * room.f_frsize
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

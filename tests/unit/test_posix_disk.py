@@ -36,7 +36,7 @@ def test_nobody_else_may_read(tmp_path):
 
 def test_every_folder_whose_names_changed_is_synced(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(des.storage.posix_disk, "_sync_folder", synced.append)
+    monkeypatch.setattr(des.storage.posix_disk, "sync_folder", synced.append)
     PosixDisk(tmp_path / "root").make_directory("log/deep")
     assert {tmp_path, tmp_path / "root", tmp_path / "root/log", tmp_path / "root/log/deep"} == set(synced)
     synced.clear()
