@@ -61,7 +61,7 @@ def temporary_versitygw(directory: Path) -> Iterator[S3Settings]:
     command = versitygw()
     if command is None:
         pytest.skip("no versitygw: scripts/s3_server.sh install (needs Go)")
-    port = _free_port()
+    port = free_port()
     root = directory / "objects"
     root.mkdir(parents=True)
     (directory / "attributes").mkdir()
@@ -100,7 +100,7 @@ def temporary_s3_process(directory: Path) -> Iterator[S3Settings]:
         with temporary_versitygw(directory) as settings:
             yield settings
         return
-    settings = settings_for(f"http://127.0.0.1:{_free_port()}")
+    settings = settings_for(f"http://127.0.0.1:{free_port()}")
     host, port = settings.endpoint_url.removeprefix("http://").split(":")
     log = directory / "moto.log"
     with log.open("wb") as output:
@@ -134,7 +134,8 @@ def make_bucket(settings: S3Settings, bucket: str = BUCKET) -> None:
     client.client.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listened on a moment ago."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
