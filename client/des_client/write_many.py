@@ -79,7 +79,9 @@ class WriteMany:
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         self._sent: dict[int, dict[int, Pending]] = {}
-        """By stream and index."""
+        """By stream and number on it."""
+        self._numbers: dict[int, int] = {}
+        """By stream, the number of its next item: who was refused must not come again under the old one."""
         self._delayed: list[tuple[float, Pending]] = []
         self._open_bytes = 0
         """Bounds of everything that is not acknowledged."""
@@ -185,6 +187,7 @@ class WriteMany:
             return None
         message = file_service_pb2.BatchWriteFilesRequest()
         sent = self._sent.setdefault(stream, {})
+        number = self._numbers.get(stream, 0)
         size = 0
         unsent = self._unsent
         for _ in range(self._sizes.message_items):
@@ -193,23 +196,25 @@ class WriteMany:
             pending = unsent.popleft()
             size += pending.bound
             try:
-                self._fill(message, pending)
+                self._fill(message, pending, number)
             except (UnicodeEncodeError, TypeError, ValueError) as failed:
                 del message.items[-1]
                 self._close(pending)
                 error = convert.not_unicode(failed) if isinstance(failed, UnicodeEncodeError) else failed
                 self.finish(pending.index, pending.item, None, error, 0)
             else:
-                sent[pending.index] = pending
+                sent[number] = pending
+                number = (number + 1) & 0xFFFF_FFFF
+        self._numbers[stream] = number
         self._unsent_bytes -= size
         self._unsent_since = now
         return message if message.items else None
 
-    def _fill(self, message: file_service_pb2.BatchWriteFilesRequest, pending: Pending) -> None:
+    def _fill(self, message: file_service_pb2.BatchWriteFilesRequest, pending: Pending, number: int) -> None:
         # Field by field: keyword arguments cost four times as much.
         data, item = pending.data, pending.item
         wire = message.items.add()
-        wire.index = pending.index & 0xFFFF_FFFF
+        wire.index = number
         spec = wire.spec
         spec.size_bytes = len(data)
         spec.durability = self._durability
@@ -269,9 +274,10 @@ class WriteMany:
     def broke(self, stream: int) -> bool:
         """Queue again, in front, whatever a lost stream did not acknowledge; return whether that is any."""
         lost = self._sent.pop(stream, {})
-        for index in sorted(lost, reverse=True):
-            self._unsent.appendleft(lost[index])
-            self._unsent_bytes += lost[index].bound
+        self._numbers.pop(stream, None)
+        for pending in sorted(lost.values(), key=_index, reverse=True):
+            self._unsent.appendleft(pending)
+            self._unsent_bytes += pending.bound
         return bool(lost)
 
     def _wake(self, now: float) -> None:
@@ -342,3 +348,7 @@ class WriteMany:
     def progress(self) -> BatchProgress:
         """Count what is done."""
         return BatchProgress(self._done_files, self._failed_files, self._done_bytes)
+
+
+def _index(pending: Pending) -> int:
+    return pending.index

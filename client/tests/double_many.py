@@ -51,6 +51,7 @@ class ManyMixin:
     async def BatchWriteFiles(self, request_iterator, context):
         fault = await self._arrive("BatchWriteFiles", context)
         received = 0
+        used: set[int] = set()
         self.streams_seen.append(context.peer())
         async for request in request_iterator:
             if self.keep_requests:
@@ -63,6 +64,9 @@ class ManyMixin:
                 data = item.chunk.data
                 result = response.results.add(index=item.index)
                 refusal = self._item_refusal(data)
+                if item.index in used:
+                    refusal = status("INVALID_ARGUMENT", "INVALID_FIELD", f"{item.index} was used before")
+                used.add(item.index)
                 try:
                     if refusal is not None:
                         result.status.CopyFrom(refusal)

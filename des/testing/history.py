@@ -19,13 +19,15 @@ class Call(StrEnum):
     PUT = "put"
     GET = "get"
     DELETE = "delete"
+    LIST = "list"
+    """Of all files: an event for each name of which it said something."""
 
 
 class Answer(StrEnum):
     """What it was told."""
 
     DONE = "done"
-    """Of a put or delete: it happened. Of a get: here are the bytes."""
+    """Of a put or delete: it happened. Of a get: here are the bytes. Of a list: the name is among them."""
     ABSENT = "absent"
     """There is no such file, or it was deleted."""
     REFUSED = "refused"
@@ -77,7 +79,8 @@ def _of_deletes(name: str, events: list[Event], *, done: list[Event], gets: list
     found: list[str] = []
     # Visible at the latest when a put was acknowledged or a read gave the file; until the earliest moment
     # at which a delete may have begun to work.
-    shown_at = min((event.ended for event in [*done, *gets]), default=None)
+    lists = [event for event in events if event.call is Call.LIST and event.answer is Answer.DONE]
+    shown_at = min((event.ended for event in [*done, *gets, *lists]), default=None)
     deletes = [event for event in events if event.call is Call.DELETE and event.answer is not Answer.REFUSED]
     deletes_begin = min((event.began for event in deletes if event.answer is not Answer.ABSENT), default=None)
     deleted_at = min((event.ended for event in deletes if event.answer is Answer.DONE), default=None)
@@ -88,6 +91,8 @@ def _of_deletes(name: str, events: list[Event], *, done: list[Event], gets: list
         late = event.answer is Answer.DONE and deleted_at is not None and event.began > deleted_at
         if late and event.call is Call.GET:
             found.append(f"{name}: was deleted, and later read")
+        if late and event.call is Call.LIST:
+            found.append(f"{name}: was deleted, and later listed")
         if late and event.call is Call.PUT:
             found.append(f"{name}: was deleted, and later acknowledged again")
     # A read that found the file gone says that a delete had worked by then: the file stays gone.

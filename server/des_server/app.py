@@ -30,7 +30,7 @@ from des_server.cluster.node_keys import NodeKeys
 from des_server.cluster.onward import OnwardCalls
 from des_server.cluster.open_listing import OpenListing
 from des_server.cluster.owners import Owners
-from des_server.cluster.peers import Peers, plain_channel, secure_channel
+from des_server.cluster.peers import Peers, SecureChannels
 from des_server.cluster.routed_node import RoutedNode
 from des_server.cluster.router import Router
 from des_server.cluster.shard_status import LOOK_S, ClusterStatus
@@ -159,9 +159,11 @@ class DesServer:
         shards: Callable[[], Awaitable[Sequence[ShardStatus]]] = partial(own.shard_status, None)
         self.homecoming: Homecoming | None = None
         if node.cluster is not None:
-            self._peers = Peers(
-                limits, plain_channel if settings.tls.cert is None else secure_channel(settings)
-            )
+            if settings.tls.cert is None:
+                self._peers = Peers(limits)
+            else:
+                secure = SecureChannels(settings, clock)
+                self._peers = Peers(limits, secure, edition=secure.edition)
             calls = OnwardCalls(node.cluster.node, keys)
             self._router = Router(
                 node.cluster,

@@ -13,23 +13,23 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
 from botocore.config import Config
-from des_client import AsyncDesClient, DesClientError, Durability, FileMissing, NameConflict, RetryConfig
+from des_client import AsyncDesClient, Durability
 
 from des.config import S3Settings
 from des.core import DesReader
 from des.db import ContainerState, DesDbConnector, SqlCatalog
-from des.testing.history import Answer, Call, Event, lost, violations
+from des.testing.history import Answer, Call, lost, violations
 from des.testing.postgresql import TemporaryPostgresql, restartable_postgresql
 from des.testing.s3_server import BUCKET, temporary_s3
 from des.testing.tcp_proxy import Link, TcpProxy
 from tests.conftest import ServerProcess
+from tests.e2e.cluster_traffic import Traffic
 
 TTL_S: Final = 3.0
 SETTLE_S: Final = 120.0
@@ -123,6 +123,11 @@ class Cluster:
     @property
     def targets(self) -> list[str]:
         return [member.process.address for member in self.members]
+
+    @property
+    def http_targets(self) -> list[str]:
+        """Where nodes serve HTTP."""
+        return [member.process.http for member in self.members]
 
     @asynccontextmanager
     async def catalog(self) -> AsyncIterator[SqlCatalog]:
@@ -240,155 +245,6 @@ def running_cluster(
             cluster.close()
 
 
-@dataclass
-class Traffic:
-    """Clients that write and read all the time, and remember everything they were told."""
-
-    cluster: Cluster
-    seed: int
-    durabilities: tuple[Durability | None, ...] = (None,)
-    events: list[Event] = field(default_factory=list)
-    failures: Counter[str] = field(default_factory=Counter)
-    """Calls that failed in the end, by kind, after the client's own retries."""
-    slowest_s: float = 0.0
-    stored: set[str] = field(default_factory=set)
-    """Names that were acknowledged as stored."""
-    _names: list[tuple[str, str]] = field(default_factory=list)
-    _stop: bool = False
-
-    async def run(self, clients: int, *, pace_s: float = 0.02) -> None:
-        """Write and read until `stop`."""
-        retry = RetryConfig(attempts=12, backoff_max_s=1.0)
-        async with AsyncDesClient(self.cluster.targets, retry=retry) as client:
-            await asyncio.gather(
-                *(
-                    self._one(client, random.Random(f"{self.seed}/{number}"), pace_s)
-                    for number in range(clients)
-                )
-            )
-
-    def stop(self) -> None:
-        self._stop = True
-
-    async def _one(self, client: AsyncDesClient, dice: random.Random, pace_s: float) -> None:
-        while not self._stop:
-            await asyncio.sleep(pace_s * dice.random())
-            kind = dice.choices(["auto", "named", "again", "get", "stale", "delete"], [4, 4, 1, 8, 1, 1])[0]
-            begun = time.monotonic()
-            if kind in {"auto", "named"}:
-                await self._put(client, dice, named=kind == "named")
-            elif not self._names:
-                continue
-            elif kind == "again":
-                name, _ = dice.choice(self._names[-200:])
-                await self._put_as(client, name, dice.randbytes(9))
-            elif kind == "delete":
-                await self._delete(client, dice.choice(self._names[-300:])[0])
-            else:
-                pool = self._names[-300:] if kind == "get" else self._names
-                await self._get(client, dice.choice(pool)[0])
-            self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
-
-    async def _put(self, client: AsyncDesClient, dice: random.Random, *, named: bool) -> None:
-        data = dice.randbytes(dice.choice([0, 10, 1000, 5000, 40_000]) + dice.randrange(64))
-        name = ""
-        if named:
-            try:
-                name = (await client.assign_names(1))[0].name
-            except DesClientError as error:
-                self.failures[f"assign {type(error).__name__}"] += 1
-                return
-        await self._put_as(client, name, data, durability=dice.choice(self.durabilities))
-
-    async def _put_as(
-        self, client: AsyncDesClient, name: str, data: bytes, durability: Durability | None = None
-    ) -> None:
-        began = time.monotonic()
-        content = hashlib.sha256(data).hexdigest()
-        options: dict[str, Any] = {"name": name} if name else {}
-        if durability is not None:
-            options["durability"] = durability
-        answer = Answer.DONE
-        try:
-            result = await client.put(data, timeout_s=30, **options)
-            name = result.file.name
-            if result.durability is Durability.STORED:
-                self.stored.add(name)
-        except NameConflict:
-            answer = Answer.REFUSED
-        except DesClientError as error:
-            answer = Answer.UNKNOWN
-            self.failures[f"put {type(error).__name__}"] += 1
-        if name:
-            self.events.append(Event(name, Call.PUT, answer, began, time.monotonic(), content))
-            if answer is not Answer.REFUSED:
-                self._names.append((name, content))
-
-    async def _get(self, client: AsyncDesClient, name: str) -> Answer:
-        began = time.monotonic()
-        content = ""
-        try:
-            content = hashlib.sha256(await client.get(name, timeout_s=30)).hexdigest()
-            answer = Answer.DONE
-        except FileMissing:
-            answer = Answer.ABSENT
-        except DesClientError as error:
-            answer = Answer.UNKNOWN
-            self.failures[f"get {type(error).__name__}"] += 1
-        self.events.append(Event(name, Call.GET, answer, began, time.monotonic(), content))
-        return answer
-
-    async def _delete(self, client: AsyncDesClient, name: str) -> None:
-        began = time.monotonic()
-        try:
-            await client.delete(name, timeout_s=30)
-            answer = Answer.DONE
-        except FileMissing:
-            answer = Answer.ABSENT
-        except DesClientError as error:
-            answer = Answer.UNKNOWN
-            self.failures[f"delete {type(error).__name__}"] += 1
-        self.events.append(Event(name, Call.DELETE, answer, began, time.monotonic()))
-
-    async def read_all(self) -> None:
-        """Read every name that was ever tried, until each has a definite answer."""
-        deadline = time.monotonic() + SETTLE_S
-        wanted = {name for name, _ in self._names}
-        async with AsyncDesClient(self.cluster.targets) as client:
-            while wanted:
-                undecided: set[str] = set()
-                names = iter(sorted(wanted))
-
-                async def work() -> None:
-                    for name in names:  # noqa: B023  all workers of a round end within it
-                        if await self._get(client, name) is Answer.UNKNOWN:
-                            undecided.add(name)  # noqa: B023
-
-                await asyncio.gather(*(work() for _ in range(16)))
-                wanted = undecided
-                assert not wanted or time.monotonic() < deadline, (
-                    f"unavailable for good: {sorted(wanted)[:10]}"
-                )
-
-    def _names_of(self, call: Call, *answers: Answer) -> set[str]:
-        return {event.name for event in self.events if event.call is call and event.answer in answers}
-
-    @property
-    def acknowledged(self) -> set[str]:
-        """Names whose put was acknowledged."""
-        return self._names_of(Call.PUT, Answer.DONE)
-
-    @property
-    def deleted(self) -> set[str]:
-        """Names that somebody was told are deleted."""
-        return self._names_of(Call.DELETE, Answer.DONE)
-
-    @property
-    def kept(self) -> set[str]:
-        """Names whose put was acknowledged and that nobody tried to delete: they must be there."""
-        return self.acknowledged - self._names_of(Call.DELETE, *Answer)
-
-
 async def watch_epochs(cluster: Cluster, stop: asyncio.Event) -> list[str]:
     """Look at the locks all the time; return where an epoch went back."""
     highest: dict[int, int] = {}
@@ -433,14 +289,16 @@ async def judge(cluster: Cluster, traffic: Traffic) -> dict[str, int]:
     assert sharding is not None
     for row in rows:
         assert row.epoch <= max(highest[s] for s in row.run.shards(sharding.bits)), row
-    # What was committed for a shard carries epochs that never go back; a row of many shards has the highest.
+    # What was announced for a shard carries epochs that never go back; a row of many shards has the highest.
+    # (A seal that is repeated after a restart is stored under a later epoch than its row was made with.)
     single = sorted(
-        ((row.run.bits, row.run.first), row.stored_ms or 0, row.epoch) for row in rows if row.run.span == 1
+        ((row.run.bits, row.run.first), row.created_ms, row.epoch) for row in rows if row.run.span == 1
     )
     for (shard, _, epoch), (next_shard, _, next_epoch) in pairwise(single):
         assert shard != next_shard or epoch <= next_epoch, f"shard {shard}: {next_epoch} after {epoch}"
     return {
-        "calls": len(traffic.events),
+        "calls": sum(traffic.kinds.values()),
+        "answers": len(traffic.events),
         "acknowledged": len(traffic.acknowledged),
         "stored": len(traffic.stored),
         "deleted": len(traffic.deleted),
@@ -623,4 +481,7 @@ async def torture(
     assert await watching == []
     counts = await judge(cluster, traffic)
     print(f"  seed {seed}: {len(faults)} faults, {counts}, failed {dict(traffic.failures)}")
+    print(f"  calls {dict(traffic.kinds)}")
+    for kind, message in sorted(traffic.last_failures.items()):
+        print(f"  {kind}: {message[:300]}")
     return counts

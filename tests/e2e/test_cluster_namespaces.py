@@ -34,6 +34,7 @@ class WiredCluster(Cluster):
     """Nodes in namespaces; the database and the object store are in none of them."""
 
     member_type = WiredMember
+    http_targets = ()  # theirs is their loopback
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)

@@ -1,7 +1,7 @@
 """TLS of both ports. Certificates are read again when their files change: no restart, no cut connection."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -13,7 +13,8 @@ from des.config import TlsSettings
 from des.errors import DesError
 
 _log = structlog.get_logger(__name__)
-_Seen = tuple[tuple[int, int, int], ...]
+FilesState = tuple[tuple[int, int, int], ...]
+
 ALPN: Final = ["http/1.1"]
 
 
@@ -42,10 +43,10 @@ class TlsFiles:
         self._cert = settings.cert
         self._key = settings.key
         self._client_ca = settings.client_ca
-        self._seen = self._look()
+        self._paths = [self._cert, self._key, *([self._client_ca] if self._client_ca else [])]
         self._grpc = self._pems()
         self._context = self._make_context()
-        self._grpc_seen = self._http_seen = self._seen
+        self._grpc_seen = self._http_seen = state_of(self._paths)
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that ask for the files' state before each handshake.
@@ -65,7 +66,7 @@ class TlsFiles:
     def _grpc_news(self) -> "grpc.ServerCertificateConfiguration | None":
         """Return what has changed since gRPC last asked; its own threads ask."""
         try:
-            seen = self._look()
+            seen = state_of(self._paths)
             if seen == self._grpc_seen:
                 return None
             self._make_context()  # a pair that does not fit is refused here
@@ -78,21 +79,13 @@ class TlsFiles:
 
     def _http_news(self, sock: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         try:
-            seen = self._look()
+            seen = state_of(self._paths)
             if seen != self._http_seen:
                 self._context = self._make_context()
                 self._http_seen = seen
         except TlsFilesError as error:
             _log.error("the TLS files cannot be used, the old ones stay", error=str(error))
         sock.context = self._context
-
-    def _look(self) -> _Seen:
-        paths = (self._cert, self._key, *([self._client_ca] if self._client_ca else []))
-        try:
-            found = [path.stat() for path in paths]
-        except OSError as error:
-            raise TlsFilesError(f"cannot look at {error.filename}: {error.strerror}") from error
-        return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
 
     def _pems(self) -> _Pems:
         return _Pems(
@@ -103,14 +96,36 @@ class TlsFiles:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(ALPN)
-        try:
-            context.load_cert_chain(self._cert, self._key)
-        except (OSError, ssl.SSLError) as error:
-            raise TlsFilesError(
-                f"{self._cert} and {self._key} are no certificate and its key: {error.strerror or error}"
-            ) from error
+        load_pair(context, self._cert, self._key)
         context.sni_callback = self._http_news
         return context
+
+
+def state_of(paths: Sequence[Path]) -> FilesState:
+    """Return what tells one state of files from another, without reading them.
+
+    Raises:
+        TlsFilesError: one cannot be looked at.
+    """
+    try:
+        found = [path.stat() for path in paths]
+    except OSError as error:
+        raise TlsFilesError(f"cannot look at {error.filename}: {error.strerror}") from error
+    return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
+
+
+def load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Have a context show a certificate.
+
+    Raises:
+        TlsFilesError: the files cannot be read, or do not belong together.
+    """
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsFilesError(
+            f"{cert} and {key} are no certificate and its key: {error.strerror or error}"
+        ) from error
 
 
 def read_pem(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 """A cluster that tells callers apart: nodes prove themselves, and nobody passes for a node."""
 
+import asyncio
 import json
 
 import grpc
@@ -8,6 +9,7 @@ from des_client import DesClientError, PermissionDenied, PutItem, TlsConfig
 from des_proto.v1.file_service_pb2 import BatchReadFilesRequest, ListFilesRequest, ReadItem, StatFileRequest
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 from des_server.cluster.node_keys import ClusterKeyError, NodeKeys
+from des_server.cluster.peers import LOOK_S
 from des_server.security.api_keys import ApiKeyFile
 from des_server.security.principal import Grant, Verb
 from pydantic import ValidationError
@@ -147,3 +149,36 @@ def test_of_several_keys_the_first_is_shown_and_any_is_accepted(tmp_path):
     file.write_text("\n")
     with pytest.raises(ClusterKeyError, match="holds no key"):
         NodeKeys.of(ClusterSettings(key_file=file))
+
+
+@pytest.mark.timeout(120)
+async def test_nodes_trust_an_authority_that_came_after_they_were_started(secured, tmp_path):
+    cluster, _, _, _ = secured
+    first, second, third = cluster.members
+    (tmp_path / "later").mkdir()
+    later = Authority(tmp_path / "later", "later")
+    cert, key = later.issue(tmp_path / "later", "node", *HERE)
+    paths = first.server.settings.tls, first.server.settings.cluster.ca
+    both = paths[1].read_bytes() + later.path.read_bytes()
+
+    # Files that cannot be used change nothing.
+    paths[1].write_bytes(b"no certificate")
+    await asyncio.sleep(2 * LOOK_S)
+    async with cluster.client(0) as client:
+        [name] = await cluster.names_at(second, 1, client)
+        await client.put(b"before", name=name)
+
+    paths[1].write_bytes(both)
+    paths[0].cert.write_bytes(cert.read_bytes())
+    paths[0].key.write_bytes(key.read_bytes())
+    await asyncio.sleep(2 * LOOK_S)
+    # A node that starts now shows the new certificate, of which the first one knew nothing at its start.
+    await third.stop()
+    await third.start()
+    await cluster.settled()
+    trusting = TlsConfig(ca=both, cert=cert.read_bytes(), key=key.read_bytes())
+    async with cluster.client(0, tls=trusting) as client:
+        for member in (second, third):
+            [name] = await cluster.names_at(member, 1, client)
+            await client.put(b"after", name=name)
+            assert await client.get(name) == b"after"

@@ -6,10 +6,10 @@ from collections import Counter
 
 import httpx
 import pytest
-from des_client import Durability, FileMissing, Unavailable
+from des_client import DesClientError, Durability, FileMissing, PutItem, Unavailable
 
 from des.core import DesReader
-from des.db.catalog import ContainerState
+from des.db.catalog import CatalogUnavailableError, ContainerState
 from des.naming import consistent_hash, parse_name
 from tests.integration.server.cluster_in_process import SETTLE_S, SHARD_BITS, running_cluster
 
@@ -126,3 +126,62 @@ async def test_a_file_that_became_this_nodes_while_it_was_looked_for_is_not_call
         answers.append(False)
         assert (await retriever.find(name, parse_name(name))).size == 4
         assert not answers
+
+
+@pytest.mark.timeout(180)
+async def test_a_shard_of_which_a_tombstone_is_owed_stays_until_the_catalog_has_it(tmp_path):
+    async with running_cluster(tmp_path, nodes=2) as cluster:
+        leaving, other = cluster.members
+        async with cluster.client(0, retry=None) as client:
+            [name] = await cluster.names_at(leaving, 1, client)
+            await client.put(b"to be deleted", name=name)
+            shard = consistent_hash(name, SHARD_BITS)
+            await client.seal_shard(shard)
+
+            def refuse(method, moment):
+                if method == "put_tombstones":
+                    raise CatalogUnavailableError("not now")
+
+            cluster.catalog.fault = refuse
+            with pytest.raises(DesClientError):
+                await client.delete(name)
+        await leaving.node.leave(within_s=1.0)
+        assert shard in leaving.node._lease.locks
+        cluster.catalog.fault = None
+        await leaving.node.leave(within_s=SETTLE_S)
+        assert leaving.node._lease.locks == {}
+        assert (await cluster.catalog.tombstone(name)) is not None
+        await cluster.owned_by(shard, other)
+        async with cluster.client(1) as client:
+            with pytest.raises(FileMissing, match="deleted"):
+                await client.get(name)
+
+
+@pytest.mark.timeout(180)
+async def test_a_batch_takes_no_name_that_a_lost_node_may_have(tmp_path):
+    async with running_cluster(tmp_path, nodes=2, ttl_s=TTL_S) as cluster:
+        stays, lost = cluster.members
+        async with cluster.client(0) as client:
+            names = await cluster.names_at(lost, 3, client)
+            new = await cluster.names_at(stays, 3, client)
+            for name in names:
+                await client.put(b"first", name=name)
+            await lost.vanish()
+            await cluster.settled(without={1})
+            outcomes = []
+            async with cluster.client(0, retry=None) as impatient:
+                items = [PutItem(b"other", name=name) for name in [*names, *new]]
+                async for outcome in impatient.put_many(items):
+                    outcomes.append(outcome)
+            assert [isinstance(one.error, Unavailable) for one in outcomes] == [True] * 3 + [False] * 3
+            assert [one.unwrap().already_existed for one in outcomes[3:]] == [False] * 3
+        await lost.start()
+        await cluster.settled()
+        async with cluster.client() as client:
+
+            async def home():
+                return not (await cluster.catalog.cluster_view()).estates
+
+            await until(home)
+            for name in names:
+                assert await client.get(name) == b"first"

@@ -9,7 +9,7 @@ from des.cli.exits import Failure
 from des.config import load_settings
 from des.db import DesDbConnector, SqlCatalog
 from des.db.membership import Sharding
-from des.node.diagnosis import CATALOG
+from des.node.doors import CATALOG
 
 DAY_MS = 86_400_000
 

@@ -126,3 +126,23 @@ async def test_a_container_that_the_catalog_lost_is_recorded_again_before_the_lo
     await node._packer.step()
     assert len(await stored(world)) == 1
     assert await (await node.open_file(file.name)).read_whole() == b"data"
+
+
+async def test_a_seal_leaves_to_the_next_one_what_arrives_while_it_is_made(world, monkeypatch) -> None:
+    node = await restart_with(world, seal={"entries": 1})
+    names = [one.name for one in await node.assign_names(80, "", "") if one.shard == 0]
+    for name in names[:3]:
+        await put(node, name=name)
+    later = names[3:8]
+    finish = node._packer._finish
+
+    async def finish_while_files_arrive(pending):
+        rows = await finish(pending)
+        if later:
+            await put(node, name=later.pop())
+        return rows
+
+    monkeypatch.setattr(node._packer, "_finish", finish_while_files_arrive)
+    rows = await node.seal_shard(0)
+    assert [row.geometry.file_count for row in rows] == [1, 1, 1]
+    assert node.open_counts() == {0: 3}

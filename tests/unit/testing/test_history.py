@@ -19,6 +19,10 @@ def delete(began, ended, answer=Answer.DONE):
     return Event("n", Call.DELETE, answer, began, ended)
 
 
+def listed(began, ended, answer=Answer.DONE):
+    return Event("n", Call.LIST, answer, began, ended)
+
+
 UNKNOWN, REFUSED, ABSENT = Answer.UNKNOWN, Answer.REFUSED, Answer.ABSENT
 
 
@@ -34,6 +38,7 @@ UNKNOWN, REFUSED, ABSENT = Answer.UNKNOWN, Answer.REFUSED, Answer.ABSENT
         [put(0, 1, UNKNOWN, "a"), put(2, 3, Answer.DONE, "b"), get(4, 5, "b")],
         [put(0, 1), put(2, 3, REFUSED, "b"), get(4, 5)],
         [put(0, 1), delete(2, 3), get(4, 5, "")],
+        [put(0, 1), listed(0.5, 2, ABSENT), listed(2, 3), delete(4, 5), listed(4, 6), listed(6, 7, ABSENT)],
         [put(0, 1), delete(2, 5), get(3, 4), get(3, 4, ""), get(6, 7, "")],
         [put(0, 1), delete(2, 3, UNKNOWN), get(4, 5), get(6, 7, "")],
         [put(0, 1), delete(2, 3), put(4, 5, REFUSED), get(6, 7, "")],
@@ -55,6 +60,9 @@ def test_what_a_store_may_do_is_explained(history):
         ([put(0, 1), put(2, 3, Answer.DONE, "b")], "two contents were acknowledged"),
         ([get(0, 1), put(2, 3)], "nobody had begun"),
         ([put(0, 1), delete(2, 3), get(4, 5)], "deleted, and later read"),
+        ([put(0, 1), listed(2, 3, ABSENT)], "absent for a list"),
+        ([listed(0, 1), get(2, 3, "")], "absent for a get"),
+        ([put(0, 1), delete(2, 3), listed(4, 5)], "deleted, and later listed"),
         ([put(0, 1), delete(2, 3), put(4, 5)], "acknowledged again"),
         ([put(0, 1), delete(2, 3, UNKNOWN), get(4, 5, ""), get(6, 7)], "gone, and later read"),
         ([put(0, 1), delete(8, 9), get(2, 3, "")], "absent for a get"),
