@@ -49,7 +49,8 @@ def merge_status(told: Mapping[int, Report], *, count: int) -> Report:
     """Return what the page shows of all workers; at least one must have told.
 
     Shards, days and nodes are the whole store's, whoever is asked: they are those of the worker that knows
-    them best. Rates and backlogs are sums. Of each check the worst is shown, with its worker.
+    them best. Rates and backlogs are sums. Of each check the worst is shown, with its worker
+    where it is not well.
     """
     best = min(told.values(), key=lambda one: (bool(one["stale"]), -len(one["grid"])))
     own = {one["node"]: number for number, one in told.items()}
@@ -101,7 +102,8 @@ def _worst_checks(told: Mapping[int, Report]) -> list[Report]:
         for check in one["health"]["checks"]:
             known = worst.get(check["check"])
             if known is None or _rank(check) < _rank(known):
-                worst[check["check"]] = {**check, WORKER_LABEL: number}
+                who = {} if check["state"] == "ok" else {WORKER_LABEL: number}
+                worst[check["check"]] = {**check, **who}
     return list(worst.values())
 
 
