@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from des.core.container_index import ContainerIndex
 from des.core.container_object import ContainerObject
 from des.core.file_view import StoredFile
-from des.core.joined_reads import COALESCE_GAP, COALESCED_SIZE_MAX, CONCURRENCY, fetch_joined
+from des.core.joined_reads import Joining, fetch_joined
 from des.core.paged_index import Read
 from des.format.byte_range import ByteRange
 from des.format.dictionaries import Dictionaries
@@ -180,13 +180,7 @@ async def _chunks(container: ContainerObject) -> AsyncIterator[list[_Described]]
 
 
 async def _fetch(container: ContainerObject, ranges: list[ByteRange]) -> Read:
-    return await fetch_joined(
-        ranges,
-        container.read,
-        gap=COALESCE_GAP,
-        request_size=COALESCED_SIZE_MAX,
-        concurrency=CONCURRENCY,
-    )
+    return await fetch_joined(ranges, container.read, Joining())
 
 
 def _cut(index: ContainerIndex) -> Iterator[list[IndexEntry]]:

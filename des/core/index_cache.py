@@ -12,6 +12,10 @@ BYTES_MAX: Final = 64 << 20
 ENTRY_OVERHEAD: Final = 400
 """Bytes a kept page costs beside its own, as measured: key, dictionary, object headers."""
 
+_SEAL_SIZE: Final = 4
+_ZEROS_SIZE: Final = 2
+_ZEROS_MAX: Final = (1 << 8 * _ZEROS_SIZE) - 1
+
 
 class PageKind(StrEnum):
     """What is kept of a container."""
@@ -84,8 +88,9 @@ class InMemoryIndexCache:
 
     async def fetch(self, key: PageKey, load: LoadPages, valid: ValidPage) -> bytes:
         """Return the page of `key`; callers who miss it together load it once."""
-        page = self._pages.get(key)
-        if page is not None:
+        kept = self._pages.get(key)
+        if kept is not None:
+            page = _unfolded(kept)
             if valid(key, page):
                 self.hits += 1
                 self._pages.move_to_end(key)
@@ -96,11 +101,12 @@ class InMemoryIndexCache:
 
     def peek(self, key: PageKey) -> bytes | None:
         """Return the page of `key` if it is here: it was proven when it came, and is this process's own."""
-        page = self._pages.get(key)
-        if page is not None:
-            self.hits += 1
-            self._pages.move_to_end(key)
-        return page
+        kept = self._pages.get(key)
+        if kept is None:
+            return None
+        self.hits += 1
+        self._pages.move_to_end(key)
+        return _unfolded(kept)
 
     async def close(self) -> None:
         """Forget everything."""
@@ -111,13 +117,35 @@ class InMemoryIndexCache:
         pages = await load()
         for key, page in pages.items():
             self._drop(key)
-            self._pages[key] = page
-            self.bytes += len(page) + ENTRY_OVERHEAD
+            kept = self._pages[key] = _folded(page)
+            self.bytes += len(kept) + ENTRY_OVERHEAD
         while self.bytes > self.bytes_max and self._pages:
             self._drop(next(iter(self._pages)))
         return pages
 
     def _drop(self, key: PageKey) -> None:
-        page = self._pages.pop(key, None)
-        if page is not None:
-            self.bytes -= len(page) + ENTRY_OVERHEAD
+        kept = self._pages.pop(key, None)
+        if kept is not None:
+            self.bytes -= len(kept) + ENTRY_OVERHEAD
+
+
+def _folded(page: bytes) -> bytes:
+    """Return a page without the zeros before its checksum, and how many they were: a tenth of most pages.
+
+    >>> _unfolded(_folded(b"records" + bytes(300) + b"seal")) == b"records" + bytes(300) + b"seal"
+    True
+    """
+    body, seal = page[:-_SEAL_SIZE], page[-_SEAL_SIZE:]
+    shortened = body.rstrip(b"\0")
+    zeros = len(body) - len(shortened)
+    if zeros > _ZEROS_MAX:
+        shortened, zeros = body, 0
+    return shortened + seal + zeros.to_bytes(_ZEROS_SIZE, "little")
+
+
+def _unfolded(kept: bytes) -> bytes:
+    zeros = int.from_bytes(kept[-_ZEROS_SIZE:], "little")
+    if not zeros:
+        return kept[:-_ZEROS_SIZE]
+    seal_start = -_ZEROS_SIZE - _SEAL_SIZE
+    return kept[:seal_start] + bytes(zeros) + kept[seal_start:-_ZEROS_SIZE]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from des.core.coalesce import FetchedRanges, join_ranges
 from des.core.paged_index import Read
@@ -21,16 +21,24 @@ COALESCED_SIZE_MAX: Final = 1 << 23
 CONCURRENCY: Final = 16
 """Requests of one batch under way at once."""
 
+
+class Joining(NamedTuple):
+    """How the requests of a batch are made: what one costs, in bytes, and how many are under way."""
+
+    gap: int = COALESCE_GAP
+    """Bytes read for nothing rather than by a second request: the price of a request."""
+    request_size: int = COALESCED_SIZE_MAX
+    concurrency: int = CONCURRENCY
+
+
 Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def fetch_joined(
     ranges: Iterable[ByteRange],
     read: Read,
+    joining: Joining,
     *,
-    gap: int,
-    request_size: int,
-    concurrency: int,
     beside: Sequence[Job] = (),
 ) -> Read:
     """Fetch `ranges`, neighbours together, and run the jobs `beside`; return how to read out of them.
@@ -38,7 +46,7 @@ async def fetch_joined(
     A joined range that is damaged raises where a part of it is read; any other failure stops all. What
     lies in none of `ranges` (a dictionary) is read when asked for.
     """
-    joined = join_ranges(ranges, gap=gap, size_max=request_size)
+    joined = join_ranges(ranges, gap=joining.gap, size_max=joining.request_size)
     fetched: dict[ByteRange, bytes | Exception] = {}
 
     async def fetch(group: ByteRange) -> None:
@@ -47,7 +55,7 @@ async def fetch_joined(
         except CorruptError as error:
             fetched[group] = error
 
-    await run_jobs([*(partial(fetch, group) for group in joined), *beside], concurrency)
+    await run_jobs([*(partial(fetch, group) for group in joined), *beside], joining.concurrency)
     source = FetchedRanges(joined, fetched)
 
     async def read_fetched(wanted: ByteRange) -> bytes:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from des.core.container_index import ContainerIndex
 from des.core.container_memory import ContainerMemory
@@ -16,30 +15,31 @@ from des.core.file_view import (
 from des.core.finder import Finder
 from des.core.in_order import describe_all, read_all
 from des.core.index_cache import IndexCache
-from des.core.joined_reads import COALESCE_GAP, COALESCED_SIZE_MAX, CONCURRENCY, Job, fetch_joined
+from des.core.joined_reads import COALESCE_GAP, COALESCED_SIZE_MAX, CONCURRENCY, Joining
 from des.core.located import Located
+from des.core.located_reads import (
+    ReadResult,
+    dictionaries_of,
+    is_joinable,
+    plan_of,
+    read_listed,
+    read_many,
+)
 from des.core.long_files import LongFiles, Source
 from des.core.paged_index import check_all_pages
-from des.errors import CorruptError
 from des.files import BLOCK_SIZE
-from des.format.byte_range import ByteRange
-from des.format.dictionaries import Dictionaries
-from des.format.errors import UnsupportedContainerError
 from des.format.ext import ExtGeometry, read_section
-from des.format.extent import PIECE_SIZE_MAX, bound_extent, extent_of
+from des.format.extent import bound_extent, extent_of
 from des.format.footer import Footer
 from des.format.index import IndexEntry
 from des.format.layout import Layout
-from des.format.locate import read_bare
 from des.format.metadata import Metadata
-from des.format.plan import TAIL_SIZE, Reads, file_ranges, read_data, read_file, run_async
+from des.format.plan import TAIL_SIZE, read_file, run_async
 from des.format.section_table import SectionKind
 from des.storage.object_store import RangedObjects
 
 WHOLE_FILE_MAX: Final = BLOCK_SIZE
 """Bytes of a file that is read whole for any range of it: longer ones have block checksums."""
-
-ReadResult: TypeAlias = tuple[bytes, Metadata] | CorruptError | UnsupportedContainerError
 
 
 class S3DesReader:
@@ -271,29 +271,8 @@ class S3DesReader:
             FileNotInContainerError: no such name; no file was read.
         """
         wanted = await self._finder.locate_many(names, gap=gap, request_size=request_size)
-        for found in wanted.values():
-            found.entry.check_readable(self._container.layout)
-        files: dict[str, bytes] = dict.fromkeys(wanted, b"")
-        joinable = [
-            found for found in wanted.values() if _is_joinable(found.entry) and found.entry.data_length
-        ]
-
-        async def fetch_alone(found: Located) -> None:
-            files[found.entry.name] = await self.read_located(found)
-
-        read = await fetch_joined(
-            [one for found in joinable for one in self._ranges(found)],
-            self._container.read,
-            gap=gap,
-            request_size=request_size,
-            concurrency=concurrency,
-            beside=[
-                partial(fetch_alone, found) for found in wanted.values() if not _is_joinable(found.entry)
-            ],
-        )
-        for found in joinable:
-            files[found.entry.name] = await run_async(self._plan(found), read)
-        return files
+        joining = Joining(gap, request_size, concurrency)
+        return await read_many(self._container, wanted, self.read_located, joining)
 
     async def read_entries(
         self,
@@ -309,38 +288,10 @@ class S3DesReader:
         memory: the caller bounds their sum.
         """
         await self.open()
-        layout = self._container.layout
         # A v1 file with EXT is proven by its record, and its metadata by its neighbours': not in one range.
-        together = [entry for entry in entries if _is_joinable(entry) and not self._proves_v1]
-        apart = set(entries) - set(together)
-        lone: dict[IndexEntry, ReadResult] = {}
-
-        async def read_alone(entry: IndexEntry) -> None:
-            try:
-                lone[entry] = await self.read_entry(entry)
-            except (CorruptError, UnsupportedContainerError) as error:
-                lone[entry] = error
-
-        jobs: list[Job] = [partial(read_alone, entry) for entry in apart]
-        read = await fetch_joined(
-            [piece for entry in together for piece in file_ranges(entry, layout)],
-            self._container.read,
-            gap=gap,
-            request_size=request_size,
-            concurrency=concurrency,
-            beside=jobs,
-        )
-        results: list[ReadResult] = []
-        for entry in entries:
-            if entry in apart:
-                results.append(lone[entry])
-                continue
-            try:
-                plan = read_file(entry, layout, self._dictionaries())
-                results.append(await run_async(plan, read))
-            except (CorruptError, UnsupportedContainerError) as error:
-                results.append(error)
-        return results
+        apart = [entry for entry in entries if self._proves_v1 or not is_joinable(entry)]
+        joining = Joining(gap, request_size, concurrency)
+        return await read_listed(self._container, entries, apart, self.read_entry, joining)
 
     async def read_entry(self, entry: IndexEntry) -> tuple[bytes, Metadata]:
         """Return a file, whole and verified, and its metadata; one request for a framed file up to 4 MiB.
@@ -361,12 +312,12 @@ class S3DesReader:
         await self.open()
         entry = found.entry
         entry.check_readable(self._container.layout)
-        if not _is_joinable(entry):
+        if not is_joinable(entry):
             described = await self.describe(found)
             source = await self._source(described.entry, described.metadata)
             return await self._read_source(source), described.metadata
         if not found.is_bare:
-            plan = read_file(entry, self._container.layout, self._dictionaries())
+            plan = read_file(entry, self._container.layout, dictionaries_of(self._container))
             return await run_async(plan, self._container.read)
         return await _together(self.read_located(found), self.describe(found))
 
@@ -428,8 +379,8 @@ class S3DesReader:
         entry.check_readable(self._container.layout)
         if found.record is not None and not entry.data_length and not entry.is_external:
             return b""
-        if _is_joinable(entry):
-            return await run_async(self._plan(found), self._container.read)
+        if is_joinable(entry):
+            return await run_async(plan_of(self._container, found), self._container.read)
         described = await self.describe(found)
         return await self._read_source(await self._source(described.entry, described.metadata))
 
@@ -441,20 +392,6 @@ class S3DesReader:
     def _proves_v1(self) -> bool:
         """Whether EXT proves the files of a v1 container, which prove nothing themselves."""
         return self._container.pages is not None and self._container.layout is Layout.V1
-
-    def _ranges(self, found: Located) -> list[ByteRange]:
-        if found.is_bare:
-            return [ByteRange(found.entry.data_offset, found.entry.data_offset + found.entry.data_length)]
-        return file_ranges(found.entry, self._container.layout)
-
-    def _plan(self, found: Located) -> Reads[bytes]:
-        """Plan the reads of a file, by `_ranges`."""
-        if found.record is not None and found.is_bare:
-            return read_bare(found.record, found.entry.name, found.digest)
-        return read_data(found.entry, self._container.layout, self._dictionaries())
-
-    def _dictionaries(self) -> Dictionaries:
-        return self._container.memory.dictionaries_of(self._container.data_start)
 
     async def _source(self, entry: IndexEntry, metadata: Metadata | None = None) -> Source:
         """Return where a long or external file lies and how to prove a part of it; remembered."""
@@ -485,8 +422,3 @@ async def _together(
         # Callers tell kinds of error apart, not groups.
         raise errors.exceptions[0] from None
     return reading.result(), describing.result().metadata
-
-
-def _is_joinable(entry: IndexEntry) -> bool:
-    """Whether the file lies in the container and is short enough to be held whole."""
-    return not entry.is_external and entry.data_length <= PIECE_SIZE_MAX

@@ -8,21 +8,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
 
-import google_crc32c
-
 from des.core.announced import check_blocks, check_whole, gather, verified
 from des.core.container_index import EXTERNAL_LENGTH_MAX, ContainerIndex
 from des.core.contents import Contents
+from des.core.data_section import DataSection
 from des.core.ext_builder import write_ext
 from des.core.sink import ByteStream, FileSink, Sink, StreamSink
-from des.core.waiting_files import (
-    WAITING_BYTES_MAX,
-    WAITING_FILES_MAX,
-    WaitingFile,
-    lay_out_framed,
-    lay_out_v1,
-    lay_out_written,
-)
+from des.core.waiting_files import WaitingFile
 from des.errors import ConflictError
 from des.files import BLOCK_SIZE
 from des.format.checksums import block_checksums
@@ -31,12 +23,11 @@ from des.format.compressor import Compressor
 from des.format.errors import InvalidEntryError
 from des.format.ext import Ext
 from des.format.footer import Footer
-from des.format.frame import FRAME_HEADER_SIZE, STORED_LENGTH_MAX, encode_frame_header, frame_key_of
+from des.format.frame import STORED_LENGTH_MAX
 from des.format.header import HEADER
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL, IndexEntry, encode_name
 from des.format.layout import Layout
 from des.format.metadata import Metadata, encode_size
-from des.format.name_key import bound_seed, name_digest
 from des.format.system_metadata import SystemMetadata
 
 _NO_SYSTEM: Final = SystemMetadata()
@@ -115,16 +106,12 @@ class DesWriter:
             if isinstance(target, str | Path)
             else StreamSink(target, digest=digest)
         )
-        self._waiting: list[WaitingFile] = []
-        """Files that were taken, and stand in DATA when `_write_waiting` returns."""
-        self._waiting_size = 0
-        """Bytes of theirs that will be stored."""
-        self._meta_length = 0
-        """Bytes of META, with those of files that wait."""
-        self._write(HEADER if compressor is None else HEADER + compressor.section)
-        self._data_start: Final = self._sink.size
-        self._size = self._data_start
-        """Where the next file will start."""
+        try:
+            self._sink.write(HEADER if compressor is None else HEADER + compressor.section)
+        except BaseException:
+            self._sink.discard()
+            raise
+        self._data: Final = DataSection(self._sink, self._contents, framed=self._framed)
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +133,7 @@ class DesWriter:
     @property
     def size(self) -> int:
         """Bytes written so far, as they will stand in the container."""
-        return self._sink.size if self._sealed_index is not None else self._size
+        return self._data.stop if self._sealed_index is None else self._sink.size
 
     @property
     def sha256(self) -> str:
@@ -155,7 +142,7 @@ class DesWriter:
         Raises:
             ValueError: the writer was not told to compute it.
         """
-        self._write_waiting()
+        self._flush()
         return self._sink.sha256()
 
     @property
@@ -276,8 +263,8 @@ class DesWriter:
             WriterFailedError: an earlier call failed, or the writer is finished.
         """
         self._demand_open()
-        self._write_waiting()
-        footer, meta, index = self._contents.seal(data_start=self._data_start, meta_start=self._sink.size)
+        self._flush()
+        footer, meta, index = self._contents.seal(data_start=self._data.start, meta_start=self._data.stop)
         encoded = footer.encode()
         try:
             sealed_index = ContainerIndex.parse(index, Footer.decode(encoded))
@@ -297,7 +284,7 @@ class DesWriter:
         """Drop the container; a path is left as it was. Safe after any failure, and twice."""
         if self._sealed_index is None:
             self._failed = True
-            self._waiting.clear()
+            self._data.drop()
             self._sink.discard()
 
     def _admit(self, name: str) -> bytes:
@@ -341,37 +328,21 @@ class DesWriter:
         """Let a file wait with others to be laid out, and return its entry."""
         encoded, stored, document, _, flags, _, length = file
         self._contents.take_name(encoded)
-        stored_length, meta_length = len(stored), len(document)
-        # Spelt out in the one step that every file takes: calls are what a small file costs.
-        if self._framed:
-            data_offset = self._size + FRAME_HEADER_SIZE
-            meta_offset = data_offset + stored_length + len(encoded)
-            self._size = meta_offset + meta_length
-        else:
-            data_offset, meta_offset = self._size, self._meta_length
-            self._size += stored_length
-            self._meta_length += meta_length
-        self._waiting.append(file)
-        self._waiting_size += stored_length
-        if self._waiting_size >= WAITING_BYTES_MAX or len(self._waiting) >= WAITING_FILES_MAX:
-            self._write_waiting()
+        try:
+            data_offset, meta_offset = self._data.take(file)
+        except BaseException:
+            self.abort()
+            raise
         if flags & FLAG_EXTERNAL:
-            data_offset, stored_length = 0, length
-        return IndexEntry(name, data_offset, stored_length, meta_offset, meta_length, flags)
+            return IndexEntry(name, 0, length, meta_offset, len(document), flags)
+        return IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
 
-    def _write_waiting(self) -> None:
-        """Lay out the files that wait, and hand them to the sink."""
-        files, self._waiting, self._waiting_size = self._waiting, [], 0
-        if not files:
-            return
-        start = self._sink.size
-        laid_out = (
-            lay_out_framed(files, start)
-            if self._framed
-            else lay_out_v1(files, start, self._contents.meta_length)
-        )
-        self._write(*laid_out.parts)
-        self._contents.add(laid_out)
+    def _flush(self) -> None:
+        try:
+            self._data.flush()
+        except BaseException:
+            self.abort()
+            raise
 
     def _add_stream(
         self,
@@ -391,39 +362,15 @@ class DesWriter:
         document = self._document(size, user, system, crc32c)
         if self._framed and size > STORED_LENGTH_MAX:
             raise _too_large(size)
-        self._write_waiting()
         self._contents.take_name(encoded)
-        start = self._size
-        digest = name_digest(encoded)
-        proof = bound_seed(digest)
+        stream = verified(name, chunks, size=size, system=system, crc32c=crc32c)
         try:
-            if self._framed:
-                self._sink.write(
-                    encode_frame_header(
-                        encoded,
-                        document,
-                        flags=0,
-                        stored_length=size,
-                        data_crc32c=crc32c or 0,
-                        key=frame_key_of(digest),
-                    )
-                )
-            for data in verified(name, chunks, size=size, system=system, crc32c=crc32c):
-                proof = google_crc32c.extend(proof, data)
-                self._sink.write(data)
-            if self._framed:
-                self._sink.write(encoded, document)
+            data_offset, meta_offset = self._data.write_stream(encoded, document, size, crc32c or 0, stream)
         except BaseException:
             # Half a file stands in DATA, so nothing behind it could be trusted.
             self.abort()
             raise
-        meta_length = None if self._framed else self._meta_length
-        laid_out = lay_out_written(encoded, document, digest, size, start, meta_length, proof)
-        self._contents.add(laid_out)
-        self._size = self._sink.size
-        self._meta_length += len(laid_out.meta)
-        place = laid_out.places[0]
-        return IndexEntry(name, int(place["data_offset"]), size, int(place["meta_offset"]), len(document), 0)
+        return IndexEntry(name, data_offset, size, meta_offset, len(document), 0)
 
     def _document(
         self, size: int, user: Mapping[str, Any], system: SystemMetadata, crc32c: int | None
@@ -435,13 +382,6 @@ class DesWriter:
         if system.crc32c != recorded:
             system = replace(system, crc32c=recorded)
         return Metadata(size, user, None, system).encode()
-
-    def _write(self, *parts: bytes) -> None:
-        try:
-            self._sink.write(*parts)
-        except BaseException:
-            self.abort()
-            raise
 
     def _demand_open(self) -> None:
         if self._failed:

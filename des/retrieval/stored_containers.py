@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -297,7 +298,7 @@ def pages_of(row: ContainerRow) -> PagesGeometry | None:
     geometry = row.geometry
     if not geometry.page_count:
         return None
-    uuid = UUID(row.container_id).bytes
+    uuid = _uuid_bytes(row.container_id)
     return PagesGeometry(uuid, geometry.pages_start, geometry.pages_length, geometry.page_count)
 
 
@@ -313,3 +314,9 @@ def footer_of(row: ContainerRow) -> Footer:
         index_length=geometry.index_length,
         file_count=geometry.file_count,
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _uuid_bytes(container_id: str) -> bytes:
+    """Return the 16 bytes of an id: the same object each time, which every key of a kept page refers to."""
+    return UUID(container_id).bytes

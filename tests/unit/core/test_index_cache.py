@@ -56,7 +56,8 @@ def server(tmp_path_factory):
 @pytest.fixture
 async def cache(server):
     server.flushall()
-    cache = RedisIndexCache.from_url(f"unix://{server.socket_file}")
+    # A busy machine answers late, and a page that comes late is a miss.
+    cache = RedisIndexCache.from_url(f"unix://{server.socket_file}", budget_s=30)
     yield cache
     await cache.close()
 
@@ -136,7 +137,7 @@ async def test_processes_share_pages_through_redis(store, cache, server):
     first = S3DesReader(store, KEY, cache=cache)
     assert await cost_of(first, 5) == 3
     await settled(cache)
-    other = RedisIndexCache.from_url(f"unix://{server.socket_file}", memory=InMemoryIndexCache())
+    other = RedisIndexCache.from_url(f"unix://{server.socket_file}", memory=InMemoryIndexCache(), budget_s=30)
     second = S3DesReader(store, KEY, cache=other)
     assert await cost_of(second, 5) == 2
     assert other.hits == 1
@@ -271,17 +272,37 @@ async def test_a_page_damaged_in_the_object_is_an_error_not_a_miss():
 
 
 async def test_a_page_that_is_here_is_had_without_waiting_and_counts_as_used():
-    cache = InMemoryIndexCache(2 * (PAGE_SIZE + ENTRY_OVERHEAD))
+    cache = InMemoryIndexCache(2 * (PAGE_SIZE + ENTRY_OVERHEAD + 2))
     keys = [PageKey(bytes(16), "e", number) for number in range(3)]
 
     async def load_of(key):
-        return {key: bytes(PAGE_SIZE)}
+        return {key: page}
 
+    page = b"\1" * PAGE_SIZE
     assert cache.peek(keys[0]) is None
     for key in keys[:2]:
         await cache.fetch(key, lambda key=key: load_of(key), lambda _key, _page: True)
-    assert cache.peek(keys[0]) == bytes(PAGE_SIZE)
+    assert cache.peek(keys[0]) == page
     await cache.fetch(keys[2], lambda: load_of(keys[2]), lambda _key, _page: True)
     assert cache.peek(keys[1]) is None  # longer unused than the one that was looked at
     assert cache.peek(keys[0]) is not None
     assert (cache.hits, cache.misses) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"abc", bytes(3), bytes(4), bytes(5), b"x" + bytes(99_999), b"x" + bytes(70) + b"seal", b"x" * 99],
+)
+async def test_whatever_is_kept_is_given_back_and_zeros_take_no_room(page):
+    cache = InMemoryIndexCache()
+    key = PageKey(bytes(16), "e", 0)
+
+    async def load():
+        return {key: page}
+
+    for _ in range(2):
+        assert await cache.fetch(key, load, lambda _key, found: found == page) == page
+    assert (cache.peek(key), cache.hits, cache.misses) == (page, 2, 1)
+    assert cache.bytes <= ENTRY_OVERHEAD + len(page) + 2
+    if page.endswith(b"seal"):
+        assert cache.bytes == ENTRY_OVERHEAD + len(b"x" + b"seal") + 2
