@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from des_server.app import build_server
+from des_server.cluster.cluster_metrics import COUNTERS, GAUGES
+from des_server.cluster.worker_metrics import WORKERS, WORKERS_SERVING
 from prometheus_client import CollectorRegistry
 
 from des.config import Settings
@@ -20,7 +22,8 @@ HEAD: Final = """# Metrics
 
 Every series of `/metrics`. Made from the code by `scripts/make_metrics_table.py`; a test holds the two
 together. No label holds a file's name, a caller or anything else without a bound. Dashboards and alert rules
-over them: `docker/grafana`, `docker/prometheus`, [runbook](runbook.md).
+over them: `docker/grafana`, `docker/prometheus`, [runbook](runbook.md). Where several workers stand behind
+one port, each series but `des_workers` and `des_workers_serving` has the label `worker` too.
 
 | series | kind | labels | |
 | --- | --- | --- | --- |
@@ -60,6 +63,16 @@ def series_of(registry: CollectorRegistry) -> Iterator[Series]:
             yield Series(f"{family.name}{ending}", kind, tuple(labels), family.documentation)
 
 
+def series_of_many() -> Iterator[Series]:
+    """Yield what only nodes of a cluster show, and only several workers behind one port."""
+    for name, text, _ in GAUGES:
+        yield Series(name, "gauge", (), text)
+    for name, text, _ in COUNTERS:
+        yield Series(f"{name}_total", "counter", (), text)
+    for name, text in (WORKERS, WORKERS_SERVING):
+        yield Series(name, "gauge", (), text)
+
+
 async def all_series() -> list[Series]:
     """Return the series of a real server, of a packer and of a marker, by name."""
     registry = CollectorRegistry()
@@ -74,7 +87,7 @@ async def all_series() -> list[Series]:
             await server.start()
             IngestMetrics(registry)
             MarkerMetrics(registry)
-            found = sorted(series_of(registry))
+            found = sorted([*series_of(registry), *series_of_many()])
             await server.stop()
         finally:
             await node.close()

@@ -100,6 +100,11 @@ STORIES = {
     "DesLoopBlocked": gauge(
         "des_loop_lag_seconds", 0.3, 0.2, f"the event loop of {ILL} is late by more than 250 ms"
     ),
+    "DesWorkerAway": Story(
+        f"3 workers of {ILL} serve, fewer than there shall be",
+        {"des_workers_serving{}": always(3), "des_workers{}": always(4)},
+        {"des_workers_serving{}": always(4), "des_workers{}": always(4)},
+    ),
     "DesDatabaseAway": gauge(
         "des_health_check_up", 0, 0.5, f"{ILL} does not reach its catalog", check="database"
     ),

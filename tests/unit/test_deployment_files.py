@@ -87,6 +87,7 @@ def test_what_the_build_copies_is_not_ignored():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_steps_of_the_build_make_commands_that_run(tmp_path):
     """The RUN lines, in a folder in place of an image."""
     source = tmp_path / "src"

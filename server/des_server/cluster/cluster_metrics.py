@@ -1,6 +1,7 @@
 """What a node counts of its cluster: shards, neighbours, calls sent on, files on their way home."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,56 +18,69 @@ class ClusterMetrics(Collector):
     def __init__(
         self, cluster: ClusterSide, router: Router, owners: Owners, homecoming: Homecoming, *, shard_bits: int
     ) -> None:
-        self._cluster = cluster
-        self._router = router
-        self._owners = owners
-        self._homecoming = homecoming
+        self.cluster = cluster
+        self.router = router
+        self.owners = owners
+        self.homecoming = homecoming
         self._shards = range(1 << shard_bits)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric. Costs a look at each shard in memory."""
-        own = [shard for shard in self._shards if self._cluster.owns(shard)]
-        lost = {shard: estates for shard in own if (estates := self._cluster.estates(shard))}
-        for name, text, value in (
-            ("des_cluster_nodes", "Nodes that live and take shards.", len(self._cluster.members())),
-            ("des_cluster_shards", "Shards that this node serves.", len(own)),
-            (
-                "des_cluster_lost_shards",
-                "Shards of this node of which a node that is away may have files that lie nowhere else.",
-                len(lost),
-            ),
-            (
-                "des_cluster_lost_files",
-                "How many files such nodes had open of these shards, as they last told.",
-                sum(estate.open_files for estates in lost.values() for estate in estates),
-            ),
-            (
-                "des_cluster_foreign_files",
-                "Files of this node's log that wait to be brought to their owners.",
-                len(self._cluster.foreign_files()),
-            ),
-            (
-                "des_cluster_home_conflicts",
-                "Files of them whose name stands for other content at the owner.",
-                self._homecoming.conflicts,
-            ),
-        ):
-            yield GaugeMetricFamily(name, text, value)
-        for name, text, value in (
-            (
-                "des_cluster_brought_home",
-                "Files that were brought to their owners.",
-                self._homecoming.brought,
-            ),
-            (
-                "des_cluster_forwarded",
-                "Calls that were sent on to owners.",
-                self._router.forwarded + self._owners.forwarded,
-            ),
-            (
-                "des_cluster_forward_failures",
-                "Calls that could not be sent on.",
-                self._router.forward_failures + self._owners.forward_failures,
-            ),
-        ):
-            yield CounterMetricFamily(name, text, value)
+        for name, text, read in GAUGES:
+            yield GaugeMetricFamily(name, text, read(self))
+        for name, text, read in COUNTERS:
+            yield CounterMetricFamily(name, text, read(self))
+
+    def own(self) -> list[int]:
+        """Return the shards that this node serves."""
+        return [shard for shard in self._shards if self.cluster.owns(shard)]
+
+    def lost(self) -> list[int]:
+        """Return, for each shard of ours that may lack files, how many those nodes told of that are away."""
+        estates = filter(None, map(self.cluster.estates, self.own()))
+        return [sum(estate.open_files for estate in of_shard) for of_shard in estates]
+
+
+Reading: TypeAlias = tuple[str, str, Callable[[ClusterMetrics], float]]
+
+GAUGES: Final[tuple[Reading, ...]] = (
+    ("des_cluster_nodes", "Nodes that live and take shards.", lambda of: len(of.cluster.members())),
+    ("des_cluster_shards", "Shards that this node serves.", lambda of: len(of.own())),
+    (
+        "des_cluster_lost_shards",
+        "Shards of this node of which a node that is away may have files that lie nowhere else.",
+        lambda of: len(of.lost()),
+    ),
+    (
+        "des_cluster_lost_files",
+        "How many files such nodes had open of these shards, as they last told.",
+        lambda of: sum(of.lost()),
+    ),
+    (
+        "des_cluster_foreign_files",
+        "Files of this node's log that wait to be brought to their owners.",
+        lambda of: len(of.cluster.foreign_files()),
+    ),
+    (
+        "des_cluster_home_conflicts",
+        "Files of them whose name stands for other content at the owner.",
+        lambda of: of.homecoming.conflicts,
+    ),
+)
+COUNTERS: Final[tuple[Reading, ...]] = (
+    (
+        "des_cluster_brought_home",
+        "Files that were brought to their owners.",
+        lambda of: of.homecoming.brought,
+    ),
+    (
+        "des_cluster_forwarded",
+        "Calls that were sent on to owners.",
+        lambda of: of.router.forwarded + of.owners.forwarded,
+    ),
+    (
+        "des_cluster_forward_failures",
+        "Calls that could not be sent on.",
+        lambda of: of.router.forward_failures + of.owners.forward_failures,
+    ),
+)

@@ -56,7 +56,7 @@ class WorkersHttp:
             texts = {number: answer.content.decode() for number, answer in good(answers).items()}
             if not texts:
                 return refusal(answers)
-            return Response(merge_metrics(texts), media_type=CONTENT_TYPE_LATEST)
+            return Response(merge_metrics(texts, count=self._count), media_type=CONTENT_TYPE_LATEST)
 
         @app.get("/health/live")
         async def live() -> JSONResponse:

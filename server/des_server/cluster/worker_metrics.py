@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,9 +13,18 @@ from prometheus_client.samples import Sample
 WORKER_LABEL: Final = "worker"
 
 
-def merge_metrics(texts: Mapping[int, str]) -> bytes:
-    """Return the pages of the workers, by number, as one page."""
+WORKERS: Final = ("des_workers", "Processes that shall serve behind one port (setting workers).")
+WORKERS_SERVING: Final = (
+    "des_workers_serving",
+    "Of them, those that answered when the metrics were asked for.",
+)
+
+
+def merge_metrics(texts: Mapping[int, str], *, count: int) -> bytes:
+    """Return the pages of those of `count` workers that answered, by number, as one page."""
     registry = CollectorRegistry(auto_describe=False)
+    for (name, text), value in ((WORKERS, count), (WORKERS_SERVING, len(texts))):
+        Gauge(name, text, registry=registry).set(value)
     registry.register(_Merged(texts))
     return generate_latest(registry)
 

@@ -105,7 +105,9 @@ def test_rates_are_summed_at_the_times_of_whom_has_looked_longest():
 
 def test_samples_of_all_workers_in_one_family():
     page = '# HELP des_x_total Things.\n# TYPE des_x_total counter\ndes_x_total{a="b"} 1.0\n'
-    merged = merge_metrics({0: page, 3: page}).decode()
+    merged = merge_metrics({0: page, 3: page}, count=4).decode()
     assert merged.count("# TYPE des_x_total counter") == 1
     assert 'des_x_total{a="b",worker="0"} 1.0' in merged
     assert 'des_x_total{a="b",worker="3"} 1.0' in merged
+    assert "des_workers 4.0" in merged
+    assert "des_workers_serving 2.0" in merged
