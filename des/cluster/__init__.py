@@ -1,7 +1,8 @@
 """Several nodes over one catalog: who owns which shard, and what a node may do for it (DESIGN §7)."""
 
+from des.cluster.duties import Duties
 from des.cluster.errors import NotShardOwnerError, not_shard_owner
-from des.cluster.lease import ClusterLease, Duties
+from des.cluster.lease import ClusterLease
 from des.cluster.lock_reading import LockReading
 from des.cluster.shards import EveryShard, Shards, coming_home
 from des.cluster.share_plan import Member, plan_shares

@@ -2,28 +2,25 @@
 
 The epoch of a lock is the safety: every catalog write re-checks it. The time to live is courtesy, and
 this node's own view of it, always a little shorter than the catalog's, keeps it from answering for a
-shard that somebody else may have taken.
+shard that somebody else may have taken. What is known meanwhile is in `Standing`.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from des.clock import Clock
-from des.cluster.errors import not_shard_owner
-from des.cluster.lock_reading import LockReading
-from des.cluster.shards import comes_home
 from des.cluster.share_plan import Member, plan_shares
+from des.cluster.standing import NAMED_AHEAD_MS, Standing
 from des.cluster.write_gate import WriteGate, Writing
-from des.db.catalog import Catalog, ShardClaim, ShardLock, ShardRun
+from des.db.catalog import Catalog, ShardClaim, ShardLock
 from des.db.membership import (
     ClusterView,
-    Estate,
     NameLease,
     NodeBeat,
     NodeReplacedError,
@@ -45,53 +42,13 @@ HAND_OVER_SHARDS: Final = 16
 """Shards that are without service at the same time while they are handed over."""
 HAND_OVER_WAIT_S: Final = 5.0
 """How long a hand-over waits for writes under way; the shards stay for now if they take longer."""
-NAMED_AHEAD_MS: Final = 1_000
-"""How far the time in a name may be ahead of the database's clock at the moment the name was made."""
 CHANGE_LOOK_S: Final = 0.2
 """Between two looks at the catalog while the store is being divided anew: nobody takes writes meanwhile."""
 CHANGE_AHEAD_S: Final = 30.0
 """How long before that everything open is sealed once, so that little is left when it is due."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duties:
-    """What a node does when shards come and go."""
-
-    gained: Callable[[Sequence[int]], Awaitable[None]]
-    """Make the shards servable: forget what was cached of them, replay what others shipped. Repeatable."""
-    lost: Callable[[Sequence[int]], None]
-    """Give up, at once, the open files of shards that somebody else took; `gained` waits for the rest."""
-    gave: Callable[[Sequence[int]], None]
-    """Give up what still reaches into shards that another node was handed."""
-    empty: Callable[[Sequence[int]], Awaitable[None]]
-    """Seal all that the shards hold open."""
-    is_empty: Callable[[int], bool]
-    """Whether nothing of the shard is open."""
-    awaits_files: Callable[[int], bool]
-    """Whether files of the shard lie in this node's own log and are not shown yet: it lost the shard once."""
-    holds_local_files: Callable[[], bool]
-    """Whether files may lie here and nowhere else."""
-    name_floor_ms: Callable[[], int]
-    """No name that this node gave so far carries a later time."""
-
-
-async def _nothing(_: Sequence[int]) -> None:
-    """For a node whose parts are not put together yet."""
-
-
-IDLE: Final = Duties(
-    gained=_nothing,
-    lost=lambda _: None,
-    gave=lambda _: None,
-    empty=_nothing,
-    is_empty=lambda _: True,
-    awaits_files=lambda _: False,
-    holds_local_files=lambda: False,
-    name_floor_ms=lambda: 0,
-)
-
-
-class ClusterLease:
+class ClusterLease(Standing):
     """Holds the shards that are this node's fair share."""
 
     def __init__(
@@ -120,41 +77,21 @@ class ClusterLease:
             ttl_s: time after which the locks of a silent node are free.
             clock: times this node's own view of its locks.
         """
-        self.node = node
+        super().__init__(node=node, holder=holder, sharding=sharding, clock=clock)
         self._catalog = catalog
-        self._holder = holder
-        self._sharding = sharding
-        self.resharded = asyncio.Event()
-        """Set when the store is divided otherwise than this node was opened for: it has to be opened anew."""
         self._sealed_ahead: Sharding | None = None
         self._ttl_s = ttl_s
-        self._clock = clock
-        self._beat = NodeBeat(
+        self._beat = NodeBeat.joining(
             node=node,
             holder=holder,
             boot_epoch=boot_epoch,
-            address="",
             version=version,
             capacity=capacity,
-            state=NodeState.JOINING,
             local_files=True,
-            name_floor_ms=0,
         )
-        self.duties = IDLE
-        self.locks: dict[int, ShardLock] = {}
-        """Own shards to their locks as last seen."""
-        self._until: dict[int, float] = {}
-        """Own shards to the monotonic time up to which nobody else can have them."""
-        self._serving: set[int] = set()
-        """Own shards that are ready."""
-        self.view = ClusterView(0, (), (), ())
-        self._seen_at = clock.monotonic()
-        self._blocked: dict[int, list[Estate]] = {}
         self._gate = WriteGate(self.tenure, self.describe_owner)
         self._turn = asyncio.Lock()
         self._handing_over = asyncio.Lock()
-        self._giving: set[int] = set()
-        """Shards that are being handed over just now."""
         self._refreshing: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._gaining: asyncio.Task[None] | None = None
@@ -162,45 +99,8 @@ class ClusterLease:
         """Whether this start has acknowledged a file that lies here alone; for good."""
         self._acks_local_noted = False
         """Whether the catalog knows that."""
-        self.failure: DesError | None = None
-        """Why this node can hold no shard any more; None while it can."""
         self.gain_error = ""
         """What keeps shards that were gained from being served."""
-
-    # --- what others ask --------------------------------------------------------------------
-
-    def lock_reading(self) -> LockReading:
-        """Return how many shards are held, and how many of them somebody else may have by now."""
-        now = self._clock.monotonic()
-        return LockReading(len(self.locks), sum(self._until.get(shard, now) <= now for shard in self.locks))
-
-    def owns(self, shard: int) -> bool:
-        """See `Shards.owns`."""
-        return shard in self._serving and self._clock.monotonic() < self._until[shard]
-
-    def owns_any(self) -> bool:
-        """See `Shards.owns_any`."""
-        return any(self.owns(shard) for shard in self._serving)
-
-    def owns_run(self, run: ShardRun) -> bool:
-        """Whether this node serves every shard of a run, which may count in other bits than the store."""
-        return all(shard in self._serving for shard in run.shards(self._sharding.bits))
-
-    def may_seal(self, run: ShardRun) -> bool:
-        """Whether a seal of these shards may begin: they are served here, and none is being given away."""
-        return self.owns_run(run) and self._giving.isdisjoint(run.shards(self._sharding.bits))
-
-    def holds(self, shard: int) -> bool:
-        """Whether the shard is this node's, ready or not."""
-        return shard in self.locks
-
-    def tenure(self, shard: int) -> int | None:
-        """Return the epoch in which this node serves a shard now; None where it does not."""
-        return self.locks[shard].epoch if self.owns(shard) else None
-
-    def is_gaining(self, shard: int) -> bool:
-        """Whether the shard is this node's and not ready yet."""
-        return shard in self.locks and shard not in self._serving
 
     def writing(self, shards: Collection[int]) -> AbstractAsyncContextManager[None]:
         """See `Shards.writing`."""
@@ -215,102 +115,13 @@ class ClusterLease:
             if not self._acks_local_noted:
                 await self._send_beat()
 
-    def check_absence(self, shard: int, name_ms: int) -> None:
-        """See `Shards.check_absence`."""
-        if comes_home():
-            return
-        if not self.owns(shard):
-            raise not_shard_owner(shard, self.describe_owner(shard))
-        if self.duties.awaits_files(shard):
-            raise not_shard_owner(shard, "may have this file among those that this node brings home just now")
-        for estate in self._blocked.get(shard, ()):
-            if name_ms <= estate.taken_ms + NAMED_AHEAD_MS:
-                raise not_shard_owner(
-                    shard,
-                    f"may have this file in the log of node {estate.node}, which is away",
-                    owner=estate.node,
-                    retry_after_s=1.0,
-                )
-
-    def claim(self, run: ShardRun) -> ShardClaim:
-        """Return what a seal of these shards has to show.
-
-        Raises:
-            NotShardOwnerError: one of them is not this node's, or not ready: seals of an earlier tenure
-                may still have to be given up.
-        """
-        shards = run.shards(self._sharding.bits)
-        if not self.owns_run(run):
-            shard = next(shard for shard in shards if shard not in self._serving)
-            raise not_shard_owner(shard, self.describe_owner(shard))
-        return self.claim_of(shards)
-
-    def claim_of(self, shards: Iterable[int]) -> ShardClaim:
-        """Return what a write for these shards has to show. Same error as `claim`."""
-        epochs: list[tuple[int, int]] = []
-        for shard in shards:
-            lock = self.locks.get(shard)
-            if lock is None:
-                raise not_shard_owner(shard, self.describe_owner(shard))
-            epochs.append((shard, lock.epoch))
-        return ShardClaim(self._holder, epochs, self._sharding.bits)
-
-    def owner(self, shard: int) -> NodeRow | None:
-        """Return the node that holds a shard, as far as this node knows; None for nobody that lives."""
-        now_ms = self.now_ms()
-        lock = next((lock for lock in self._of(shard) if lock.holder and lock.expires_ms > now_ms), None)
-        if lock is None:
-            return None
-        return next((node for node in self.view.nodes if node.holder == lock.holder), None)
-
-    def marked(self, mark: str) -> NodeRow | None:
-        """Return the node whose UUID begins with hexadecimal digits; None where none is known."""
-        return next((node for node in self.view.nodes if node.node.replace("-", "").startswith(mark)), None)
-
-    def lock(self, shard: int) -> ShardLock | None:
-        """Return the lock of any shard, as last seen."""
-        return self.locks.get(shard) or next(iter(self._of(shard)), None)
-
-    def estates(self, shard: int) -> list[Estate]:
-        """Return what lost nodes alone may hold of a shard."""
-        return self._blocked.get(shard, [])
-
-    def own_estates(self) -> list[Estate]:
-        """Return what others took from this node; nothing where they count in other shards than it does."""
-        if self.resharded.is_set():
-            return []
-        return [estate for estate in self.view.estates if estate.node == self._beat.node]
-
-    def members(self) -> list[NodeRow]:
-        """Return the nodes that live and take shards."""
-        now = replace(self.view, now_ms=self.now_ms())
-        return [node for node in now.nodes if now.lives(node) and node.state is NodeState.ACTIVE]
-
-    def describe_owner(self, shard: int) -> str:
-        """Say who has a shard."""
-        if shard in self.locks:
-            return "is being taken over by this node"
-        owner = self.owner(shard)
-        return "is owned by nobody that is there" if owner is None else f"is owned by node {owner.node}"
-
-    def now_ms(self) -> int:
-        """Return the database's time, as far as it is known here."""
-        return self.view.now_ms + int((self._clock.monotonic() - self._seen_at) * 1000)
-
-    def _of(self, shard: int) -> list[ShardLock]:
-        locks = self.view.locks
-        # The catalog gives them by shard; where all exist, a shard's number is its place.
-        if shard < len(locks) and locks[shard].shard == shard:
-            return [locks[shard]]
-        return [lock for lock in locks if lock.shard == shard]
-
     # --- coming and going -------------------------------------------------------------------
 
     async def register(self, *, window_ms: int) -> NameLease:
         """Enter the cluster, take over what an earlier start of this node held, and lease a node id."""
         lease = await self._catalog.register_node(self._beat, ttl_s=self._ttl_s, window_ms=window_ms)
         await self._look()
-        former = [lock.shard for lock in self.view.locks if lock.node == self._beat.node]
+        former = [lock.shard for lock in self.view.locks if lock.node == self.node]
         await self._acquire(former)
         await self._look()
         return lease
@@ -373,17 +184,6 @@ class ClusterLease:
         if asked is None:
             return math.inf
         return max(CHANGE_LOOK_S, (asked.next_ms - self.now_ms()) / 1000)
-
-    def _asked(self) -> Sharding | None:
-        """Return what is asked for, due or not; None for nothing, and once it is done."""
-        sharding = self.view.sharding
-        if sharding is None or sharding.next_bits is None or self.resharded.is_set():
-            return None
-        return sharding
-
-    def _is_changing(self) -> bool:
-        asked = self._asked()
-        return asked is not None and asked.is_due(self.now_ms())
 
     async def _hand_over_planned(self) -> None:
         try:
@@ -496,7 +296,7 @@ class ClusterLease:
         self._seen_at = self._clock.monotonic()
         self._blocked = {}
         for estate in view.estates:
-            if estate.owed and estate.local_files and estate.node != self._beat.node:
+            if estate.owed and estate.local_files and estate.node != self.node:
                 self._blocked.setdefault(estate.shard, []).append(estate)
         if self.failure is not None:
             return
@@ -562,7 +362,7 @@ class ClusterLease:
             return
         begun = self._clock.monotonic()
         taken = await self._catalog.acquire_shards(
-            shards, holder=self._holder, ttl_s=self._ttl_s, node=self._beat.node
+            shards, holder=self._holder, ttl_s=self._ttl_s, node=self.node
         )
         if not taken:
             return
@@ -680,8 +480,3 @@ class ClusterLease:
         if asked.next_ms - self.now_ms() <= CHANGE_AHEAD_S * 1000:
             await self.duties.empty(sorted(self._serving))
             self._sealed_ahead = asked
-
-    def _see(self, locks: Iterable[ShardLock]) -> None:
-        """Change the view where this node knows more than it last read."""
-        changed = {lock.shard: lock for lock in locks}
-        self.view = replace(self.view, locks=tuple(changed.get(lock.shard, lock) for lock in self.view.locks))

@@ -6,7 +6,7 @@ Every time is the database's. A node is one data folder (its UUID); a holder is 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from des.errors import ConflictError, ExhaustedError, PreconditionError
 
@@ -63,6 +63,23 @@ class NodeBeat:
     """Whether it may hold files whose bytes lie nowhere else."""
     name_floor_ms: int
     """No name that its node id gave so far carries a later time, UTC milliseconds since 1970."""
+
+    @classmethod
+    def joining(
+        cls, *, node: str, holder: str, boot_epoch: int, version: str, capacity: int, local_files: bool
+    ) -> Self:
+        """Return what a process says that was just started: it is reached nowhere, and takes no shards."""
+        return cls(
+            node=node,
+            holder=holder,
+            boot_epoch=boot_epoch,
+            address="",
+            version=version,
+            capacity=capacity,
+            state=NodeState.JOINING,
+            local_files=local_files,
+            name_floor_ms=0,
+        )
 
 
 @dataclass(frozen=True, slots=True)

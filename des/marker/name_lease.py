@@ -48,16 +48,13 @@ class MarkerLease:
         self._ttl_s = ttl_s
         self._clock = clock
         # Joining for ever: a member that is listed, and to which no shard is given.
-        self._beat = NodeBeat(
+        self._beat = NodeBeat.joining(
             node=node,
             holder=holder,
             boot_epoch=boot_epoch,
-            address="",
             version=version,
             capacity=1,
-            state=NodeState.JOINING,
             local_files=False,
-            name_floor_ms=0,
         )
 
     async def register(self, *, window_ms: int) -> NameLease:

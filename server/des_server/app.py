@@ -70,8 +70,8 @@ SERVICES: Final[dict[str, ServiceDescriptor]] = {
 CALLS_BEYOND_LIMIT: Final = 256
 """Calls that gRPC lets through above our own limit: health, reflection, and refusals that say why."""
 
-QUIET_WAIT_S: Final = 2.0
-"""How long refusals go on for clients that keep calling."""
+QUIET_WAIT_S: Final = 0.5
+"""How long refusals go on for clients that keep calling: each is told once, and comes back after a second."""
 
 STOP_GRACE_S: Final = 1.0
 """Time for the last statuses to leave after the last handler has returned."""
@@ -299,6 +299,7 @@ class DesServer:
         if self._bringing is not None:
             await cancelled(self._bringing)
             self._bringing = None
+        self.health.end_watches()
         await self._grpc.stop(STOP_GRACE_S)
         if self._peers is not None:
             await self._peers.close()

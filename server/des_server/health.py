@@ -13,8 +13,9 @@ What the node says of itself counts at once; what its checks find (`des.packer.h
 import asyncio
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import structlog
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -40,9 +41,27 @@ NEEDS: Final[Mapping[str, str]] = MappingProxyType({"des.v1.ShardService": "data
 
 
 class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
-    """The library's servicer without `List`, which it inherits but does not have."""
+    """The library's servicer, with watches that can end, and without `List`, which it only inherits."""
 
     List = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = asyncio.Event()
+        """Set when the server stops: a watch has no end of its own, and would be waited for."""
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802  the method's name on the wire
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        closing = asyncio.ensure_future(self.closing.wait())
+        try:
+            await asyncio.wait([watching, closing], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
+        finally:
+            watching.cancel()
+            closing.cancel()
+            await asyncio.gather(watching, closing, return_exceptions=True)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
 
 _log = structlog.get_logger(__name__)
@@ -110,6 +129,10 @@ class HealthFollower:
         """Say NOT_SERVING, but to `liveness`, from now on."""
         self._leaving = True
         await self.update()
+
+    def end_watches(self) -> None:
+        """End the watches of health, once all were told that the server leaves."""
+        self.servicer.closing.set()
 
     async def run(self) -> None:
         """Follow the node until cancelled."""

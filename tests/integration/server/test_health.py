@@ -7,6 +7,7 @@ import httpx
 import pytest
 from des_proto.v1.naming_service_pb2 import AssignNameRequest
 from des_proto.v1.naming_service_pb2_grpc import NamingServiceStub
+from des_server import app
 from des_server.app import SERVICES
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -72,6 +73,18 @@ async def test_a_watcher_hears_of_every_change_within_a_second(server, double, c
         double.told = NodeHealth(writable=True, readable=True, cause="")
         assert (await watch.read()).status == SERVING
     watch.cancel()
+
+
+async def test_watches_end_with_the_server_and_do_not_hold_it_up(server, channel, monkeypatch):
+    monkeypatch.setattr(app, "STOP_GRACE_S", 3600.0)
+    watch = HealthStub(channel).Watch(HealthCheckRequest(service="readiness"))
+    assert (await watch.read()).status == SERVING
+    async with asyncio.timeout(60):
+        await server.stop()
+        assert (await watch.read()).status == NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_watcher_of_an_unknown_name_hears_that_it_is_unknown(channel):

@@ -1,0 +1,43 @@
+"""What a node has to do when shards come and go; the lease calls it, the node's parts do it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What a node does when shards come and go."""
+
+    gained: Callable[[Sequence[int]], Awaitable[None]]
+    """Make the shards servable: forget what was cached of them, replay what others shipped. Repeatable."""
+    lost: Callable[[Sequence[int]], None]
+    """Give up, at once, the open files of shards that somebody else took; `gained` waits for the rest."""
+    gave: Callable[[Sequence[int]], None]
+    """Give up what still reaches into shards that another node was handed."""
+    empty: Callable[[Sequence[int]], Awaitable[None]]
+    """Seal all that the shards hold open."""
+    is_empty: Callable[[int], bool]
+    """Whether nothing of the shard is open."""
+    awaits_files: Callable[[int], bool]
+    """Whether files of the shard lie in this node's own log and are not shown yet: it lost the shard once."""
+    holds_local_files: Callable[[], bool]
+    """Whether files may lie here and nowhere else."""
+    name_floor_ms: Callable[[], int]
+    """No name that this node gave so far carries a later time."""
+
+
+async def _nothing(_: Sequence[int]) -> None:
+    """For a node whose parts are not put together yet."""
+
+
+IDLE: Final = Duties(
+    gained=_nothing,
+    lost=lambda _: None,
+    gave=lambda _: None,
+    empty=_nothing,
+    is_empty=lambda _: True,
+    awaits_files=lambda _: False,
+    holds_local_files=lambda: False,
+    name_floor_ms=lambda: 0,
+)
