@@ -20,12 +20,13 @@ from uuid import UUID
 import google_crc32c
 
 from des.core import DesReader, DesWriter
-from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
+from des.db.catalog import ContainerRow, ContainerState, ShardRun
 from des.format.ext import ExtGeometry
 from des.format.ext_trailer import TRAILER_SIZE
 from des.format.footer import FOOTER_SIZE
 from des.format.hash_pages import PAGE_SIZE
 from des.format.plan import read_file, run_async
+from des.packer.container_geometry import geometry_of
 from des.retrieval.opened_file import CountedRead, ReadCost
 from des.retrieval.stored_containers import StoredContainers, footer_of
 from des.storage.memory import MemoryObjectStore
@@ -73,20 +74,7 @@ def row_of(number, footer, geometry, size):
         epoch=1,
         layout="framed",
         sha256="0" * 64,
-        geometry=ContainerGeometry(
-            size=size,
-            data_start=footer.data_start,
-            data_length=footer.data_length,
-            meta_start=footer.meta_start,
-            meta_length=footer.meta_length,
-            index_start=footer.index_start,
-            index_length=footer.index_length,
-            file_count=footer.file_count,
-            ext_table_start=geometry.table_start,
-            pages_start=geometry.pages.start,
-            pages_length=geometry.pages.length,
-            page_count=geometry.pages.page_count,
-        ),
+        geometry=geometry_of(footer, geometry, size=size),
         name_ms_first=0,
         name_ms_last=1,
         data_bytes=footer.file_count,

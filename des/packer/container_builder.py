@@ -9,7 +9,7 @@ from typing import Final
 from des.config import Settings
 from des.core import DesWriter
 from des.core.container_index import ContainerIndex
-from des.db.catalog import ContainerGeometry, ContainerRow, ContainerState, ShardRun
+from des.db.catalog import ContainerRow, ContainerState, ShardRun
 from des.errors import ExhaustedError
 from des.files import BLOCK_SIZE
 from des.format.compressor import Compressor, Samples
@@ -21,6 +21,7 @@ from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import OpenFile, Sealing
 from des.naming import created_ms, created_ms_of, parse_name
+from des.packer.container_geometry import geometry_of
 from des.packer.log_reads import LoadedFiles, load_files
 from des.packer.staged_sink import StagedSink
 from des.storage.disk import Disk, DiskFile
@@ -103,17 +104,7 @@ class ContainerBuilder:
             epoch=sealing.epoch,
             layout=sealing.layout,
             sha256=writer.sha256,
-            geometry=ContainerGeometry(
-                size=writer.size,
-                data_start=footer.data_start,
-                data_length=footer.data_length,
-                meta_start=footer.meta_start,
-                meta_length=footer.meta_length,
-                index_start=footer.index_start,
-                index_length=footer.index_length,
-                file_count=footer.file_count,
-                **_pages(ExtGeometry.of(writer.ext, footer)),
-            ),
+            geometry=geometry_of(footer, ExtGeometry.of(writer.ext, footer), size=writer.size),
             name_ms_first=first_ms,
             name_ms_last=last_ms,
             data_bytes=sum(file.size for file in files),
@@ -199,18 +190,6 @@ def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMeta
     return SystemMetadata(
         crc32c=crc32c, content_type=facts.content_type, block_size=block_size, block_crc32c=blocks
     )
-
-
-def _pages(geometry: ExtGeometry | None) -> dict[str, int]:
-    """Return the columns by which names are found; none where the container has no HASHPAGES."""
-    if geometry is None:
-        return {}
-    return {
-        "ext_table_start": geometry.table_start,
-        "pages_start": geometry.pages.start,
-        "pages_length": geometry.pages.length,
-        "page_count": geometry.pages.page_count,
-    }
 
 
 def _staging_error(error: OSError) -> StagingError:

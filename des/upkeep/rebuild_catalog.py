@@ -10,7 +10,6 @@ import numpy.typing as npt
 from des.core import S3DesReader
 from des.db.catalog import (
     Catalog,
-    ContainerGeometry,
     ContainerRow,
     ContainerState,
     ShardClaim,
@@ -20,9 +19,10 @@ from des.db.catalog import (
 from des.db.rows import LogSegmentRow, Tombstone
 from des.errors import CorruptError, DesError, PreconditionError
 from des.format.byte_range import ByteRange
-from des.format.ext import ExtGeometry, OpenedContainer, open_end
+from des.format.ext import ExtGeometry, open_end
 from des.format.name_key import hash_of, name_digest
 from des.format.plan import run_async
+from des.packer.container_geometry import geometry_of
 from des.packer.deleted_names import read_deleted
 from des.packer.object_metadata import decode_metadata
 from des.packer.segment_row import segment_row
@@ -201,7 +201,7 @@ async def _row_of(
         epoch=facts.epoch,
         layout=footer.layout.value,
         sha256=facts.sha256,
-        geometry=_geometry(opened, info.size),
+        geometry=geometry_of(footer, ExtGeometry.of(opened.ext, footer), size=info.size),
         name_ms_first=facts.name_ms_first,
         name_ms_last=facts.name_ms_last,
         data_bytes=facts.data_bytes,
@@ -211,25 +211,6 @@ async def _row_of(
         name_last=max((entry.name for entry in index), default=""),
     )
     return row, np.fromiter(names, dtype=np.uint64, count=len(index))
-
-
-def _geometry(opened: OpenedContainer, size: int) -> ContainerGeometry:
-    footer = opened.footer
-    ext = ExtGeometry.of(opened.ext, footer)
-    return ContainerGeometry(
-        size=size,
-        data_start=footer.data_start,
-        data_length=footer.data_length,
-        meta_start=footer.meta_start,
-        meta_length=footer.meta_length,
-        index_start=footer.index_start,
-        index_length=footer.index_length,
-        file_count=footer.file_count,
-        ext_table_start=ext.table_start if ext else 0,
-        pages_start=ext.pages.start if ext else 0,
-        pages_length=ext.pages.length if ext else 0,
-        page_count=ext.pages.page_count if ext else 0,
-    )
 
 
 def _newest(
