@@ -4,8 +4,6 @@ The real node runs over simulated doors. The power goes at the N-th disk call of
 dies before or after the tombstone is inserted; then the node starts again, twice.
 """
 
-import asyncio
-import random
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +17,15 @@ from des.node import Node
 from des.retrieval import ReadCost
 from des.retrieval.listing import ListQuestion
 from des.retrieval.tombstones import FileDeletedError
-from des.storage.memory import MemoryObjectStore
-from des.testing.memory_catalog import MemoryCatalog
-from des.testing.simulated_clock import SimulatedClock
-from des.testing.simulated_disk import SimulatedDisk
+from tests.fault.simulated_world import Crash, SimulatedWorld
 
 CALLS_MAX = 30
 
 
-class Crash(BaseException):
-    """The process is gone."""
-
-
-class World:
+class World(SimulatedWorld):
     def __init__(self, folder: Path, seed: int) -> None:
-        self.clock = SimulatedClock()
-        self.rng = random.Random(seed)
-        self.disk = SimulatedDisk(random.Random(seed + 1))
-        self.store = MemoryObjectStore()
-        self.catalog = MemoryCatalog(self.clock)
-        self.settings = load_settings(data_dir=folder, shard_bits=0, log={"segment_bytes": 1 << 20})
-
-    async def start(self) -> Node:
-        return await Node.open(
-            self.settings,
-            clock=self.clock,
-            disk=self.disk,
-            store=self.store,
-            catalog=self.catalog,
-            random_bytes=self.rng.randbytes,
-            threads=False,
-        )
-
-    async def die(self, node: Node) -> None:
-        """Leave the node as a crash does, and the disk as a power cut does."""
-        tasks = [*node._tasks, node._log._committer.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.disk.crash()
+        settings = load_settings(data_dir=folder, shard_bits=0, log={"segment_bytes": 1 << 20})
+        super().__init__(settings, seed=seed, disk_seed=seed + 1)
 
 
 async def put(node: Node, data: bytes) -> FileInfo:
@@ -83,7 +51,7 @@ async def hold(world: World, gone: FileInfo, keep: FileInfo, *, answered: bool) 
     """Start twice, seal in between, and hold what was answered."""
     states = []
     for _ in range(2):
-        node = await world.start()
+        node = await world.node()
         assert await state_of(node, keep.name, b"keep") is FileState.OPEN
         states.append(await state_of(node, gone.name, b"gone"))
         await node.seal_shard(0)
@@ -100,7 +68,7 @@ async def test_the_power_goes_at_any_disk_call_of_a_delete(tmp_path, sealed) -> 
     for number in range(1, CALLS_MAX):
         for seed in range(2):
             world = World(tmp_path, 100 * number + seed)
-            node = await world.start()
+            node = await world.node()
             gone, keep = await put(node, b"gone"), await put(node, b"keep")
             if sealed:
                 await node.seal_shard(0)
@@ -113,7 +81,7 @@ async def test_the_power_goes_at_any_disk_call_of_a_delete(tmp_path, sealed) -> 
                 if isinstance(error, AssertionError):
                     raise
             cut = world.disk.off
-            await world.die(node)
+            await world.power_cut(node)
             await hold(world, gone, keep, answered=answered)
             outcomes.add(answered)
         if not cut:
@@ -125,7 +93,7 @@ async def test_the_power_goes_at_any_disk_call_of_a_delete(tmp_path, sealed) -> 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_the_process_dies_around_the_tombstone(tmp_path, monkeypatch, sealed, when) -> None:
     world = World(tmp_path, 7)
-    node = await world.start()
+    node = await world.node()
     gone, keep = await put(node, b"gone"), await put(node, b"keep")
     if sealed:
         await node.seal_shard(0)
@@ -141,7 +109,7 @@ async def test_the_process_dies_around_the_tombstone(tmp_path, monkeypatch, seal
         with pytest.raises(BaseException) as error:  # noqa: PT011
             await node.delete_many([gone.name], allow_missing=False)
         assert not isinstance(error.value, DesError)
-    await world.die(node)
+    await world.power_cut(node)
     # The record is on the device: the delete is done, though nobody was told.
     await hold(world, gone, keep, answered=True)
     assert [row.name for row in await world.catalog.tombstones()] == [gone.name]

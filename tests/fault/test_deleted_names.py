@@ -1,7 +1,6 @@
 """Deleted files stay deleted when the catalog is lost: the object store has copies of the tombstones (I6)."""
 
 import asyncio
-import random
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from des.retrieval.tombstones import FileDeletedError
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectInfo, ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
-from des.testing.simulated_clock import SimulatedClock
-from des.testing.simulated_disk import SimulatedDisk
 from des.upkeep import Depth, GarbageCollector, fsck, rebuild_catalog
+from tests.fault.simulated_world import SimulatedWorld
 
 TOMBSTONES = [
     Tombstone(
@@ -48,27 +46,12 @@ class StoreWithoutCopies(MemoryObjectStore):
         return await super().create(key, body, metadata=metadata)
 
 
-class World:
+class World(SimulatedWorld):
     def __init__(self, folder: Path) -> None:
-        self.clock = SimulatedClock()
-        self.disk = SimulatedDisk(random.Random(7))
+        super().__init__(
+            load_settings(data_dir=folder, shard_bits=1, big_file_bytes=1 << 20, seal={"useful_bytes": 0})
+        )
         self.store = StoreWithoutCopies(self.clock)
-        self.catalog = MemoryCatalog(self.clock)
-        self.settings = load_settings(
-            data_dir=folder, shard_bits=1, big_file_bytes=1 << 20, seal={"useful_bytes": 0}
-        )
-        self.rng = random.Random(11)
-
-    async def node(self) -> Node:
-        return await Node.open(
-            self.settings,
-            clock=self.clock,
-            disk=self.disk,
-            store=self.store,
-            catalog=self.catalog,
-            random_bytes=self.rng.randbytes,
-            threads=False,
-        )
 
     async def copies(self) -> list[ObjectInfo]:
         return [info async for info in self.store.list(f"{DELETED_FOLDER}/")]

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import google_crc32c
 import pytest
@@ -29,98 +29,26 @@ from des.packer.recovery import RecoverySummary, SealDebt, void_seals
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
-from des.testing.simulated_clock import SimulatedClock
-from des.testing.simulated_disk import SimulatedDisk
+from tests.fault.simulated_world import Crash, SimulatedWorld, Trap
 
 CALLS_MAX = 60
 CATALOG_CALLS = {"container", "announce_container", "commit_container", "abandon_container"}
 
 
-class Crash(BaseException):
-    """The process is gone. Not an Exception: nothing may handle it."""
-
-
-class Trap:
-    """Counts calls through the doors; the N-th one fails before or after its effect."""
-
-    def __init__(self, number: int, when: str, failure: Callable[[str], BaseException]) -> None:
-        self.number = number
-        self.when = when
-        self.failure = failure
-        self.calls = 0
-        self.armed = False
-        self.sprung = False
-
-    def guard(self, target: Any, door: str, methods: set[str]) -> Any:
-        trap = self
-
-        class Guarded:
-            def __getattr__(self, name: str) -> Any:
-                method = getattr(target, name)
-                if name not in methods:
-                    return method
-
-                async def call(*args: Any, **kwargs: Any) -> Any:
-                    hit = trap.count()
-                    if hit and trap.when == "before":
-                        raise trap.failure(door)
-                    result = await method(*args, **kwargs)
-                    if hit:
-                        raise trap.failure(door)
-                    return result
-
-                return call
-
-        return Guarded()
-
-    def count(self) -> bool:
-        if not self.armed:
-            return False
-        self.calls += 1
-        if self.calls == self.number:
-            self.sprung = True
-            return True
-        return False
-
-
-class World:
-    """What outlives a process: disk, objects, catalog, time."""
+class World(SimulatedWorld):
+    trapped: ClassVar = {"catalog": CATALOG_CALLS, "store": {"create", "head", "get_range"}}
 
     def __init__(self, tmp_path: Path, layout: str) -> None:
-        self.clock = SimulatedClock()
-        self.disk = SimulatedDisk(random.Random(7))
-        self.store = MemoryObjectStore()
-        self.catalog = MemoryCatalog(self.clock)
-        self.settings = load_settings(
-            data_dir=tmp_path,
-            shard_bits=1,
-            layout=layout,
-            big_file_bytes=1 << 20,
-            seal={"retry_s": 0},
-            log={"segment_bytes": 4 << 20},
+        super().__init__(
+            load_settings(
+                data_dir=tmp_path,
+                shard_bits=1,
+                layout=layout,
+                big_file_bytes=1 << 20,
+                seal={"retry_s": 0},
+                log={"segment_bytes": 4 << 20},
+            )
         )
-        self.rng = random.Random(11)
-
-    async def start(self, trap: Trap | None = None) -> Node:
-        catalog: Any = self.catalog
-        store: Any = self.store
-        if trap is not None:
-            catalog = trap.guard(catalog, "catalog", CATALOG_CALLS)
-            store = trap.guard(store, "store", {"create", "head", "get_range"})
-        return await Node.open(
-            self.settings,
-            clock=self.clock,
-            disk=self.disk,
-            store=store,
-            catalog=catalog,
-            random_bytes=self.rng.randbytes,
-            threads=False,
-        )
-
-    async def power_cut(self, node: Node) -> None:
-        for task in [*node._tasks, node._log._committer.task]:
-            task.cancel()
-        self.disk.crash()
 
 
 async def put_some(node: Node) -> dict[str, bytes]:
@@ -186,12 +114,12 @@ async def test_a_crash_at_any_call_of_a_seal_loses_and_doubles_nothing(
 ) -> None:
     for number in range(1, CALLS_MAX):
         world = World(tmp_path, layout)
-        trap = Trap(number, when, lambda _: Crash())
-        node = await world.start(trap)
+        trap = Trap(number, when, lambda _: Crash(), armed=False)
+        node = await world.node(trap)
         files = await put_some(node)
         hurt = await seal_until_hurt(node, trap)
         await world.power_cut(node)
-        await settled(world, await world.start(), files)
+        await settled(world, await world.node(), files)
         if not hurt:
             assert number > 10
             return
@@ -209,8 +137,9 @@ async def test_a_dependency_that_does_not_answer_only_delays_a_seal(tmp_path: Pa
                 "catalog": CatalogUnavailableError("no answer"),
                 "store": ObjectStoreUnavailableError("no answer"),
             }[door],
+            armed=False,
         )
-        node = await world.start(trap)
+        node = await world.node(trap)
         files = await put_some(node)
         hurt = await seal_until_hurt(node, trap)
         await settled(world, node, files)
@@ -222,16 +151,16 @@ async def test_a_dependency_that_does_not_answer_only_delays_a_seal(tmp_path: Pa
 async def test_a_second_crash_while_the_first_is_repaired_changes_nothing(tmp_path: Path) -> None:
     for number in range(1, CALLS_MAX):
         world = World(tmp_path, "framed")
-        trap = Trap(3, "after", lambda _: Crash())
-        node = await world.start(trap)
+        trap = Trap(3, "after", lambda _: Crash(), armed=False)
+        node = await world.node(trap)
         files = await put_some(node)
         assert await seal_until_hurt(node, trap)
         await world.power_cut(node)
-        again = Trap(number, "after", lambda _: Crash())
-        node = await world.start(again)
+        again = Trap(number, "after", lambda _: Crash(), armed=False)
+        node = await world.node(again)
         hurt = await seal_until_hurt(node, again)
         await world.power_cut(node)
-        await settled(world, await world.start(), files)
+        await settled(world, await world.node(), files)
         if not hurt:
             return
     pytest.fail(f"still hurt at call {CALLS_MAX}")
@@ -239,21 +168,21 @@ async def test_a_second_crash_while_the_first_is_repaired_changes_nothing(tmp_pa
 
 async def test_a_catalog_that_lost_a_stored_row_gets_it_again(tmp_path: Path) -> None:
     world = World(tmp_path, "framed")
-    node = await world.start()
+    node = await world.node()
     files = await put_some(node)
     await drain(node)
     await node.close()
     older = MemoryCatalog(world.clock)
     older._store_id = world.catalog._store_id
     world.catalog = older
-    node = await world.start()
+    node = await world.node()
     await settled(world, node, files)
 
 
 async def announced_only(world: World) -> tuple[ContainerRow, dict[str, bytes]]:
     """A container announced by a process that died before it uploaded anything."""
-    trap = Trap(2, "after", lambda _: Crash())
-    node = await world.start(trap)
+    trap = Trap(2, "after", lambda _: Crash(), armed=False)
+    node = await world.node(trap)
     files = await put_some(node)
     await seal_until_hurt(node, trap)
     await world.power_cut(node)
@@ -267,7 +196,7 @@ async def test_an_object_in_the_way_is_left_alone_and_its_container_abandoned(tm
     upload = await world.store.begin_upload(row.key, metadata={})
     await upload.write(b"something else")
     foreign = await upload.finish()
-    node = await world.start()
+    node = await world.node()
     await settled(world, node, files)
     assert (await world.store.head(row.key)).etag == foreign.etag
     (abandoned,) = await world.catalog.containers(state=ContainerState.ABANDONED)
@@ -281,8 +210,8 @@ async def test_a_seal_that_would_give_other_bytes_now_is_finished_all_the_same(
     """As after another release of zstd: the setting `compression` changed between crash and start."""
     world = World(tmp_path, "framed")
     if uploaded:
-        trap = Trap(3, "after", lambda _: Crash())
-        node = await world.start(trap)
+        trap = Trap(3, "after", lambda _: Crash(), armed=False)
+        node = await world.node(trap)
         files = await put_some(node)
         await seal_until_hurt(node, trap)
         await world.power_cut(node)
@@ -291,7 +220,7 @@ async def test_a_seal_that_would_give_other_bytes_now_is_finished_all_the_same(
     else:
         row, files = await announced_only(world)
     world.settings = world.settings.model_copy(update={"compression": "off"})
-    node = await world.start()
+    node = await world.node()
     await settled(world, node, files)
     after = await world.catalog.container(row.container_id)
     assert after is not None
@@ -305,12 +234,12 @@ async def test_a_seal_given_up_is_not_repeated_by_later_starts(tmp_path: Path) -
         world = World(tmp_path, "framed")
         _, files = await announced_only(world)
         world.settings = world.settings.model_copy(update={"compression": "off"})
-        trap = Trap(number, "after", lambda _: Crash())
-        node = await world.start(trap)
+        trap = Trap(number, "after", lambda _: Crash(), armed=False)
+        node = await world.node(trap)
         hurt = await seal_until_hurt(node, trap)
         await world.power_cut(node)
-        await settled(world, await world.start(), files)
-        node = await world.start()
+        await settled(world, await world.node(), files)
+        node = await world.node()
         await read_back(node, files)
         assert await names_in_live_containers(world) == Counter(dict.fromkeys(files, 1))
         await node.close()
@@ -324,14 +253,14 @@ async def test_an_upload_that_lands_after_its_container_was_given_up_changes_not
     world = World(tmp_path, "framed")
     row, files = await announced_only(world)
     world.settings = world.settings.model_copy(update={"compression": "off"})
-    node = await world.start()
+    node = await world.node()
     await drain(node)
     identity = {"des-container-id": row.container_id, "des-sha256": row.sha256}
     upload = await world.store.begin_upload(row.key, metadata=identity)
     await upload.write(b"z" * row.geometry.size)
     await upload.finish()
     await node.close()
-    await settled(world, await world.start(), files)
+    await settled(world, await world.node(), files)
 
 
 async def test_an_uploaded_container_that_does_not_read_back_is_never_committed(tmp_path: Path) -> None:
@@ -341,7 +270,7 @@ async def test_an_uploaded_container_that_does_not_read_back_is_never_committed(
     upload = await world.store.begin_upload(row.key, metadata=identity)
     await upload.write(b"z" * row.geometry.size)  # as a flipped bit on the way would, only more of them
     await upload.finish()
-    await settled(world, await world.start(), files)
+    await settled(world, await world.node(), files)
     (abandoned,) = await world.catalog.containers(state=ContainerState.ABANDONED)
     assert abandoned.container_id == row.container_id
 
@@ -355,7 +284,7 @@ async def test_a_store_that_keeps_nothing_as_sent_does_not_get_more_and_more(tmp
             return super().put(key, bytes(len(data)) if key.endswith(".des") else data, metadata)
 
     world.store = Spoiling()
-    node = await world.start()
+    node = await world.node()
     files = await put_some(node)
     for _ in range(20):
         with contextlib.suppress(DesError):
@@ -387,10 +316,10 @@ def test_of_seals_that_share_a_record_one_holds(debts: list[tuple[str, str, str]
 
 async def test_a_retry_after_a_crash_gets_the_file_of_the_first_attempt(tmp_path: Path) -> None:
     world = World(tmp_path, "framed")
-    node = await world.start()
+    node = await world.node()
     first = await node.put_bytes(FileSpec(request_id="once"), b"data", google_crc32c.value(b"data"))
     await world.power_cut(node)
-    node = await world.start()
+    node = await world.node()
     second = await node.put_bytes(FileSpec(request_id="once"), b"data", google_crc32c.value(b"data"))
     assert second.already_existed
     assert second.file.name == first.file.name
@@ -506,7 +435,7 @@ async def test_a_container_that_reads_back_with_one_wrong_byte_is_never_committe
     """In FOOTER, trailer, section table, HASHPAGES, and in a file: what is read back is proven."""
     world = World(tmp_path, layout)
     store = world.store = OneByteOff(place)
-    node = await world.start()
+    node = await world.node()
     files = await put_some(node)
     await drain(node)
     rows = await world.catalog.containers(state=ContainerState.ABANDONED)
@@ -517,7 +446,7 @@ async def test_a_container_that_reads_back_with_one_wrong_byte_is_never_committe
 async def test_what_was_built_is_proven_before_it_is_committed(tmp_path: Path) -> None:
     """A page that leads astray, and an INDEX of other files, are found in the staged container."""
     world = World(tmp_path, "framed")
-    node = await world.start()
+    node = await world.node()
     await put_some(node)
     packer: Any = node._packer
     (day,) = node._open_index.days()

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import google_crc32c
 import pytest
@@ -27,12 +27,11 @@ from des.node import Node
 from des.packer.log_shipper import LogShipper, NotStoredYetError
 from des.packer.shipments import Shipments
 from des.packer.shipped_log import Replay
-from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
-from des.testing.simulated_clock import SimulatedClock
 from des.testing.simulated_disk import SimulatedDisk
 from des.upkeep import rebuild_catalog
+from tests.fault.simulated_world import Crash, SimulatedWorld, Trap
 
 CALLS_MAX = 60
 STORE_CALLS = {"create", "head", "get_range", "delete"}
@@ -41,102 +40,32 @@ SHARDS = 4
 STORED = Durability.STORED
 
 
-class Crash(BaseException):
-    """The process is gone. Not an Exception: nothing may handle it."""
-
-
-class Trap:
-    """Counts calls through the doors; the N-th one fails before or after its effect."""
-
-    def __init__(self, number: int, when: str, failure: Callable[[str], BaseException]) -> None:
-        self.number = number
-        self.when = when
-        self.failure = failure
-        self.calls = 0
-        self.armed = True
-        self.landing: Callable[[], Awaitable[Any]] | None = None
-
-    @property
-    def sprung(self) -> bool:
-        return self.calls >= self.number
-
-    def guard(self, target: Any, door: str, methods: set[str]) -> Any:
-        trap = self
-
-        class Guarded:
-            def __getattr__(self, name: str) -> Any:
-                method = getattr(target, name)
-                if name not in methods:
-                    return method
-
-                async def call(*args: Any, **kwargs: Any) -> Any:
-                    trap.calls += trap.armed
-                    hit = trap.armed and trap.calls == trap.number
-                    if hit and trap.when == "late" and name == "create":
-                        # The caller hears of a timeout; the object lands behind whatever is done next.
-                        trap.landing = lambda: method(*args, **kwargs)
-                        raise trap.failure(door)
-                    if hit and trap.when == "before":
-                        raise trap.failure(door)
-                    if trap.landing is not None and name == "create":
-                        landing, trap.landing = trap.landing, None
-                        await landing()
-                    result = await method(*args, **kwargs)
-                    if hit:
-                        raise trap.failure(door)
-                    return result
-
-                return call
-
-        return Guarded()
-
-
-class World:
-    """What outlives a process: disk, objects, catalog, time."""
+class World(SimulatedWorld):
+    trapped: ClassVar = {"catalog": CATALOG_CALLS, "store": STORE_CALLS}
 
     def __init__(self, data_dir: Path, **settings: Any) -> None:
-        self.clock = SimulatedClock()
-        self.disk = SimulatedDisk(random.Random(7))
-        self.store = MemoryObjectStore()
-        self.catalog = MemoryCatalog(self.clock)
-        self.settings = load_settings(
-            data_dir=data_dir,
-            shard_bits=2,
-            big_file_bytes=3 << 20,
-            seal={"retry_s": 0},
-            log={"segment_bytes": 4 << 20, "reclaim_delay_s": 100},
-            stored={"any_store": True, "retry_s": 0, "wait_s": 60, **settings},
+        super().__init__(
+            load_settings(
+                data_dir=data_dir,
+                shard_bits=2,
+                big_file_bytes=3 << 20,
+                seal={"retry_s": 0},
+                log={"segment_bytes": 4 << 20, "reclaim_delay_s": 100},
+                stored={"any_store": True, "retry_s": 0, "wait_s": 60, **settings},
+            )
         )
-        self.rng = random.Random(11)
         self.whole_nodes: set[str] = set()
         """Nodes that had their disks to the end: they leave no object behind."""
 
-    async def start(self, trap: Trap | None = None) -> Node:
-        catalog: Any = self.catalog
-        store: Any = self.store
-        if trap is not None:
-            catalog = trap.guard(catalog, "catalog", CATALOG_CALLS)
-            store = trap.guard(store, "store", STORE_CALLS)
-        node = await Node.open(
-            self.settings,
-            clock=self.clock,
-            disk=self.disk,
-            store=store,
-            catalog=catalog,
-            random_bytes=self.rng.randbytes,
-            threads=False,
-        )
+    async def node(self, trap: Trap | None = None) -> Node:
+        node = await super().node(trap)
         self.whole_nodes.add(node.node_uuid)
         return node
 
-    async def power_cut(self, node: Node, *, disk_lost: bool) -> None:
-        tasks = [*node._tasks, node._log._committer.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.disk.crash()
-        if disk_lost:
-            self.disk = SimulatedDisk(random.Random(8))
+    async def lose(self, node: Node) -> None:
+        """Cut the power, and lose the disk with it."""
+        await self.power_cut(node)
+        self.disk = SimulatedDisk(random.Random(8))
 
     async def objects(self, part: str) -> list[str]:
         return [info.key async for info in self.store.list("") if part in info.key]
@@ -236,12 +165,12 @@ async def test_a_crash_at_any_call_of_shipping_loses_nothing_acknowledged(
         world = World(tmp_path, object_bytes=64 << 10)
         trap = Trap(number, when, lambda _: Crash())
         trap.armed = False
-        node = await world.start(trap)
+        node = await world.node(trap)
         trap.armed = True
         files, failed = await put_all(node)
         assert bool(failed) == trap.sprung or files
-        await world.power_cut(node, disk_lost=disk_lost)
-        await settled(world, await world.start(), files)
+        await (world.lose(node) if disk_lost else world.power_cut(node))
+        await settled(world, await world.node(), files)
         if not trap.sprung:
             assert len(files) == len(contents())
             assert number > 6
@@ -255,14 +184,14 @@ async def test_a_call_that_is_not_answered_only_delays(tmp_path: Path, when: str
         world = World(tmp_path, object_bytes=64 << 10)
         trap = Trap(number, when, unavailable)
         trap.armed = False
-        node = await world.start(trap)
+        node = await world.node(trap)
         trap.armed = True
         files, failed = await put_all(node)
         assert failed == []
         trap.armed = False
         if number % 2:
-            await world.power_cut(node, disk_lost=True)
-            node = await world.start()
+            await world.lose(node)
+            node = await world.node()
         await settled(world, node, files)
         if not trap.sprung:
             return
@@ -273,19 +202,19 @@ async def test_a_call_that_is_not_answered_only_delays(tmp_path: Path, when: str
 async def test_a_crash_at_any_call_of_a_take_over_changes_nothing(tmp_path: Path, when: str) -> None:
     for number in range(1, CALLS_MAX):
         world = World(tmp_path, object_bytes=64 << 10)
-        node = await world.start()
+        node = await world.node()
         files, failed = await put_all(node)
         assert failed == []
-        await world.power_cut(node, disk_lost=True)
+        await world.lose(node)
         trap = Trap(number, when, lambda _: Crash())
         try:
-            node = await world.start(trap)
+            node = await world.node(trap)
             await drain(node)
             await let_go(world, node)
         except (Crash, DesError):
             pass
         world.disk.crash()
-        await settled(world, await world.start(), files)
+        await settled(world, await world.node(), files)
         if not trap.sprung:
             assert number > 6
             return
@@ -304,7 +233,7 @@ async def test_a_store_that_is_down_means_the_truth_and_no_loss(tmp_path: Path) 
 
     store, world.store = world.store, Down()  # type: ignore[assignment]
     down.armed = False
-    node = await world.start()
+    node = await world.node()
     down.armed = True
     with pytest.raises(NotStoredYetError, match="on this node's disk") as caught:
         await put(node, b"waiting")
@@ -322,16 +251,16 @@ async def test_a_store_that_is_down_means_the_truth_and_no_loss(tmp_path: Path) 
             with contextlib.suppress(NotStoredYetError):
                 again = await put(node, b"waiting")
     assert again.name == result.file.name
-    await world.power_cut(node, disk_lost=True)
+    await world.lose(node)
     world.store = store
-    node = await world.start()
+    node = await world.node()
     assert await (await node.open_file(again.name)).read_whole() == b"waiting"
     await node.close()
 
 
 async def test_only_what_asked_for_it_is_shipped(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     await put(node, b"local", durability=Durability.LOCAL)
     await put(node, b"by default", durability=None)
     assert await world.objects("_log/") == []
@@ -347,7 +276,7 @@ async def test_only_what_asked_for_it_is_shipped(tmp_path: Path) -> None:
 
 async def test_a_local_write_is_stored_later_when_somebody_waits(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     names = [(await put(node, b"x" * n, durability=Durability.LOCAL)).name for n in range(5)]
     absent = "DES_20260228_(A18B83E80000_97)"
     waited = await node.wait_stored([*names, absent, names[0]])
@@ -358,15 +287,15 @@ async def test_a_local_write_is_stored_later_when_somebody_waits(tmp_path: Path)
     (info,) = await node.wait_stored(names[:1])
     assert isinstance(info, FileInfo)
     assert info.state is FileState.STORED
-    await world.power_cut(node, disk_lost=True)
-    node = await world.start()
+    await world.lose(node)
+    node = await world.node()
     await read_back(node, {name: b"x" * n for n, name in enumerate(names)})
     await node.close()
 
 
 async def test_many_waiting_puts_share_an_object(tmp_path: Path) -> None:
     world = World(tmp_path, uploads=1)
-    node = await world.start()
+    node = await world.node()
     await asyncio.gather(*(put(node, b"x" * n) for n in range(200)))
     assert len(await world.objects("_log/")) <= 5
     await node.close()
@@ -375,7 +304,7 @@ async def test_many_waiting_puts_share_an_object(tmp_path: Path) -> None:
 async def test_the_default_durability_is_a_setting(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.settings = world.settings.model_copy(update={"durability": "stored"})
-    node = await world.start()
+    node = await world.node()
     result = await node.put_bytes(FileSpec(), b"x", google_crc32c.value(b"x"))
     assert result.durability is Durability.STORED
     assert (await put(node, b"y", durability=Durability.LOCAL)).state is FileState.OPEN
@@ -385,7 +314,7 @@ async def test_the_default_durability_is_a_setting(tmp_path: Path) -> None:
 
 async def test_a_store_on_the_nodes_own_disk_promises_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, any_store=False)
-    node = await world.start()
+    node = await world.node()
     for call in (
         put(node, b"x"),
         node.begin_put(FileSpec(durability=STORED)),
@@ -399,7 +328,7 @@ async def test_a_store_on_the_nodes_own_disk_promises_nothing(tmp_path: Path) ->
 
 async def test_a_node_that_lost_a_shard_does_not_vouch_for_its_files(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     lost = (await put(node, b"before")).shard
     before = await world.catalog.log_segments()
     await world.catalog.acquire_shards([lost], holder="another", ttl_s=60, force=True)
@@ -419,16 +348,16 @@ async def test_a_node_that_lost_a_shard_does_not_vouch_for_its_files(tmp_path: P
 
 async def test_a_damaged_segment_makes_names_undecided_and_is_kept(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     first = await put(node, b"first")
     second = await put(node, b"second")
-    await world.power_cut(node, disk_lost=True)
+    await world.lose(node)
     row, _ = await world.catalog.log_segments()
     kept = world.store._objects[row.key]
     spoiled = bytearray(kept.data)
     spoiled[len(spoiled) // 2] ^= 1
     world.store._objects[row.key] = type(kept)(bytes(spoiled), kept.info)
-    node = await world.start()
+    node = await world.node()
     assert await (await node.open_file(second.name)).read_whole() == b"second"
     with pytest.raises(UnavailableError):
         await node.open_file(first.name)
@@ -442,20 +371,20 @@ async def test_a_damaged_segment_makes_names_undecided_and_is_kept(tmp_path: Pat
 async def test_a_store_that_cannot_be_read_keeps_the_node_from_starting(tmp_path: Path) -> None:
     """Serving without what was acknowledged would say NOT_FOUND of it."""
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     info = await put(node, b"data")
-    await world.power_cut(node, disk_lost=True)
+    await world.lose(node)
     trap = Trap(4, "before", unavailable)  # identity and list are read, the segment is not
     with pytest.raises(UnavailableError):
-        await world.start(trap)
-    node = await world.start()
+        await world.node(trap)
+    node = await world.node()
     assert await (await node.open_file(info.name)).read_whole() == b"data"
     await node.close()
 
 
 async def test_segments_go_after_their_files_are_in_containers_and_not_sooner(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     files, _ = await put_all(node)
     await node._parts.shipper.clean()
     assert {row.state for row in await world.catalog.log_segments()} == {LogSegmentState.HELD}
@@ -478,7 +407,7 @@ async def test_segments_go_after_their_files_are_in_containers_and_not_sooner(tm
 
 async def test_segments_that_wait_for_a_seal_are_bounded(tmp_path: Path) -> None:
     world = World(tmp_path, segments_max=8)
-    node = await world.start()
+    node = await world.node()
     files: dict[str, bytes] = {}
     for number in range(40):
         data = b"x" * number
@@ -492,43 +421,43 @@ async def test_segments_that_wait_for_a_seal_are_bounded(tmp_path: Path) -> None
 
 async def test_released_segments_of_an_earlier_start_go_too(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     files, _ = await put_all(node)
     await drain(node)
     world.clock.advance(101)
     await node._packer.step()
     await node._parts.shipper.clean()
-    await world.power_cut(node, disk_lost=False)
+    await world.power_cut(node)
     assert {row.state for row in await world.catalog.log_segments()} == {LogSegmentState.RELEASED}
-    await settled(world, await world.start(), files)
+    await settled(world, await world.node(), files)
     assert await world.objects("_log/") == []
 
 
 async def test_a_log_that_was_lost_under_its_node_is_replayed_from_what_it_shipped(tmp_path: Path) -> None:
     """The folder of the log is gone, the node's identity is not."""
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     files, _ = await put_all(node)
     await node.close()
     for name in world.disk.list("log"):
         world.disk.remove(f"log/{name}")
     world.disk.sync_directory("log")
-    await settled(world, await world.start(), files)
+    await settled(world, await world.node(), files)
 
 
 async def test_a_lost_catalog_and_a_lost_disk_lose_nothing_that_was_stored(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     files, _ = await put_all(node)
     await drain(node)
     later = await put(node, b"after the seal")
     rows = await world.catalog.log_segments()
-    await world.power_cut(node, disk_lost=True)
+    await world.lose(node)
     world.catalog = MemoryCatalog(world.clock)
     report = await rebuild_catalog(world.catalog, world.store, holder="tool")
     assert report.refused == {}
     assert rows == report.segments == await world.catalog.log_segments()
-    node = await world.start()
+    node = await world.node()
     assert await (await node.open_file(later.name)).read_whole() == b"after the seal"
     await node.seal_shard(later.shard)
     await settled(world, node, files)
@@ -536,14 +465,14 @@ async def test_a_lost_catalog_and_a_lost_disk_lose_nothing_that_was_stored(tmp_p
 
 async def test_a_deleted_file_does_not_come_back(tmp_path: Path) -> None:
     world = World(tmp_path)
-    node = await world.start()
+    node = await world.node()
     info = await put(node, b"deleted")
     kept = await put(node, b"kept")
     await world.catalog.put_tombstones(
         [Tombstone(info.name, info.day, info.shard, 2, 1)], node._lease.claim_of([info.shard])
     )
-    await world.power_cut(node, disk_lost=True)
-    node = await world.start()
+    await world.lose(node)
+    node = await world.node()
     with pytest.raises(NotFoundError):
         await node.open_file(info.name)
     assert await (await node.open_file(kept.name)).read_whole() == b"kept"

@@ -5,7 +5,6 @@ The real node makes the containers; stores and catalogs then lose, change or wit
 
 import asyncio
 import itertools
-import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,38 +23,21 @@ from des.storage.identity import WrongStoreError
 from des.storage.memory import MemoryObjectStore
 from des.storage.object_store import ObjectInfo, ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
-from des.testing.simulated_clock import SimulatedClock
-from des.testing.simulated_disk import SimulatedDisk
 from des.upkeep import Depth, GarbageCollector, GcLimits, GcRefusedError, fsck, rebuild_catalog
 from des.upkeep.fsck import Kind
 from des.upkeep.rebuild_catalog import ShardsHeldError
 from des.upkeep.unfinished import Debt, recover
+from tests.fault.simulated_world import SimulatedWorld
 
 DAY_S = 24 * 3600
 
 
-class World:
+class World(SimulatedWorld):
     def __init__(self, tmp_path: Path) -> None:
-        self.clock = SimulatedClock()
-        self.disk = SimulatedDisk(random.Random(7))
-        self.store: Any = MemoryObjectStore(self.clock)
-        self.catalog = MemoryCatalog(self.clock)
-        self.settings = load_settings(
-            data_dir=tmp_path, shard_bits=1, big_file_bytes=1 << 20, seal={"useful_bytes": 0}
+        super().__init__(
+            load_settings(data_dir=tmp_path, shard_bits=1, big_file_bytes=1 << 20, seal={"useful_bytes": 0})
         )
-        self.rng = random.Random(11)
         self.files: dict[str, bytes] = {}
-
-    async def node(self) -> Node:
-        return await Node.open(
-            self.settings,
-            clock=self.clock,
-            disk=self.disk,
-            store=self.store,
-            catalog=self.catalog,
-            random_bytes=self.rng.randbytes,
-            threads=False,
-        )
 
     async def fill(self, node: Node, count: int = 20) -> None:
         for number in range(count):
