@@ -29,6 +29,8 @@ class LogSettings(Group):
     """A commit group closes at this many bytes even when more is waiting."""
     budget_bytes: Bytes = ByteSize(4 * GIB)
     """Disk the log may use; the oldest files are sealed when it would grow past three quarters of it."""
+    records_max: Annotated[int, Field(ge=10_000)] = 1_000_000
+    """Records the log may hold, about 0.6 KiB of memory each; limits the log as `budget_bytes` does."""
     reserve_free_bytes: Bytes = ByteSize(256 * MIB)
     """Below this much free disk writes are refused, so that sealing and the catalog keep working."""
     reclaim_delay_s: Seconds = 900

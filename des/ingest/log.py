@@ -34,6 +34,7 @@ from des.ingest.recovery import Recovery, recover
 from des.ingest.segment import HEADER_SIZE
 from des.ingest.values import DeleteDraft, Deletion, Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
+from des.monitoring.log_fill import LogFill
 from des.monitoring.log_metrics import LogCounts
 from des.monitoring.tracing import span
 from des.storage.disk import Disk
@@ -73,6 +74,7 @@ class IngestLog:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._reclaim_delay_s = settings.reclaim_delay_s
+        self._bytes_max, self._records_max = int(settings.budget_bytes), settings.records_max
         self._segments = dict(recovery.segments)
         self._floor_ms = recovery.log.floor_ms
         self._floor_segment = recovery.floor_segment
@@ -90,6 +92,7 @@ class IngestLog:
             group_bytes=max(1, min(int(settings.group_bytes), in_segment)),
             failure=failure,
         )
+        self._fullness = self.fill.fullness
         now = clock.monotonic()
         for segment in self._segments.values():
             segment.unpinned_at = now
@@ -168,6 +171,16 @@ class IngestLog:
     def bytes_used(self) -> int:
         """Disk the segments take, reserved room included."""
         return sum(segment.allocated for segment in self._segments.values())
+
+    @property
+    def fill(self) -> LogFill:
+        """What it holds of what it may hold."""
+        return LogFill(self.bytes_used, self._bytes_max, self.next_seq - self.first_seq, self._records_max)
+
+    @property
+    def fullness(self) -> float:
+        """`fill.fullness` as of the last group or reclaim, at the price of nothing."""
+        return self._fullness
 
     @property
     def room_bytes(self) -> int:
@@ -325,7 +338,7 @@ class IngestLog:
             self._writer.commit,
             [each.draft for each in group],
             time_ms=time_ms,
-            bytes_used=self.bytes_used,
+            fill=self.fill,
             urgent=urgent,
         )
         self.counts.sync_s.observe(time.perf_counter() - begun)
@@ -365,6 +378,7 @@ class IngestLog:
             results.append(result)
             seq += 1
         segment.unpinned_at = now
+        self._fullness = self.fill.fullness
         if files:
             self._publish(files)
         for append, result in zip(group, results, strict=True):
@@ -496,6 +510,7 @@ class IngestLog:
                 segment.retired = True
                 if not segment.readers:
                     await self._blocking(segment.file.close)  # the last handle: here its blocks are freed
+                self._fullness = self.fill.fullness
         return freed
 
     def _removable(self) -> LiveSegment | None:

@@ -58,6 +58,11 @@ class OpenIndex:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all open files, those being sealed included."""
+        return sum(self._shard_bytes.values())
+
     def get(self, name: str) -> OpenFile | None:
         """Return the open file of that name, if there is one."""
         return self._by_name.get(name)

@@ -12,6 +12,7 @@ from des.ingest.errors import LogFullError
 from des.ingest.live import LiveSegment
 from des.ingest.record import END_SIZE, Draft, encode, end_draft
 from des.ingest.segment import HEADER_SIZE, SegmentHeader, file_name
+from des.monitoring.log_fill import LogFill
 from des.storage.disk import Disk, DiskFile
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -81,26 +82,32 @@ class SegmentWriter:
         self._next_number = next_number
         self.next_seq = next_seq
         self._segment_bytes = int(settings.segment_bytes)
-        self._budget_bytes = int(settings.budget_bytes)
         self._reserve_free_bytes = int(settings.reserve_free_bytes)
         self._active: LiveSegment | None = None
         self._last_crc = 0
 
-    def commit(self, drafts: Sequence[Draft], *, time_ms: int, bytes_used: int, urgent: bool) -> Committed:
+    def commit(self, drafts: Sequence[Draft], *, time_ms: int, fill: LogFill, urgent: bool) -> Committed:
         """Write the drafts as one group and return when they are on the device.
 
         `urgent` groups may use the room that is kept free for them.
 
         Raises:
-            LogFullError: there is no room for another segment; nothing was written.
+            LogFullError: there is no room for another segment or record; nothing was written.
             OSError: what is on the device is unknown; nothing may be written after this.
         """
+        if not urgent and fill.records + len(drafts) > fill.records_max:
+            raise LogFullError(
+                f"the ingest log holds {fill.records} records, {len(drafts)} more would exceed the "
+                f"{fill.records_max} that log.records_max allows; sealing makes room",
+                free_bytes=max(0, fill.bytes_max - fill.bytes_used),
+                needed_bytes=sum(draft.size for draft in drafts),
+            )
         needed = sum(draft.size for draft in drafts) + END_SIZE
         if self._active is not None and self._active.stop + needed > self._active.allocated:
-            self._plan_segment(needed, bytes_used=bytes_used, urgent=urgent)  # refuse before closing this one
+            self._plan_segment(needed, fill=fill, urgent=urgent)  # refuse before closing this one
             self.end(time_ms)
         if self._active is None:
-            size = self._plan_segment(needed, bytes_used=bytes_used, urgent=urgent)
+            size = self._plan_segment(needed, fill=fill, urgent=urgent)
             self._active = self._start_segment(size)
         segment = self._active
         buffers, offsets, next_seq, last_crc = self._encode(segment, drafts, time_ms)
@@ -156,16 +163,16 @@ class SegmentWriter:
             seq += 1
         return buffers, offsets, seq, last_crc
 
-    def _plan_segment(self, needed: int, *, bytes_used: int, urgent: bool) -> int:
+    def _plan_segment(self, needed: int, *, fill: LogFill, urgent: bool) -> int:
         """Return the length of the next segment, or refuse to have one."""
         if urgent:
             return max(URGENT_SEGMENT_BYTES, HEADER_SIZE + needed)
         size = max(self._segment_bytes, HEADER_SIZE + needed)
-        if bytes_used + size > self._budget_bytes:
+        if fill.bytes_used + size > fill.bytes_max:
             raise LogFullError(
-                f"the ingest log uses {bytes_used} bytes, another segment of {size} would exceed its budget "
-                f"of {self._budget_bytes}",
-                free_bytes=max(0, self._budget_bytes - bytes_used),
+                f"the ingest log uses {fill.bytes_used} bytes, another segment of {size} would exceed its "
+                f"budget of {fill.bytes_max}",
+                free_bytes=max(0, fill.bytes_max - fill.bytes_used),
                 needed_bytes=size,
             )
         free = self._disk.free_bytes()

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from des.monitoring.log_fill import LogFill
 from des.monitoring.plain_histogram import PlainHistogram
 
 SYNC_ENDS_S: Final = (
@@ -41,6 +42,8 @@ class LogCounts:
         """Bytes of groups written."""
         self.refused = 0
         """Records refused for want of room."""
+        self.waited_s = 0.0
+        """How long writes waited, all together, because seals did not keep up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,8 @@ class WatchedLog(Protocol):
         ...
 
     @property
-    def bytes_used(self) -> int:
-        """Disk it takes."""
-        ...
-
-    @property
-    def budget_bytes(self) -> int:
-        """Disk it may take."""
+    def fill(self) -> LogFill:
+        """What it holds of what it may hold."""
         ...
 
     @property
@@ -91,6 +89,7 @@ class LogMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give the registry today's values."""
         log, counts, backlog = self._log, self._log.counts, self._log.backlog()
+        fill = log.fill
         for name, text, histogram in (
             ("des_log_sync_seconds", "Time to write a group of records and sync it.", counts.sync_s),
             ("des_log_group_records", "Records of a group.", counts.records),
@@ -100,9 +99,16 @@ class LogMetrics(Collector):
         yield CounterMetricFamily(
             "des_log_refused_records", "Records refused for want of room.", value=counts.refused
         )
+        yield CounterMetricFamily(
+            "des_log_waited_seconds",
+            "Time that writes waited, all together, because seals did not keep up.",
+            value=counts.waited_s,
+        )
         for name, text, value in (
-            ("des_log_bytes", "Disk the log takes, reserved room included.", log.bytes_used),
-            ("des_log_budget_bytes", "Disk the log may take (log.budget_bytes).", log.budget_bytes),
+            ("des_log_bytes", "Disk the log takes, reserved room included.", fill.bytes_used),
+            ("des_log_budget_bytes", "Disk the log may take (log.budget_bytes).", fill.bytes_max),
+            ("des_log_records", "Records of the log; each takes memory.", fill.records),
+            ("des_log_max_records", "Records the log may hold (log.records_max).", fill.records_max),
             ("des_log_failed", "1 when the log takes no writes until a restart.", log.is_failed),
             ("des_log_backlog_files", "Files of the log that no seal has taken.", backlog.files),
             ("des_log_backlog_bytes", "Bytes of files of the log that no seal has taken.", backlog.bytes),

@@ -33,6 +33,7 @@ from des.node.stored_acks import StoredAcks
 from des.node.upload_folder import UploadFolder
 from des.node.write_path import WritePath
 from des.packer import CrashRecoveryManager, MultiShardPacker
+from des.packer.backpressure import Backpressure
 from des.packer.container_builder import ContainerBuilder
 from des.packer.log_shipper import LogShipper
 from des.packer.open_checkpoint import OpenCheckpoint
@@ -250,6 +251,14 @@ async def assemble(
         describe=retriever.describe_open,
         random_bytes=doors.random_bytes,
         acks=acks,
+        backpressure=Backpressure(
+            log=log,
+            open_index=open_index,
+            packer=packer,
+            clock=doors.clock,
+            settings=settings.log,
+            wait_max_s=settings.limits.admission_wait_s,
+        ),
         shards=shards,
     )
     listing = Listing(

@@ -27,7 +27,7 @@ STORE_ADVICE: Final = "check that the object store runs, its credentials, and th
 LOCKS_ADVICE: Final = "locks are renewed in the database: see the check database"
 SOURCES_ADVICE: Final = "check that the source's database runs, its configuration, and the network between"
 LOG_FULL_ADVICE: Final = (
-    "files wait to be sealed: see the checks database and object_store, or raise log.budget_bytes"
+    "files wait to be sealed: see the checks database and object_store, or raise the limits of the log"
 )
 LOG_FAILED_ADVICE: Final = (
     "look at the disk and the kernel's messages, then restart the server: a start recovers the log"
@@ -90,17 +90,21 @@ def sources_check(troubles: Callable[[], Mapping[str, str]]) -> HealthCheck:
 
 def log_check(log: IngestLog, packer: MultiShardPacker, settings: LogSettings) -> HealthCheck:
     """Compare what the log holds with what it may hold. No request."""
-    budget = int(settings.budget_bytes)
 
     async def look() -> Reading:
         if log.failure is not None:
             return Reading(CheckState.FAILED, str(log.failure), LOG_FAILED_ADVICE)
-        used = f"{log.bytes_used >> 20:,} of {budget >> 20:,} MiB used"
-        if log.bytes_used + int(settings.segment_bytes) > budget and log.room_bytes < _room_min(settings):
+        fill = log.fill
+        used = (
+            f"{fill.bytes_used >> 20:,} of {fill.bytes_max >> 20:,} MiB and "
+            f"{fill.records:,} of {fill.records_max:,} records used"
+        )
+        no_segment = fill.bytes_used + int(settings.segment_bytes) > fill.bytes_max
+        if fill.records >= fill.records_max or (no_segment and log.room_bytes < _room_min(settings)):
             return Reading(CheckState.FAILED, f"full, writes are refused: {used}")
         if error := packer.seal_error:
             return Reading(CheckState.DEGRADED, f"a seal fails and is repeated: {error}; {used}")
-        if log.bytes_used > BUDGET_HIGH * budget:
+        if fill.fullness > BUDGET_HIGH:
             return Reading(CheckState.DEGRADED, f"nearly full: {used}")
         return Reading(CheckState.OK, used)
 

@@ -1,6 +1,6 @@
 """The memory of auto-named writes, so that a repeated one is one file."""
 
-from collections import deque
+from itertools import takewhile
 
 from des.ingest.values import OpenFile
 
@@ -13,12 +13,11 @@ class RequestMemory:
 
     def __init__(self) -> None:
         self._files: dict[str, OpenFile] = {}
-        self._order: deque[tuple[int, str]] = deque()
+        """In the order of their records, but for those of one commit group."""
 
     def remember(self, request_id: str, file: OpenFile) -> None:
         """Keep the answer to a request."""
         self._files[request_id] = file
-        self._order.append((file.seq, request_id))
 
     def get(self, request_id: str) -> OpenFile | None:
         """Return the file that this request made, if it is remembered."""
@@ -26,5 +25,6 @@ class RequestMemory:
 
     def forget_before(self, seq: int) -> None:
         """Forget requests whose records the log has given up."""
-        while self._order and self._order[0][0] < seq:
-            self._files.pop(self._order.popleft()[1], None)
+        old = [key for key, _ in takewhile(lambda item: item[1].seq < seq, self._files.items())]
+        for key in old:
+            del self._files[key]

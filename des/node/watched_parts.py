@@ -1,6 +1,7 @@
 """What the metrics read of a node's parts when they are asked for."""
 
 from des.core.index_cache import InMemoryIndexCache
+from des.monitoring.log_fill import LogFill
 from des.monitoring.log_metrics import Backlog, LogCounts
 from des.monitoring.node_parts_metrics import CacheReading, PartsReading
 from des.node.parts import Parts
@@ -18,14 +19,9 @@ class WatchedParts:
         return self._parts.log.counts
 
     @property
-    def bytes_used(self) -> int:
-        """See `WatchedLog.bytes_used`."""
-        return self._parts.log.bytes_used
-
-    @property
-    def budget_bytes(self) -> int:
-        """See `WatchedLog.budget_bytes`."""
-        return int(self._parts.settings.log.budget_bytes)
+    def fill(self) -> LogFill:
+        """See `WatchedLog.fill`."""
+        return self._parts.log.fill
 
     @property
     def is_failed(self) -> bool:

@@ -28,6 +28,7 @@ from des.node.write_rules import (
     check_size,
     check_spec,
 )
+from des.packer.backpressure import Backpressure, LogBackpressureError
 from des.retrieval.tombstones import Tombstones, name_deleted
 from des.storage.object_store import ObjectStore
 
@@ -59,12 +60,14 @@ class WritePath:
         describe: Callable[[OpenFile, FileFacts], FileInfo],
         random_bytes: Callable[[int], bytes],
         acks: StoredAcks,
+        backpressure: Backpressure,
         shards: Shards | None = None,
     ) -> None:
         self.shards = shards or EveryShard()
         """This node's hold on shards."""
         self._settings = settings
         self._acks = acks
+        self._backpressure = backpressure
         self._log = log
         self._assigner = assigner
         self._store = store
@@ -96,6 +99,7 @@ class WritePath:
                 raise
         self.check(spec)
         await self.admit(spec)
+        await self._backpressure.admit(1, len(data))
         if spec.size is not None and spec.size != len(data):
             raise UploadSizeMismatchError(
                 f"{len(data)} bytes arrived, {spec.size} were declared", expected=spec.size, actual=len(data)
@@ -113,6 +117,10 @@ class WritePath:
 
     async def put_many(self, items: Sequence[WholeFile]) -> list[PutResult | DesError]:
         """Write many whole files; see `PutMany.run`."""
+        try:
+            await self._backpressure.admit(len(items), sum(len(item.data) for item in items))
+        except LogBackpressureError as error:
+            return [error] * len(items)
         waiting = [item for item in items if self._acks.wants(item.spec)]
         if len(waiting) < len(items):
             await self.shards.note_local()
@@ -289,6 +297,7 @@ class WritePath:
 
     async def append_block(self, data: bytes, crc32c: int) -> Extent:
         """Append a part of a streamed file to the log."""
+        await self._backpressure.admit(1, len(data))
         return await self._log.append_block(data, crc32c)
 
     async def read_block(self, extent: Extent) -> bytes:

@@ -22,6 +22,7 @@ from des.packer.container_builder import ContainerBuilder
 from des.packer.container_commit import ContainerCommit, run_of
 from des.packer.container_id import make_container_id
 from des.packer.open_checkpoint import OpenCheckpoint
+from des.packer.seal_pace import SealPace
 from des.packer.seal_plan import BUDGET_HIGH, SealPlan, SealReason, Within, plan_request, plan_seals
 from des.storage.object_store import ObjectStore
 
@@ -123,6 +124,8 @@ class MultiShardPacker:
         self._containers = ContainerCommit(catalog=catalog, store=store, builder=builder, claim=claim)
         self.listeners: list[Callable[[ContainerRow, Sequence[OpenFile]], None]] = []
         """Told of every container that is committed, with the files that left the open index for it."""
+        self.pace = SealPace()
+        """How fast seals empty the log."""
         self.last_seal_ms: dict[int, int] = {}
         """Shard to the time of its last seal by this process, UTC milliseconds since 1970."""
 
@@ -240,6 +243,11 @@ class MultiShardPacker:
         self._metrics.register(registry, pending=lambda: len(self._pending))
 
     @property
+    def is_emptying(self) -> bool:
+        """Whether seals are under way, and none fails."""
+        return self._sealing.locked() and not self.seal_error
+
+    @property
     def seal_error(self) -> str:
         """What the oldest seal that failed last time failed with; empty when none did."""
         return next((seal.error for seal in self._pending if seal.error), "")
@@ -247,14 +255,12 @@ class MultiShardPacker:
     def _due(self) -> list[SealPlan]:
         if self._log.failure is not None:
             return []
-        budget = int(self._settings.log.budget_bytes)
         return plan_seals(
             self._open_index.buckets(),
             now_ms=self._clock.now_ms(),
             shard_bits=self._settings.shard_bits,
             settings=self._settings.seal,
-            log_bytes=max(self._log.bytes_used, int(self._pressure() * budget)),
-            log_budget=budget,
+            fullness=max(self._log.fill.fullness, self._pressure()),
             within=self._within,
         )
 
@@ -338,9 +344,12 @@ class MultiShardPacker:
         self.adopt_stored(sealing, pending.files)
         for shard in {file.shard for file in pending.files}:
             self.last_seal_ms[shard] = self._clock.now_ms()
+        took_s = self._clock.monotonic() - begun
+        sealed_bytes = sum(file.size for file in pending.files)
+        self.pace.add(self._log.fill.share(records=len(pending.files), data_bytes=sealed_bytes), took_s)
         self._metrics.stored(
             pending.reason,
-            seconds=self._clock.monotonic() - begun,
+            seconds=took_s,
             files=row.geometry.file_count,
             size=row.geometry.size,
             now_ms=self._clock.now_ms(),
@@ -366,7 +375,7 @@ class MultiShardPacker:
         The row is read again first: a database that lost a committed row (failover to a replica that
         was behind) makes the container be recorded anew instead of its files being lost.
         """
-        pressed = self._log.bytes_used > BUDGET_HIGH * int(self._settings.log.budget_bytes)
+        pressed = self._log.fill.fullness > BUDGET_HIGH
         due = self._clock.monotonic() - (0.0 if pressed else self._settings.log.reclaim_delay_s)
         for stored in [seal for seal in self._stored if seal.stored_at <= due]:
             row = await self._catalog.container(stored.sealing.container_id)

@@ -15,9 +15,9 @@ Within: TypeAlias = Callable[[ShardRun], bool]
 """Whether this node may seal a run of shards: whether it owns them all."""
 
 BUDGET_HIGH: Final = 0.75
-"""Share of the log's budget from which the oldest files are sealed to make room."""
+"""Share of what the log may hold from which the oldest files are sealed to make room."""
 BUDGET_LOW: Final = 0.5
-"""Share of the budget that such sealing aims for."""
+"""Share that such sealing aims for."""
 
 
 class SealReason(StrEnum):
@@ -47,15 +47,14 @@ def plan_seals(
     now_ms: int,
     shard_bits: int,
     settings: SealSettings,
-    log_bytes: int,
-    log_budget: int,
+    fullness: float,
     within: Within = lambda _: True,
 ) -> list[SealPlan]:
     """Return the seals that are due, oldest day first; of shards that neighbours own, none.
 
     A shard that is large enough by itself gets its own container. Where something is due by age, day
     or budget, it is sealed together with its neighbours: the run of shards is halved until a half holds
-    no more than `useful_bytes`.
+    no more than `useful_bytes`. `fullness` is that of the log, or of another room that open files take.
     """
     plans: list[SealPlan] = []
     due: dict[int, dict[int, SealReason]] = defaultdict(dict)
@@ -72,7 +71,7 @@ def plan_seals(
             reason = _reason_by_time(bucket, now_ms=now_ms, settings=settings)
             if reason is not None:
                 due[bucket.day][bucket.shard] = reason
-    for bucket in _beyond_budget(days, log_bytes=log_bytes, log_budget=log_budget):
+    for bucket in _beyond_budget(days, now_ms=now_ms, fullness=fullness):
         due[bucket.day].setdefault(bucket.shard, SealReason.BUDGET)
     whole = ShardRun(0, 1 << shard_bits, shard_bits)
     for day, reasons in due.items():
@@ -117,17 +116,20 @@ def _reason_by_time(bucket: BucketCounts, *, now_ms: int, settings: SealSettings
 
 
 def _beyond_budget(
-    days: dict[int, dict[int, BucketCounts]], *, log_bytes: int, log_budget: int
+    days: dict[int, dict[int, BucketCounts]], *, now_ms: int, fullness: float
 ) -> Iterable[BucketCounts]:
-    if log_bytes <= log_budget * BUDGET_HIGH:
-        return
-    excess = log_bytes - log_budget * BUDGET_LOW
-    waiting = (bucket for shards in days.values() for bucket in shards.values())
-    for bucket in sorted(waiting, key=lambda bucket: bucket.oldest_ms):
-        if excess <= 0:
-            return
-        excess -= bucket.data_bytes
-        yield bucket
+    """Return what holds up the oldest part of a log that is too full.
+
+    The log is given up from its old end, and every part of it has files of most shards: sealing some of
+    them, however many, frees nothing. So all are due that have a file in the part which has to go, if the
+    log grew evenly.
+    """
+    waiting = [bucket for shards in days.values() for bucket in shards.values()]
+    if fullness <= BUDGET_HIGH or not waiting:
+        return []
+    begins_ms = min(bucket.oldest_ms for bucket in waiting)
+    stop_ms = begins_ms + (now_ms - begins_ms) * (1 - BUDGET_LOW / fullness)
+    return [bucket for bucket in waiting if bucket.oldest_ms <= stop_ms]
 
 
 def _merge_neighbours(

@@ -257,6 +257,29 @@ async def test_the_budget_and_the_reserve_hold_for_files_and_not_for_sealing(dis
     await log.close()
 
 
+async def test_the_records_of_a_log_are_limited_as_its_bytes_are(disk):
+    few = settings(segment_bytes=200_000, budget_bytes=1 << 21).model_copy(update={"records_max": 10})
+    log, _ = await open_log(disk, 1, settings=few)
+    files = [await log.append_file(draft(f"f{i}", b"1")) for i in range(10)]
+    with pytest.raises(LogFullError, match="holds 10 records, 1 more would exceed the 10"):
+        await log.append_file(draft("g", b"1"))
+    await log.append_sealing(
+        Sealing("c", DAY, 0, 1, 8, "framed", 1, array("Q", [file.seq for file in files]))
+    )
+    assert log.fill.fullness == 1.1
+    await log.close()
+    log, recovered = await open_log(disk, 2, settings=few)
+    assert len(recovered.files) == 10
+    with pytest.raises(LogFullError):
+        await log.append_file(draft("g", b"1"))
+    log.mark_stored(files)
+    await log.append_stored("c", "etag")
+    await log.reclaim()
+    assert log.fill.records < 10
+    assert (await log.append_file(draft("g", b"1"))).seq == log.next_seq - 1
+    await log.close()
+
+
 async def test_the_blocks_of_a_refused_file_can_be_used_again(disk):
     log, _ = await open_log(disk, 1)
     block = await log.append_block(b"x" * 400, google_crc32c.value(b"x" * 400))

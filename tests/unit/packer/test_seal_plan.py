@@ -16,10 +16,12 @@ NOON = day_end_ms(DAY) - 12 * 3_600_000
 SETTINGS = SealSettings(size_bytes=1000, entries=50, age_s=600, day_grace_s=60, useful_bytes=100)
 
 
-def plan(buckets: list[BucketCounts], now_ms: int = NOON, log_bytes: int = 0) -> list[SealPlan]:
-    return plan_seals(
-        buckets, now_ms=now_ms, shard_bits=3, settings=SETTINGS, log_bytes=log_bytes, log_budget=10_000
-    )
+def plan(
+    buckets: list[BucketCounts],
+    now_ms: int = NOON,
+    fullness: float = 0.0,
+) -> list[SealPlan]:
+    return plan_seals(buckets, now_ms=now_ms, shard_bits=3, settings=SETTINGS, fullness=fullness)
 
 
 def bucket(shard: int, data_bytes: int, *, files: int = 1, age_s: float = 0, day: int = DAY) -> BucketCounts:
@@ -71,13 +73,19 @@ def test_days_are_never_mixed() -> None:
     assert [seal.day for seal in plan(held)] == [20261122, DAY]
 
 
-def test_the_oldest_is_sealed_when_the_log_outgrows_its_budget() -> None:
-    held = [bucket(0, 900, age_s=9), bucket(7, 900, age_s=8)]
-    assert plan(held, log_bytes=7500) == []
-    assert plan(held, log_bytes=7501) == [
-        SealPlan(DAY, ShardRun(0, 1, 3), SealReason.BUDGET),
-        SealPlan(DAY, ShardRun(7, 1, 3), SealReason.BUDGET),
+def test_what_holds_up_the_old_end_of_a_full_log_is_sealed_all_of_it() -> None:
+    held = [
+        bucket(0, 900, age_s=90),
+        bucket(5, 2, age_s=61),
+        bucket(6, 900, age_s=59),
+        bucket(7, 900, age_s=1),
     ]
+    assert plan(held, fullness=0.75) == []
+    assert plan(held, fullness=0.751) == [
+        SealPlan(DAY, ShardRun(0, 1, 3), SealReason.BUDGET),
+        SealPlan(DAY, ShardRun(4, 2, 3), SealReason.BUDGET),
+    ]
+    assert [seal.run.first for seal in plan(held, fullness=1.0)] == [0, 4, 6]
 
 
 def test_a_shard_asked_for_takes_its_quiet_neighbours_along() -> None:
@@ -107,12 +115,12 @@ def test_a_shard_asked_for_takes_its_quiet_neighbours_along() -> None:
         ),
         unique_by=lambda held: (held.day, held.shard),
     ),
-    st.integers(0, 20_000),
+    st.floats(0, 2),
 )
 def test_no_shard_of_a_day_is_in_two_plans_and_all_that_is_due_is_in_one(
-    held: list[BucketCounts], log_bytes: int
+    held: list[BucketCounts], fullness: float
 ) -> None:
-    plans = plan(held, log_bytes=log_bytes)
+    plans = plan(held, fullness=fullness)
     for one in held:
         covering = [seal for seal in plans if seal.day == one.day and one.shard in seal.run]
         assert len(covering) <= 1 or one.data_bytes >= 1000 or one.files >= 50
