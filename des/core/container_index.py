@@ -119,6 +119,14 @@ class ContainerIndex:
             entry, position = self._entry(position)
             yield entry
 
+    def table(self) -> tuple[list[bytes], npt.NDArray[Any]]:
+        """Return every name, and the numbers of every entry as an array of `FIXED_TYPE`, in order."""
+        positions, name_lengths = _walk(self._raw, len(self))
+        starts = positions + NAME_LENGTH.size
+        places = zip(starts.tolist(), name_lengths.tolist(), strict=True)
+        names = [self._raw[start : start + length] for start, length in places]
+        return names, _gather_fixed(self._raw, starts + name_lengths)
+
     def find(self, name: str) -> IndexEntry | None:
         """Return the entry of `name`; None when the container does not have it."""
         try:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from des.core.coalesce import join_ranges
 from des.core.container_index import ContainerIndex
 from des.core.index_cache import IndexCache, PageKey, Pages
+from des.core.page_proof import leads_to_all
 from des.format.byte_range import ByteRange
 from des.format.errors import CorruptContainerError
 from des.format.footer import Footer
@@ -137,6 +138,8 @@ class PagedIndex:
 def check_all_pages(pages: PagesGeometry, data: bytes, index: ContainerIndex, footer: Footer) -> None:
     """Demand that the pages in `data` lead to each file of INDEX, and hold no more records than files.
 
+    For all files at once where that can be; else as a reader would, one by one: 10 us a file.
+
     Raises:
         CorruptContainerError: they do not, or a page is damaged.
     """
@@ -146,6 +149,8 @@ def check_all_pages(pages: PagesGeometry, data: bytes, index: ContainerIndex, fo
     count = sum(map(record_count, held))
     if count != len(index):
         raise BadPageError(f"HASHPAGES has {count} records of {len(index)} files")
+    if leads_to_all(pages, held, index, footer):
+        return
     for ordinal, entry in enumerate(index):
         plan = look_up(pages, name_digest(entry.name.encode()))
         try:

@@ -58,10 +58,11 @@ assert _HEADER.size == PAGE_HEADER_SIZE
 assert _RECORD.size == RECORD_SIZE
 assert PAGE_HEADER_SIZE + RECORDS_MAX * RECORD_SIZE + _SEAL.size == PAGE_SIZE
 
-_RECORD_TYPE: Final = np.dtype(
+RECORD_TYPE: Final = np.dtype(
     [("key", "V12"), ("low", "<u8"), ("high", "<u4"), ("proof", "<u4"), ("ordinal", "<u4")]
 )
-assert _RECORD_TYPE.itemsize == RECORD_SIZE
+"""Of numpy: `_RECORD`."""
+assert RECORD_TYPE.itemsize == RECORD_SIZE
 _HEADER_TYPE: Final = np.dtype(
     [("magic", "S4"), ("page", "<u4"), ("count", "<u2"), ("flags", "<u2"), ("uuid", "<u8"), ("zero", "<u8")]
 )
@@ -211,7 +212,7 @@ def encode_records(rows: npt.NDArray[Any]) -> bytes:
     length[misfit] = LENGTH_CHECK_INDEX
     offset[misfit] = 0
     slot = np.where(misfit, SLOT_RAW, rows["slot"]).astype(np.uint32)
-    records = np.empty(len(rows), _RECORD_TYPE)
+    records = np.empty(len(rows), RECORD_TYPE)
     records["key"] = rows["key"]
     records["low"] = offset | (length & np.uint64(0xFFFF)) << np.uint64(48)
     records["high"] = (length >> np.uint64(16)).astype(np.uint32)
