@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from des.config import Settings
-from des.errors import DesError
+from des.errors import DesError, UnavailableError
 from des.monitoring.tracing import use_tracing
 from des.node import Node
 from des_server import process_memory
@@ -33,6 +33,7 @@ EXIT_REFUSED: Final = 3
 EXPOSED_WARNING_INTERVAL_S: Final = 60.0
 REOPEN_DRAIN_S: Final = 2.0
 """How long calls may take to end before a node is opened anew."""
+REOPEN_RETRY_S: Final = 0.5
 REOPEN_QUIET_S: Final = 0.5
 """How long clients are refused before the port is closed, which would cut off what is on its way."""
 
@@ -115,12 +116,24 @@ async def _serve(
         tracing, traces = open_tracing(settings.tracing)
         use_tracing(tracing)
     try:
+        # Once, and again with the same ports whenever the store is divided into other shards (ADR 0021).
+        again = False
         while not stopping.is_set():
-            # Once, and again with the same ports whenever the store is divided into other shards (ADR 0021).
-            settings = await _serve_once(
-                settings, open_node, stopping, registry=registry, shared=shared, on_serving=on_serving
-            )
-            on_serving = _log_serving
+            try:
+                settings = await _serve_once(
+                    settings,
+                    open_node,
+                    stopping,
+                    registry=registry,
+                    shared=shared,
+                    on_serving=_log_serving if again else on_serving,
+                )
+            except UnavailableError as error:
+                if not again or stopping.is_set():
+                    raise
+                _log.warning("the node is not open again yet", error=str(error))
+                await asyncio.sleep(REOPEN_RETRY_S)
+            again = True
     finally:
         if traces is not None:
             await asyncio.to_thread(traces.close)

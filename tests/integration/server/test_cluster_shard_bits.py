@@ -5,10 +5,17 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from des_client import FileMissing, NameConflict, RetryConfig, Unavailable
+from des_client import AsyncDesClient, FileMissing, NameConflict, RetryConfig, Unavailable
+from des_server import lifecycle
+from prometheus_client import CollectorRegistry
 
-from des.db.catalog import ContainerState
+from des.clock import SystemClock
+from des.config import Settings
+from des.db.catalog import CatalogUnavailableError, ContainerState
 from des.naming import SnowflakeNameGenerator
+from des.node import Node
+from des.storage.memory import MemoryObjectStore
+from des.testing.memory_catalog import MemoryCatalog
 from des.testing.simulated_clock import SimulatedClock
 from tests.integration.server import cluster_in_process
 from tests.integration.server.cluster_in_process import SETTLE_S, running_cluster
@@ -160,3 +167,58 @@ async def test_a_node_that_was_away_brings_its_files_to_the_new_shards(tmp_path,
                     assert [info.name async for info in client.list()] == sorted(names)
         rows = await cluster.catalog.containers(state=ContainerState.STORED)
         assert sum(row.geometry.file_count for row in rows) == len(names)
+
+
+@pytest.mark.timeout(120)
+async def test_a_process_opens_its_node_anew_at_the_same_ports_until_it_succeeds(tmp_path):
+    clock = SystemClock()
+    catalog, store = MemoryCatalog(clock), MemoryObjectStore(clock)
+    settings = Settings(
+        data_dir=tmp_path / "node",
+        object_store="file:///not-used",
+        listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
+        shard_bits=3,
+        cluster={"enabled": True},
+        stored={"any_store": True},
+    )
+    opened, failures, serving, stopping = [], ["away"] * 2, [], asyncio.Event()
+
+    async def open_node(given):
+        if opened and failures:
+            raise CatalogUnavailableError(failures.pop())
+        node = await Node.open(given, catalog=catalog, store=store)
+        opened.append((given.listen, node))
+        return node
+
+    process = asyncio.create_task(
+        lifecycle._serve(
+            settings,
+            open_node,
+            stopping,
+            allow_exposed=False,
+            registry=CollectorRegistry(),
+            shared=None,
+            on_serving=serving.append,
+        )
+    )
+    deadline = time.monotonic() + SETTLE_S
+    while not serving:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    address = str(serving[0].address)
+    async with AsyncDesClient(address, retry=PATIENT) as client:
+        name = (await client.put(b"before")).file.name
+        await catalog.ask_sharding(5, from_ms=0)
+        while len(opened) < 2:
+            assert time.monotonic() < deadline
+            opened[0][1]._lease.wake()
+            await asyncio.sleep(0.05)
+        assert not failures
+        assert [listen for listen, _ in opened] == ["127.0.0.1:0", address]
+        assert opened[1][1].settings.shard_bits == 5
+        assert await client.get(name, timeout_s=60) == b"before"
+        await client.put(b"after", timeout_s=60)
+    assert len(serving) == 1  # nobody is told twice that the process serves
+    stopping.set()
+    assert await process == 0
