@@ -80,10 +80,7 @@ def lay_out_framed(files: Sequence[WaitingFile], start: int) -> LaidOut:
         flags=flags,
         stored_lengths=stored_lengths,
         raw_lengths=raw_lengths,
-        data_crc32c=[
-            google_crc32c.value(data) if known is None else known
-            for known, data in zip(crc32c, stored, strict=True)
-        ],
+        data_crc32c=_checksums(crc32c, stored),
     )
     # Between the stored bytes of two files stand the tail of one frame and the header of the next.
     split = range(0, len(headers), FRAME_HEADER_SIZE)
@@ -184,6 +181,16 @@ def _new_places(digests: npt.NDArray[np.uint8], flags: Sequence[int], lengths: S
     places["flags"] = flags
     places["raw_length"] = lengths
     return places
+
+
+def _checksums(known: Sequence[int | None], stored: Sequence[bytes]) -> list[int]:
+    """Return the CRC32C of each file's bytes; those not known yet are of raw files."""
+    if known.count(None) == len(known):
+        return list(map(google_crc32c.value, stored))
+    return [
+        google_crc32c.value(data) if crc32c is None else crc32c
+        for crc32c, data in zip(known, stored, strict=True)
+    ]
 
 
 def _digests(names: Sequence[bytes]) -> npt.NDArray[np.uint8]:

@@ -333,9 +333,13 @@ class DesWriter:
         except BaseException:
             self.abort()
             raise
+        stored_length = len(stored)
         if flags & FLAG_EXTERNAL:
-            return IndexEntry(name, 0, length, meta_offset, len(document), flags)
-        return IndexEntry(name, data_offset, len(stored), meta_offset, len(document), flags)
+            data_offset, stored_length = 0, length
+        # As `IndexEntry(…)`, without the call in between that a named tuple's constructor is.
+        return tuple.__new__(
+            IndexEntry, (name, data_offset, stored_length, meta_offset, len(document), flags)
+        )
 
     def _flush(self) -> None:
         try:
