@@ -8,6 +8,7 @@ from moto.server import ThreadedMotoServer
 
 from des.sources import ClaimOwner, SourceDatabaseConnector
 from des.testing.source_databases import KINDS, temporary_source
+from tests.integration.sources.world import World
 
 OWNER = ClaimOwner("0b4c1f6e-0000-4000-8000-000000000000", "11111111-0000-4000-8000-000000000000")
 OTHER = ClaimOwner("0b4c1f6e-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000")
@@ -66,3 +67,12 @@ def s3():
         yield client, f"http://{host}:{port}"
         client.close()
         server.stop()
+
+
+@pytest.fixture
+async def world(table, s3, tmp_path):
+    """A node that ingests from the test's `table`, which is empty."""
+    table.empty()
+    made = World(table, s3, tmp_path / "data")
+    yield made
+    await made.stop()

@@ -6,7 +6,7 @@ from des.clock import SystemClock
 from des.sources import ClaimOwner
 from des.sources.checkup import check_source
 from des.testing.source_databases import temporary_source
-from tests.integration.sources.world import BITS, HOLDERS, World
+from tests.integration.sources.world import BITS, HOLDERS
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -17,14 +17,6 @@ SHARDS = range(1 << BITS)
 def table(tmp_path_factory):
     with temporary_source("postgresql", tmp_path_factory.mktemp("postgresql")) as made:
         yield made
-
-
-@pytest.fixture
-async def world(table, s3, tmp_path):
-    table.empty()
-    made = World(table, s3, tmp_path / "data")
-    yield made
-    await made.stop()
 
 
 @pytest.mark.parametrize("days", [1, -1])

@@ -9,21 +9,13 @@ from prometheus_client import generate_latest
 from des.errors import NotFoundError
 from des.sources import ClaimOwner
 from des.testing.source_databases import temporary_source
-from tests.integration.sources.world import BITS, HOLDERS, World
+from tests.integration.sources.world import BITS, HOLDERS
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     with temporary_source("sqlite", tmp_path_factory.mktemp("sqlite")) as made:
         yield made
-
-
-@pytest.fixture
-async def world(table, s3, tmp_path):
-    table.empty()
-    made = World(table, s3, tmp_path / "data")
-    yield made
-    await made.stop()
 
 
 def contents(count):

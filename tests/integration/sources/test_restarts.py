@@ -9,7 +9,6 @@ from sqlalchemy import event
 
 from des.errors import DesError, UnavailableError
 from des.testing.source_databases import temporary_source
-from tests.integration.sources.world import World
 
 FILES = 12
 DEADLINE_S = 200
@@ -19,14 +18,6 @@ DEADLINE_S = 200
 def table(request, tmp_path_factory):
     with temporary_source(request.param, tmp_path_factory.mktemp(request.param)) as made:
         yield made
-
-
-@pytest.fixture
-async def world(table, s3, tmp_path):
-    table.empty()
-    made = World(table, s3, tmp_path / "data")
-    yield made
-    await made.stop()
 
 
 class Trap:
