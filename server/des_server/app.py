@@ -40,6 +40,7 @@ from des_server.dashboard.page import status_router
 from des_server.dashboard.report import StatusReporter
 from des_server.health import HealthFollower, cancelled
 from des_server.http import HttpServer, make_app
+from des_server.http_bodies import BodyLimit
 from des_server.http_files import file_router
 from des_server.http_metrics import HttpMetrics
 from des_server.inflight import InFlight
@@ -228,7 +229,7 @@ class DesServer:
             # The HTTP port of one process of many is behind theirs, on loopback, and that one has the TLS.
             tls = self._tls if self.shared is None else None
             self._http = HttpServer(
-                HttpMetrics(self._gated(app), self.registry),
+                HttpMetrics(BodyLimit(self._gated(app)), self.registry),
                 http_wanted.bind(),
                 tls.http_context() if tls is not None else None,
             )

@@ -144,6 +144,7 @@ async def test_workers_share_ports_a_store_a_health_a_page_and_their_metrics(sec
         assert int((await door.head(f"/files/{quote(name)}")).headers["content-length"]) == len(data)
         assert (await door.get("/files/nothing")).status_code == 400
         assert (await door.post("/assign", json={"prefix": "TEAM"})).json()["name"].startswith("TEAM_")
+        assert (await door.post("/assign", content=b"x" * 100_000)).status_code == 413
         assert (await door.get("/nowhere?x=1")).status_code == 404
         for path in ("/metrics", "/status.json", f"/files/{quote(name)}"):
             assert (await stranger.get(path)).status_code == 401

@@ -16,6 +16,7 @@ from des_server.cluster.worker_door import Answer, WorkerDoor
 from des_server.cluster.worker_metrics import merge_metrics
 from des_server.cluster.worker_reports import merge_health, merge_status
 from des_server.http import HttpServer
+from des_server.http_bodies import BodyLimit
 from des_server.listen import Address
 from des_server.security.tls import TlsFiles
 
@@ -78,7 +79,7 @@ class WorkersHttp:
                 return refusal(answers)
             return JSONResponse(merge_status(told, count=self._count), headers={"cache-control": "no-store"})
 
-        app.mount("/", self._door)
+        app.mount("/", BodyLimit(self._door))
         return app
 
 

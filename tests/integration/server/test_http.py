@@ -1,6 +1,7 @@
 """The HTTP port of a server over a real node: names, files, the page that explains them."""
 
 import base64
+import contextlib
 import os
 import re
 
@@ -8,6 +9,7 @@ import google_crc32c
 import httpx
 import pytest
 from des_server.app import build_server
+from des_server.http_bodies import BODY_BYTES_MAX
 from des_server.http_files import parse_range
 
 from des.config import Settings
@@ -234,3 +236,22 @@ async def test_metrics_count_what_went_over_http(http, node):
     text = (await http.get("/metrics")).text
     assert "des_http_assigned_names_total 1.0" in text
     assert "des_get_files_total 1.0" in text
+
+
+async def test_a_body_that_is_too_long_is_refused(http):
+    answer = await http.post("/assign", content=b"x" * (BODY_BYTES_MAX + 1))
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (await http.post("/assign", json={"prefix": "IMG"})).status_code == 200
+
+
+async def test_a_body_without_end_is_cut_off(http):
+    async def endless():
+        while True:
+            yield b"x" * 4096
+
+    # The connection is closed under the sender, who may or may not still see the answer.
+    with contextlib.suppress(httpx.TransportError):
+        answer = await http.post("/assign", content=endless(), headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+    assert (await http.post("/assign", json={"prefix": "IMG"})).status_code == 200
