@@ -23,7 +23,7 @@ from tests.integration.server.cluster_in_process import SETTLE_S, running_cluste
 OLD_MS = 1_780_000_000_000
 """2026-05-28."""
 OLD_DAY = "20260528"
-PATIENT = RetryConfig(attempts=40, backoff_max_s=0.5)
+PATIENT = RetryConfig(attempts=1000, backoff_max_s=0.5)
 
 
 async def old_names(count):
@@ -83,12 +83,12 @@ async def test_a_running_store_is_divided_into_more_and_fewer_shards(tmp_path, m
             async def write():
                 while not done.is_set():
                     data = f"file {len(files)}".encode()
-                    files[(await client.put(data, timeout_s=60)).file.name] = data
+                    files[(await client.put(data, timeout_s=100)).file.name] = data
 
             async def read():
                 while not done.is_set():
                     name, data = next(iter(files.items()))
-                    assert await client.get(name, timeout_s=60) == data
+                    assert await client.get(name, timeout_s=100) == data
 
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(write())
@@ -138,7 +138,7 @@ async def test_a_running_store_is_divided_into_more_and_fewer_shards(tmp_path, m
 @pytest.mark.parametrize(("before", "after"), [(4, 5), (4, 3)])
 async def test_a_node_that_was_away_brings_its_files_to_the_new_shards(tmp_path, monkeypatch, before, after):
     monkeypatch.setattr(cluster_in_process, "SHARD_BITS", before)
-    async with running_cluster(tmp_path, nodes=2, ttl_s=2.0) as cluster:
+    async with running_cluster(tmp_path, nodes=2, ttl_s=4.0) as cluster:
         stays, lost = cluster.members
         async with cluster.client(1) as client:
             names = await cluster.names_at(lost, 8, client)
@@ -217,8 +217,8 @@ async def test_a_process_opens_its_node_anew_at_the_same_ports_until_it_succeeds
         assert not failures
         assert [listen for listen, _ in opened] == ["127.0.0.1:0", address]
         assert opened[1][1].settings.shard_bits == 5
-        assert await client.get(name, timeout_s=60) == b"before"
-        await client.put(b"after", timeout_s=60)
+        assert await client.get(name, timeout_s=100) == b"before"
+        await client.put(b"after", timeout_s=100)
     assert len(serving) == 1  # nobody is told twice that the process serves
     stopping.set()
     assert await process == 0
