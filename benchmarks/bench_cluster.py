@@ -137,7 +137,11 @@ async def outage(servers: list[ServerProcess], owned: dict[str, set[int]], *, ki
         await asyncio.gather(*knocking)
     before, across = [], []
     for times in successes.values():
-        gaps = [(later - earlier, later > went_at) for earlier, later in pairwise(times)]
+        # A gap into which the end of the node fell begins there: who had asked before would have been served.
+        gaps = [
+            (later - (max(earlier, went_at) if later > went_at else earlier), later > went_at)
+            for earlier, later in pairwise(times)
+        ]
         before.append(max((gap for gap, late in gaps if not late), default=0.0))
         across.append(max((gap for gap, late in gaps if late), default=float("inf")))
     return (
