@@ -66,7 +66,7 @@ async def test_the_s3_server_starts_is_healthy_and_has_the_bucket_of_the_setting
     try:
         os.setxattr(objects, "user.des", b"1")
     except OSError:
-        pytest.skip("the folder of tests keeps no extended attributes, as a volume does")
+        pytest.skip("needs a folder with extended attributes, as a volume has: TMPDIR on ext4 or xfs")
     here = service("s3")
     port = free_port()
     shell, dash_c, script = here["entrypoint"]

@@ -1,5 +1,7 @@
 """Every rule that seals, through the node and its clock; reclaiming after it."""
 
+import asyncio
+
 import google_crc32c
 import pytest
 
@@ -7,6 +9,8 @@ from des.config import load_settings
 from des.db.catalog import ContainerState
 from des.files import FileSpec, FileState
 from des.ingest.errors import LogFullError
+from des.node.put_many import WholeFile
+from des.packer.backpressure import LogBackpressureError
 
 DAY_MS = 86_400_000
 
@@ -98,6 +102,48 @@ async def test_a_log_out_of_its_budget_is_sealed_and_emptied(world) -> None:
     await put(node, bytes(200_000))
     for name in names:
         assert await (await node.open_file(name)).read_whole() == bytes(200_000)
+
+
+async def test_writes_wait_for_the_seals_of_a_log_that_is_nearly_full(world, monkeypatch) -> None:
+    node = await restart_with(
+        world, log={"segment_bytes": 1 << 20, "budget_bytes": 8 << 20}, seal={"age_s": 10**6}
+    )
+    data = bytes(200_000)
+    while node._log.fullness <= 0.75:
+        await put(node, data)
+    building, store = asyncio.Event(), node._packer._containers.store
+
+    async def slow_store(*arguments):
+        await building.wait()
+        return await store(*arguments)
+
+    monkeypatch.setattr(node._packer._containers, "store", slow_store)
+    stepping = asyncio.ensure_future(node._packer.step())
+    while not node._packer.is_emptying:
+        await asyncio.sleep(0)
+
+    async def after_waiting(writing):
+        task = asyncio.ensure_future(writing)
+        waited = False
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if task.done():
+                break
+            waited = True
+            world.clock.advance(0.1)
+        assert waited
+        return await task
+
+    with pytest.raises(LogBackpressureError):
+        while True:
+            await after_waiting(put(node, data))
+    crc = google_crc32c.value(data)
+    [outcome] = await after_waiting(node.put_many([WholeFile(FileSpec(), data, crc)]))
+    assert isinstance(outcome, LogBackpressureError)
+    assert node._log.fullness < 1
+    building.set()
+    await stepping
+    await put(node, data)
 
 
 async def test_segments_go_only_after_the_delay_and_files_stay_readable(world) -> None:
