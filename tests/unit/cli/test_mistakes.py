@@ -29,34 +29,31 @@ def test_a_day_that_is_none_is_a_mistake(des, store):
     assert (ran.code, "found '2026-13-45', expected a day as 2026-01-15" in ran.err) == (Exit.USAGE, True)
 
 
+def run_into_a_full_disk(des, *arguments):
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            des.line(*arguments),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=des.folder,
+            env=des.environment,
+            timeout=60,
+            check=False,
+        )
+    return ran.returncode, ran.stderr.decode()
+
+
+FULL = (Exit.FAILED, "des: No space left on device\n")
+
+
 @pytest.mark.parametrize("arguments", [["cat"], ["get", "-o", "-"]])
 def test_a_full_disk_behind_stdout_is_told_in_a_line(des, store, arguments):
     name = des("put", "-", stdin=bytes(100_000)).text.split("  ")[0]
-    with open("/dev/full", "wb") as full:
-        ran = subprocess.run(
-            des.line(arguments[0], name, *arguments[1:]),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            cwd=des.folder,
-            env=des.environment,
-            timeout=60,
-            check=False,
-        )
-    assert (ran.returncode, ran.stderr.decode()) == (Exit.FAILED, "des: No space left on device\n")
+    assert run_into_a_full_disk(des, arguments[0], name, *arguments[1:]) == FULL
 
 
 def test_a_full_disk_behind_a_few_lines_is_told_in_a_line(des):
-    with open("/dev/full", "wb") as full:
-        ran = subprocess.run(
-            des.line("config", "show"),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            cwd=des.folder,
-            env=des.environment,
-            timeout=60,
-            check=False,
-        )
-    assert (ran.returncode, ran.stderr.decode()) == (Exit.FAILED, "des: No space left on device\n")
+    assert run_into_a_full_disk(des, "config", "show") == FULL
 
 
 def test_what_cannot_be_an_archive_is_named(des):
