@@ -30,6 +30,7 @@ REPLACED = (
     (r"AsyncIterable, ", ""),
     (r"\bAwaitable\[([^\[\]]+)\]", r"\1"),
     (r"Awaitable, ", ""),
+    (r"\baclosing\b", "closing"),
     (r"\b__aiter__\b", "__iter__"),
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),

@@ -29,18 +29,21 @@ OPERATIONS: Final = (
     "shard_status",
     "seal_shard",
     "server_info",
+    "watch_shards",
 )
-"""What has a span. Listings, watches and readers of open files last as long as their reader likes: calls of
-theirs are in the trace that is current when they are made."""
+"""What has a span of its name. What is iterated lasts until its reader has all, or reads no further."""
+
+LISTING: Final = "_list_answers"
+"""What every iteration of a listing asks through, whatever it gives of each file: its span is `des.list`.
+Readers of open files have no span: their calls are in the trace that is current when they are made."""
 
 
 def give_spans(client: object, provider: trace.TracerProvider | None) -> None:
     """Wrap the operations of one client; None for the provider that the process has set."""
     tracer = trace.get_tracer("des_client", tracer_provider=provider)
-    for name in OPERATIONS:
-        setattr(
-            client, name, _spanned(getattr(client, name), functools.partial(_start, tracer, f"des.{name}"))
-        )
+    for method, name in (*zip(OPERATIONS, OPERATIONS, strict=True), (LISTING, "list")):
+        start = functools.partial(_start, tracer, f"des.{name}")
+        setattr(client, method, _spanned(getattr(client, method), start))
 
 
 def _start(tracer: trace.Tracer, name: str) -> trace.Span:

@@ -1,6 +1,8 @@
 """Which files there are."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from datetime import datetime
 
 from des_proto.v1 import file_service_pb2, types_pb2
@@ -11,8 +13,10 @@ from des_client.errors import Internal
 from des_client.items import FilePage
 from des_client.types import FileInfo
 
-Fetch = Callable[[str, bool], Awaitable[file_service_pb2.ListFilesResponse]]
-"""Asks for the page at a token; for nothing but names where the second is true."""
+Answers = Callable[
+    [str, "types_pb2.FileView.ValueType"], AsyncGenerator[file_service_pb2.ListFilesResponse, None]
+]
+"""Asks for one page after the other from a token on, of each file what a view holds."""
 
 
 class AsyncFileList:
@@ -22,39 +26,30 @@ class AsyncFileList:
     twice, and none that stands still is left out.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
 
     def __aiter__(self) -> AsyncIterator[FileInfo]:
         return self._files()
 
     async def _files(self) -> AsyncGenerator[FileInfo, None]:
-        async for page in self.pages():
-            for file in page.files:
-                yield file
+        async with aclosing(self.pages()) as pages:
+            async for page in pages:
+                for file in page.files:
+                    yield file
 
     async def pages(self, page_token: str = "") -> AsyncGenerator[FilePage, None]:
         """Give page after page, from the beginning or from an earlier page's `next_page_token`."""
-        async for answer in self._answers(page_token, names_only=False):
-            yield convert.file_page(answer)
+        async with aclosing(self._answers(page_token, types_pb2.FILE_VIEW_UNSPECIFIED)) as answers:
+            async for answer in answers:
+                yield convert.file_page(answer)
 
     async def names(self, page_token: str = "") -> AsyncGenerator[str, None]:
         """Give the names alone: the server reads nothing of the files themselves for them."""
-        async for answer in self._answers(page_token, names_only=True):
-            for file in answer.files:
-                yield file.name
-
-    async def _answers(
-        self, page_token: str, *, names_only: bool
-    ) -> AsyncGenerator[file_service_pb2.ListFilesResponse, None]:
-        while True:
-            answer = await self._fetch(page_token, names_only)
-            yield answer
-            if not answer.next_page_token:
-                return
-            if answer.next_page_token == page_token:
-                raise Internal(f"page token {page_token!r} leads to itself")
-            page_token = answer.next_page_token
+        async with aclosing(self._answers(page_token, types_pb2.FILE_VIEW_NAME)) as answers:
+            async for answer in answers:
+                for file in answer.files:
+                    yield file.name
 
 
 class AsyncListing(AsyncBatch):
@@ -103,15 +98,29 @@ class AsyncListing(AsyncBatch):
         )
         page_timeout_s = calls.timeout(timeout_s, self._timeout_s)
 
-        async def fetch(page_token: str, names_only: bool) -> file_service_pb2.ListFilesResponse:  # noqa: FBT001
+        return AsyncFileList(functools.partial(self._list_answers, request, page_timeout_s))
+
+    async def _list_answers(
+        self,
+        request: file_service_pb2.ListFilesRequest,
+        page_timeout_s: float,
+        page_token: str,
+        view: "types_pb2.FileView.ValueType",
+    ) -> AsyncGenerator[file_service_pb2.ListFilesResponse, None]:
+        """Ask for one page after the other: what every iteration of a listing comes to."""
+        while True:
             page = file_service_pb2.ListFilesRequest()
             page.CopyFrom(request)
             page.page_token = page_token
-            if names_only:
-                page.view = types_pb2.FILE_VIEW_NAME
-            return await self._call(lambda channel: channel.files.ListFiles, page, page_timeout_s)
-
-        return AsyncFileList(fetch)
+            if view:
+                page.view = view
+            answer = await self._call(lambda channel: channel.files.ListFiles, page, page_timeout_s)
+            yield answer
+            if not answer.next_page_token:
+                return
+            if answer.next_page_token == page_token:
+                raise Internal(f"page token {page_token!r} leads to itself")
+            page_token = answer.next_page_token
 
     def iter_names(
         self,

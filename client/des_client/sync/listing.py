@@ -1,7 +1,9 @@
 # Made by scripts/make_sync_client.py from des_client/aio/listing.py: change that one.
 """Which files there are."""
 
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 
 from des_proto.v1 import file_service_pb2, types_pb2
@@ -12,8 +14,10 @@ from des_client.items import FilePage
 from des_client.sync.batch import Batch
 from des_client.types import FileInfo
 
-Fetch = Callable[[str, bool], file_service_pb2.ListFilesResponse]
-"""Asks for the page at a token; for nothing but names where the second is true."""
+Answers = Callable[
+    [str, "types_pb2.FileView.ValueType"], Generator[file_service_pb2.ListFilesResponse, None, None]
+]
+"""Asks for one page after the other from a token on, of each file what a view holds."""
 
 
 class FileList:
@@ -23,38 +27,29 @@ class FileList:
     twice, and none that stands still is left out.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
 
     def __iter__(self) -> Iterator[FileInfo]:
         return self._files()
 
     def _files(self) -> Generator[FileInfo, None, None]:
-        for page in self.pages():
-            yield from page.files
+        with closing(self.pages()) as pages:
+            for page in pages:
+                yield from page.files
 
     def pages(self, page_token: str = "") -> Generator[FilePage, None, None]:
         """Give page after page, from the beginning or from an earlier page's `next_page_token`."""
-        for answer in self._answers(page_token, names_only=False):
-            yield convert.file_page(answer)
+        with closing(self._answers(page_token, types_pb2.FILE_VIEW_UNSPECIFIED)) as answers:
+            for answer in answers:
+                yield convert.file_page(answer)
 
     def names(self, page_token: str = "") -> Generator[str, None, None]:
         """Give the names alone: the server reads nothing of the files themselves for them."""
-        for answer in self._answers(page_token, names_only=True):
-            for file in answer.files:
-                yield file.name
-
-    def _answers(
-        self, page_token: str, *, names_only: bool
-    ) -> Generator[file_service_pb2.ListFilesResponse, None, None]:
-        while True:
-            answer = self._fetch(page_token, names_only)
-            yield answer
-            if not answer.next_page_token:
-                return
-            if answer.next_page_token == page_token:
-                raise Internal(f"page token {page_token!r} leads to itself")
-            page_token = answer.next_page_token
+        with closing(self._answers(page_token, types_pb2.FILE_VIEW_NAME)) as answers:
+            for answer in answers:
+                for file in answer.files:
+                    yield file.name
 
 
 class Listing(Batch):
@@ -103,15 +98,29 @@ class Listing(Batch):
         )
         page_timeout_s = calls.timeout(timeout_s, self._timeout_s)
 
-        def fetch(page_token: str, names_only: bool) -> file_service_pb2.ListFilesResponse:  # noqa: FBT001
+        return FileList(functools.partial(self._list_answers, request, page_timeout_s))
+
+    def _list_answers(
+        self,
+        request: file_service_pb2.ListFilesRequest,
+        page_timeout_s: float,
+        page_token: str,
+        view: "types_pb2.FileView.ValueType",
+    ) -> Generator[file_service_pb2.ListFilesResponse, None, None]:
+        """Ask for one page after the other: what every iteration of a listing comes to."""
+        while True:
             page = file_service_pb2.ListFilesRequest()
             page.CopyFrom(request)
             page.page_token = page_token
-            if names_only:
-                page.view = types_pb2.FILE_VIEW_NAME
-            return self._call(lambda channel: channel.files.ListFiles, page, page_timeout_s)
-
-        return FileList(fetch)
+            if view:
+                page.view = view
+            answer = self._call(lambda channel: channel.files.ListFiles, page, page_timeout_s)
+            yield answer
+            if not answer.next_page_token:
+                return
+            if answer.next_page_token == page_token:
+                raise Internal(f"page token {page_token!r} leads to itself")
+            page_token = answer.next_page_token
 
     def iter_names(
         self,

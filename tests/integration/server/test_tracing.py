@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import aclosing, closing
 
 import pytest
 from des_client import AsyncDesClient, DesClient, FileMissing
@@ -17,6 +18,7 @@ pytest.importorskip("opentelemetry.sdk", reason="pip install 'des-store[otel]'")
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from des.monitoring.otel import OpenTelemetry
 
@@ -24,6 +26,13 @@ from des.monitoring.otel import OpenTelemetry
 @pytest.fixture
 def exporter():
     return InMemorySpanExporter()
+
+
+def provider_into(exporter):
+    """Return the provider of an application that keeps its spans."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
 
 
 @pytest.fixture
@@ -68,10 +77,7 @@ async def ended(exporter, name):
 
 
 async def test_one_trace_of_put_seal_and_get(tmp_path, exporter, backend):
-    caller_spans = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(caller_spans))
-    tracer = provider.get_tracer("caller")
+    tracer = provider_into(InMemorySpanExporter()).get_tracer("caller")
     async with Served(tmp_path, Tracing(backend, 0.0)) as served:
         async with AsyncDesClient(str(served.server.address), tracing=True, timeout_s=60) as des:
             with tracer.start_as_current_span("job") as job:
@@ -162,3 +168,77 @@ async def test_the_blocking_client_carries_the_trace_too(tmp_path, exporter, bac
         trace_id = await asyncio.to_thread(work)
         (put,) = await ended(exporter, "des.v1.FileService/PutFile")
         assert put.context.trace_id == trace_id
+
+
+async def test_each_iteration_of_a_listing_is_one_span_around_its_pages(tmp_path, exporter, backend):
+    callers = InMemorySpanExporter()
+    provider = provider_into(callers)
+    async with (
+        Served(tmp_path, Tracing(backend, 0.0)) as served,
+        AsyncDesClient(str(served.server.address), tracing=provider, timeout_s=60) as des,
+    ):
+        names = sorted([one.unwrap().file.name async for one in des.put_many([b"a", b"b", b"c"])])
+        callers.clear()
+        listing = des.list(page_size=1)
+        assert not callers.get_finished_spans()  # nothing is asked yet
+        assert sorted([file.name async for file in listing]) == names
+        assert sorted([name async for name in des.iter_names(page_size=1)]) == names
+        first, second = callers.get_finished_spans()
+        assert first.name == second.name == "des.list"
+        async with asyncio.timeout(60):
+            while len(await ended(exporter, "des.v1.FileService/ListFiles")) < 2 * len(names):
+                await asyncio.sleep(0.01)
+    pages = [one.parent.span_id for one in exporter.get_finished_spans() if one.name.endswith("/ListFiles")]
+    assert set(pages) == {first.context.span_id, second.context.span_id}
+
+
+async def test_an_abandoned_iteration_ends_its_span_and_is_no_error(tmp_path, exporter, backend):
+    callers = InMemorySpanExporter()
+    async with (
+        Served(tmp_path, Tracing(backend, 0.0)) as served,
+        AsyncDesClient(str(served.server.address), tracing=provider_into(callers), timeout_s=60) as des,
+    ):
+        for data in (b"a", b"b"):
+            await des.put(data)
+        callers.clear()
+        async with aclosing(des.iter_names(page_size=1)) as names:
+            await anext(names)
+            assert not callers.get_finished_spans()
+        async with aclosing(des.list(page_size=1).pages()) as pages:
+            await anext(pages)
+        async with aclosing(des.watch_shards()) as updates:
+            assert (await anext(updates)).snapshot
+            assert len(callers.get_finished_spans()) == 2
+        async for _ in des.list(page_size=1):
+            break  # nobody closes it: the loop does, in a while
+        async with asyncio.timeout(60):
+            while len(callers.get_finished_spans()) < 4:
+                await asyncio.sleep(0.01)
+        await ended(exporter, "des.v1.ShardService/WatchShardStatus")
+    spans = callers.get_finished_spans()
+    assert [one.name for one in spans] == ["des.list", "des.list", "des.watch_shards", "des.list"]
+    assert {one.status.status_code for one in spans} == {StatusCode.UNSET}
+    assert not [one for one in spans if "error.type" in one.attributes]
+
+
+async def test_iterations_of_the_blocking_client_are_spans_that_end_too(tmp_path, exporter, backend):
+    callers = InMemorySpanExporter()
+    async with Served(tmp_path, Tracing(backend, 0.0)) as served:
+
+        def work():
+            target = str(served.server.address)
+            with DesClient(target, tracing=provider_into(callers), timeout_s=60) as des:
+                for data in (b"a", b"b"):
+                    des.put(data)
+                callers.clear()
+                assert len(list(des.list(page_size=1))) == 2
+                with closing(des.iter_names(page_size=1)) as names:
+                    next(names)
+                    assert len(callers.get_finished_spans()) == 1
+                with closing(des.watch_shards()) as updates:
+                    next(updates)
+                    assert len(callers.get_finished_spans()) == 2
+
+        await asyncio.to_thread(work)
+    names = [one.name for one in callers.get_finished_spans()]
+    assert names == ["des.list", "des.list", "des.watch_shards"]
