@@ -9,10 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 from uuid import UUID
-
-import google_crc32c
 
 from des.clock import Clock
 from des.config.settings import LogSettings
@@ -20,15 +18,9 @@ from des.errors import DesError
 from des.ingest import record
 from des.ingest.committer import Append, Committer
 from des.ingest.drafts import check_data, file_record, open_file
-from des.ingest.errors import (
-    LogCorruptError,
-    LogFullError,
-    LogReadError,
-    LogReadOnlyError,
-    LogReclaimError,
-    LogRecordGoneError,
-)
-from des.ingest.live import LiveSegment
+from des.ingest.errors import LogFullError, LogReadOnlyError, LogReclaimError
+from des.ingest.live import LiveSegment, LiveSegments
+from des.ingest.log_reader import LogReader
 from des.ingest.record import Draft, Kind
 from des.ingest.recovery import Recovery, recover
 from des.ingest.segment import HEADER_SIZE
@@ -42,9 +34,6 @@ from des.storage.disk import Disk
 P = ParamSpec("P")
 T = TypeVar("T")
 Publish = Callable[[Sequence[OpenFile]], None]
-
-SPAN_ON_LOOP_MAX: Final = 1 << 20
-"""Bytes of the log that the event loop copies itself: a quarter of a millisecond."""
 
 
 class IngestLog:
@@ -73,13 +62,14 @@ class IngestLog:
         self._publish = publish
         self._writer = writer
         self._loop = asyncio.get_running_loop()
-        self._reclaim_delay_s = settings.reclaim_delay_s
         self._bytes_max, self._records_max = int(settings.budget_bytes), settings.records_max
-        self._segments = dict(recovery.segments)
+        self._segments = LiveSegments(
+            recovery.segments, clock=clock, reclaim_delay_s=settings.reclaim_delay_s
+        )
+        self.reader = LogReader(self._segments, executor)
+        """Reads what was appended."""
         self._floor_ms = recovery.log.floor_ms
         self._floor_segment = recovery.floor_segment
-        self._loose: set[Extent] = set()
-        """Blocks that no file has taken yet."""
         self._reclaiming = asyncio.Lock()
         self.counts = LogCounts()
         failure: DesError | None = None
@@ -93,9 +83,6 @@ class IngestLog:
             failure=failure,
         )
         self._fullness = self.fill.fullness
-        now = clock.monotonic()
-        for segment in self._segments.values():
-            segment.unpinned_at = now
 
     @classmethod
     async def open(
@@ -170,7 +157,7 @@ class IngestLog:
     @property
     def bytes_used(self) -> int:
         """Disk the segments take, reserved room included."""
-        return sum(segment.allocated for segment in self._segments.values())
+        return self._segments.allocated
 
     @property
     def fill(self) -> LogFill:
@@ -190,9 +177,8 @@ class IngestLog:
     @property
     def first_seq(self) -> int:
         """Lowest sequence number still in the log; `next_seq` when it holds nothing."""
-        if not self._segments:
-            return self.next_seq
-        return self._segments[min(self._segments)].header.first_seq
+        oldest = self._segments.oldest
+        return self.next_seq if oldest is None else oldest.header.first_seq
 
     @property
     def next_seq(self) -> int:
@@ -211,8 +197,8 @@ class IngestLog:
             LogFullError: there is no room; nothing was written.
             LogFailedError: the log takes no writes; whether this one is kept is unknown.
         """
-        done = self._committer.append(file_record(draft, self._loose), draft)
-        self._loose.difference_update(draft.blocks)
+        done = self._committer.append(file_record(draft, self._segments.loose), draft)
+        self._segments.loose.difference_update(draft.blocks)
         try:
             with span("log.append", bytes=draft.size):
                 file = await done
@@ -231,7 +217,7 @@ class IngestLog:
             ValueError: a draft contradicts itself; nothing was appended.
             LogFailedError: the log takes no writes; nothing was appended.
         """
-        loose = set(self._loose)
+        loose = set(self._segments.loose)
         records: list[Draft] = []
         for draft in drafts:
             records.append(file_record(draft, loose))
@@ -239,7 +225,7 @@ class IngestLog:
         waiting = [
             self._committer.append(record, draft) for record, draft in zip(records, drafts, strict=True)
         ]
-        self._loose = loose
+        self._segments.loose = loose
         results: list[OpenFile | DesError] = []
         try:
             with span("log.append_files", files=len(drafts)):
@@ -282,11 +268,7 @@ class IngestLog:
 
     def release_blocks(self, extents: Iterable[Extent]) -> None:
         """Give up blocks that no file has taken. Others, and twice, are fine."""
-        now = self._clock.monotonic()
-        for extent in extents:
-            if extent in self._loose:
-                self._loose.remove(extent)
-                self._segments[extent.segment].unpin(now)
+        self._segments.release_blocks(extents)
 
     async def append_deletes(self, deletes: Sequence[DeleteDraft]) -> list[Deletion]:
         """Record that files are gone; returns when that is on the device.
@@ -308,10 +290,7 @@ class IngestLog:
 
     def release_deletes(self, deletions: Iterable[Deletion]) -> None:
         """Say that the catalog has the tombstones of these, so that the log need not. Twice is once."""
-        now = self._clock.monotonic()
-        for deletion in deletions:
-            if segment := self._segments.get(deletion.segment):
-                segment.unpin_record(deletion.seq, now)
+        self._segments.release_deletes(deletions)
 
     async def append_floor(self, floor_ms: int) -> None:
         """Record that names may carry times up to `floor_ms`; a later start begins behind it."""
@@ -348,7 +327,7 @@ class IngestLog:
 
     def _acknowledge(self, group: list[Append], committed: Committed, time_ms: int) -> None:
         segment = committed.segment
-        self._segments.setdefault(segment.number, segment)
+        self._segments.add(segment)
         now = self._clock.monotonic()
         results: list[object] = []
         files: list[OpenFile] = []
@@ -369,7 +348,7 @@ class IngestLog:
             elif draft.kind is Kind.BLOCK:
                 segment.pins += 1
                 result = Extent(segment.number, offset, len(draft.data), draft.data_crc)
-                self._loose.add(result)
+                self._segments.loose.add(result)
                 if append.done.cancelled():
                     self.release_blocks([result])
             elif draft.kind is Kind.CLOCK_FLOOR:
@@ -389,102 +368,15 @@ class IngestLog:
         """Nothing of it was written: its blocks are loose again, or released when nobody waits."""
         self.counts.refused += 1
         if append.file is not None:
-            self._loose.update(append.file.blocks)
+            self._segments.loose.update(append.file.blocks)
             if append.done.cancelled():
                 self.release_blocks(append.file.blocks)
-
-    # --- reading ----------------------------------------------------------------------------
-
-    def read_cached(self, extent: Extent) -> bytes | None:
-        """Return the bytes if memory holds them, else None; for the event loop, never waits.
-
-        Raises:
-            LogCorruptError: they do not match their checksum.
-            LogRecordGoneError: the segment was reclaimed.
-        """
-        segment = self._segment(extent)
-        try:
-            data = segment.file.pread_cached(extent.length, extent.offset)
-        except OSError:
-            return None
-        return None if data is None else _verified(data, extent)
-
-    async def read(self, extent: Extent) -> bytes:
-        """Return the bytes.
-
-        Raises:
-            LogCorruptError: they do not match their checksum.
-            LogRecordGoneError: the segment was reclaimed.
-            LogReadError: the device did not give them.
-        """
-        segment = self._segment(extent)
-        segment.readers += 1
-        try:
-            data = await self._in_reader(segment, extent.length, extent.offset)
-        except OSError as error:
-            raise LogReadError(
-                f"segment {extent.segment} could not be read at {extent.offset}: {error}"
-            ) from error
-        return _verified(data, extent)
-
-    async def read_span(self, segment_no: int, start: int, stop: int) -> bytes:
-        """Return bytes of a segment as they are, records and all: whoever cuts a file out checks it.
-
-        Fewer only where the segment ends. What is longer than `SPAN_ON_LOOP_MAX` is read in a thread even
-        when memory holds it: copying it would hold up every other call.
-
-        Raises:
-            LogRecordGoneError: the segment was reclaimed.
-            LogReadError: the device did not give them.
-        """
-        segment = self._segments.get(segment_no)
-        if segment is None or segment.retired:
-            raise LogRecordGoneError(f"segment {segment_no} of the ingest log was reclaimed")
-        data: bytes | None
-        try:
-            is_long = stop - start > SPAN_ON_LOOP_MAX
-            data = None if is_long else segment.file.pread_cached(stop - start, start)
-            if data is None:
-                segment.readers += 1
-                data = await self._in_reader(segment, stop - start, start)
-        except OSError as error:
-            raise LogReadError(f"segment {segment_no} could not be read at {start}: {error}") from error
-        return data
-
-    @property
-    def reads_aside(self) -> bool:
-        """Whether long reads run in threads, beside other work."""
-        return self._executor is not None
-
-    async def _in_reader(self, segment: LiveSegment, size: int, offset: int) -> bytes:
-        """Read in a thread; the reader is counted out when that is done, not when its caller gives up."""
-        if self._executor is None:
-            try:
-                return segment.file.pread(size, offset)
-            finally:
-                segment.reader_left()
-        reading = self._loop.run_in_executor(self._executor, segment.file.pread, size, offset)
-        reading.add_done_callback(lambda _: segment.reader_left())
-        return await asyncio.shield(reading)
-
-    def _segment(self, extent: Extent) -> LiveSegment:
-        segment = self._segments.get(extent.segment)
-        if segment is None or segment.retired:
-            raise LogRecordGoneError(f"segment {extent.segment} of the ingest log was reclaimed")
-        return segment
 
     # --- reclaiming -------------------------------------------------------------------------
 
     def mark_stored(self, files: Iterable[OpenFile]) -> None:
         """Say that containers hold these files, so that the log need not. Twice is once."""
-        now = self._clock.monotonic()
-        for file in files:
-            segment = self._segments.get(file.segment)
-            if segment is None or not segment.unpin_record(file.seq, now):
-                continue
-            for extent in file.blocks:
-                if held := self._segments.get(extent.segment):
-                    held.unpin(now)
+        self._segments.release_files(files)
 
     async def reclaim(self) -> int:
         """Remove the oldest segments that nothing needs; return the bytes freed.
@@ -505,21 +397,15 @@ class IngestLog:
                     await self._blocking(self._remove, segment.path)
                 except OSError as error:
                     raise LogReclaimError(f"{segment.path} could not be removed: {error}") from error
-                del self._segments[segment.number]
+                self._segments.drop(segment)
                 freed += segment.allocated
-                segment.retired = True
                 if not segment.readers:
                     await self._blocking(segment.file.close)  # the last handle: here its blocks are freed
                 self._fullness = self.fill.fullness
         return freed
 
     def _removable(self) -> LiveSegment | None:
-        if self.failure is not None or len(self._segments) < 2:
-            return None
-        oldest = self._segments[min(self._segments)]
-        if oldest.pins or self._clock.monotonic() - oldest.unpinned_at < self._reclaim_delay_s:
-            return None
-        return oldest
+        return self._segments.removable() if self.failure is None else None
 
     def _remove(self, path: str) -> None:
         # One by one: a crash that kept a later removal and not an earlier one would look like a hole.
@@ -537,19 +423,9 @@ class IngestLog:
                     await self._blocking(self._writer.end, self._clock.now_ms())
                 except OSError as error:
                     self._committer.poison(error)
-            for segment in self._segments.values():
-                segment.retire()
+            self._segments.retire_all()
 
     async def _blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._executor is None:
             return call(*args, **kwargs)
         return await self._loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
-
-
-def _verified(data: bytes, extent: Extent) -> bytes:
-    if len(data) != extent.length or google_crc32c.value(data) != extent.crc32c:
-        raise LogCorruptError(
-            f"{len(data)} bytes at {extent.offset} of segment {extent.segment} do not match their checksum "
-            f"{extent.crc32c:#010x} over {extent.length} bytes"
-        )
-    return data

@@ -92,7 +92,9 @@ async def assemble(
     )
     if sharding.generation:
         recovered = placed_anew(recovered, settings.shard_bits)
-    builder = ContainerBuilder(settings=settings, disk=doors.disk, log=log, node=str(directory.node_uuid))
+    builder = ContainerBuilder(
+        settings=settings, disk=doors.disk, log=log.reader, node=str(directory.node_uuid)
+    )
     builder.clear_staging()
     tombstones = Tombstones(
         doors.catalog,
@@ -109,7 +111,7 @@ async def assemble(
         settings=settings,
         node=directory.node_uuid,
         boot_epoch=directory.boot_epoch,
-        log=log,
+        log=log.reader,
         store=doors.store,
         catalog=doors.catalog,
         clock=doors.clock,
@@ -196,7 +198,7 @@ async def assemble(
     )
     retriever = Retriever(
         settings=settings,
-        log=log,
+        log=log.reader,
         open_index=open_index,
         containers=containers,
         store=doors.store,

@@ -302,7 +302,7 @@ class WritePath:
 
     async def read_block(self, extent: Extent) -> bytes:
         """Read a part back that `append_block` wrote."""
-        return await self._log.read(extent)
+        return await self._log.reader.read(extent)
 
     def release_blocks(self, blocks: Iterable[Extent]) -> None:
         """Let the log drop the parts of a file that is not coming."""

@@ -18,7 +18,7 @@ from des.format.footer import Footer
 from des.format.layout import Layout
 from des.format.system_metadata import SystemMetadata
 from des.ingest.facts import FileFacts
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile, Sealing
 from des.naming import created_ms, created_ms_of, parse_name
 from des.packer.container_geometry import geometry_of
@@ -42,7 +42,7 @@ class StagingError(ExhaustedError):
 class ContainerBuilder:
     """Builds containers in the staging folder."""
 
-    def __init__(self, *, settings: Settings, disk: Disk, log: IngestLog, node: str) -> None:
+    def __init__(self, *, settings: Settings, disk: Disk, log: LogReader, node: str) -> None:
         self._settings = settings
         self._disk = disk
         self._log = log

@@ -7,7 +7,7 @@ from typing import Final
 
 from des.core.coalesce import join_ranges
 from des.format.byte_range import ByteRange
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile
 
 GAP: Final = 1 << 14
@@ -45,7 +45,7 @@ class LoadedFiles:
         return self._spans[segment][number][begin : begin + length]
 
 
-async def load_files(log: IngestLog, files: Sequence[OpenFile]) -> LoadedFiles:
+async def load_files(log: LogReader, files: Sequence[OpenFile]) -> LoadedFiles:
     """Read the bytes of `files`; what they hold beside each other is in memory at once.
 
     Raises:

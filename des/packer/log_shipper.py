@@ -23,7 +23,7 @@ from des.db.catalog import Catalog, FencedError, ShardClaim
 from des.db.rows import LogSegmentId, LogSegmentRow
 from des.errors import DesError, DisabledError, UnavailableError
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.shipped import (
     SHIPPED_SEQS,
     SHIPPED_SHA256,
@@ -88,7 +88,7 @@ class LogShipper:
         settings: Settings,
         node: UUID,
         boot_epoch: int,
-        log: IngestLog,
+        log: LogReader,
         store: ObjectStore,
         catalog: Catalog,
         clock: Clock,

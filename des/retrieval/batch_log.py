@@ -10,7 +10,7 @@ from des.errors import DesError
 from des.files import FileInfo, window_of
 from des.ingest.errors import LogCorruptError, LogRecordGoneError
 from des.ingest.facts import FileFacts
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile
 from des.retrieval.batch_parts import Part, Wanted, cut, failed
 from des.retrieval.batch_places import LogPlace
@@ -24,7 +24,7 @@ LOG_SPAN_MAX: Final = 1 << 20
 class BatchLog:
     """Reads files of batches from the log."""
 
-    def __init__(self, log: IngestLog, describe_open: Callable[[OpenFile, FileFacts], FileInfo]) -> None:
+    def __init__(self, log: LogReader, describe_open: Callable[[OpenFile, FileFacts], FileInfo]) -> None:
         self._log = log
         self._describe_open = describe_open
 

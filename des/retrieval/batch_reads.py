@@ -14,7 +14,7 @@ from des.config import Settings
 from des.errors import DesError
 from des.files import FileInfo
 from des.ingest.facts import FileFacts
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.retrieval.batch_frames import BatchFrames
@@ -40,7 +40,7 @@ class BatchReader:
         self,
         *,
         settings: Settings,
-        log: IngestLog,
+        log: LogReader,
         open_index: OpenIndex,
         containers: StoredContainers,
         store: ObjectStore,

@@ -10,7 +10,7 @@ from des.format.byte_range import ByteRange
 from des.format.extent import Extent, pieces, read_piece
 from des.format.plan import run_async
 from des.ingest.errors import LogRecordGoneError
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile
 from des.storage.object_store import NoSuchObjectError, ObjectStore
 
@@ -110,7 +110,7 @@ class LogFile:
     """A file in the ingest log. When the log gives it up meanwhile, it goes on from the container."""
 
     def __init__(
-        self, info: FileInfo, file: OpenFile, log: IngestLog, elsewhere: Callable[[], Awaitable[OpenedFile]]
+        self, info: FileInfo, file: OpenFile, log: LogReader, elsewhere: Callable[[], Awaitable[OpenedFile]]
     ) -> None:
         self.info = info
         self.cost = ReadCost()

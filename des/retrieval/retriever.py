@@ -15,7 +15,7 @@ from des.format.index import IndexEntry
 from des.format.metadata import Metadata
 from des.format.plan import read_file, read_metadata, run_async
 from des.ingest.facts import FileFacts
-from des.ingest.log import IngestLog
+from des.ingest.log_reader import LogReader
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, created_ms_of, parse_name
@@ -73,7 +73,7 @@ class Retriever:
         self,
         *,
         settings: Settings,
-        log: IngestLog,
+        log: LogReader,
         open_index: OpenIndex,
         containers: StoredContainers,
         store: ObjectStore,

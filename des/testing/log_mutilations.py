@@ -157,7 +157,7 @@ async def examine(hurt: Hurt, files: list[OpenFile], *, log_type: type[IngestLog
 
 async def _read(log: IngestLog, file: OpenFile, hurt: Hurt, *, damaged: bool) -> None:
     try:
-        data = b"".join([await log.read(extent) for extent in file.extents])
+        data = b"".join([await log.reader.read(extent) for extent in file.extents])
     except DesError as error:
         if damaged or hurt.silent:
             return

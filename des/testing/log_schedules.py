@@ -170,7 +170,7 @@ class Life:
             content = model.submitted[file.name]
             if not (file.name in model.may_go and file.blocks):  # its first blocks may be reclaimed
                 try:
-                    data = b"".join([await log.read(extent) for extent in file.extents])
+                    data = b"".join([await log.reader.read(extent) for extent in file.extents])
                 except LogReadError:
                     continue  # a planned fault; the next start looks again
                 except DesError as error:

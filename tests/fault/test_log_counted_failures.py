@@ -63,7 +63,7 @@ async def check(disk: SimulatedDisk, outcome: Outcome) -> None:
         assert set(outcome.acknowledged) - outcome.stored <= set(names)
         for file in recovered.files:
             if file.name in outcome.acknowledged:
-                data = b"".join([await log.read(extent) for extent in file.extents])
+                data = b"".join([await log.reader.read(extent) for extent in file.extents])
                 assert outcome.acknowledged[file.name] == data
     finally:
         await log.close()
@@ -119,7 +119,7 @@ async def test_a_failed_sync_is_never_healed_by_a_later_one():
         await log.append_file(draft("lost", b"lost"))
     with pytest.raises(LogFailedError):
         await log.append_file(draft("later", b"later"))
-    assert await log.read(kept.extents[0]) == b"kept"
+    assert await log.reader.read(kept.extents[0]) == b"kept"
     assert log.failure is not None
     assert log.failure.reason == "LOG_FAILED"
     await log.close()

@@ -83,7 +83,7 @@ async def kill_and_look(root, times):
         assert len(set(names)) == len(names)
         assert set(acknowledged) <= set(names)
         for file in recovered.files[:: max(1, len(names) // 200)]:
-            assert await log.read(file.extents[0]) == file.name.encode() * 50
+            assert await log.reader.read(file.extents[0]) == file.name.encode() * 50
         await log.close()
 
 

@@ -15,7 +15,9 @@ import google_crc32c
 import pytest
 
 import des.ingest.committer
+import des.ingest.live
 import des.ingest.log
+import des.ingest.log_reader
 import des.ingest.recovery
 import des.ingest.scan
 import des.ingest.writer
@@ -46,7 +48,7 @@ async def rotting_reads(log_type):
     file = await log.append_file(draft("a", b"abc"))
     disk.open(f"log/{disk.list('log')[0]}").pwrite([b"X"], file.extents[0].offset)
     shown = []
-    for read in (log.read, log.read_cached):
+    for read in (log.reader.read, log.reader.read_cached):
         with contextlib.suppress(LogCorruptError):
             data = read(file.extents[0])
             shown.append(await data if inspect.isawaitable(data) else data)
@@ -69,7 +71,7 @@ async def blocks_over_a_start(log_type):
     await log.append_file(draft("new", b"1"))
     await log.reclaim()
     try:
-        await log.read(block)
+        await log.reader.read(block)
     except LogRecordGoneError as error:
         raise ViolationError("a block of a file is gone") from error
     finally:
@@ -77,7 +79,7 @@ async def blocks_over_a_start(log_type):
 
 
 WRITER, RECOVERY, SCAN, LOG = des.ingest.writer, des.ingest.recovery, des.ingest.scan, des.ingest.log
-COMMITTER = des.ingest.committer
+COMMITTER, LIVE, READER = des.ingest.committer, des.ingest.live, des.ingest.log_reader
 
 
 class Mutant(NamedTuple):
@@ -155,14 +157,14 @@ MUTANTS = {
         LOG, {"        self._disk.sync_directory(self._directory)\n": ""}, crashes
     ),
     "remove the newest segments first": Mutant(
-        LOG,
+        LIVE,
         {
-            "oldest = self._segments[min(self._segments)]\n        if": "oldest = self._segments["
-            "sorted(self._segments)[-2]]\n        if"
+            "self._by_number[min(self._by_number)] if self._by_number": "self._by_number["
+            "sorted(self._by_number)[-2:][0]] if self._by_number"
         },
         crashes,
     ),
-    "remove segments that files need": Mutant(LOG, {"if oldest.pins or": "if"}, crashes),
+    "remove segments that files need": Mutant(LIVE, {"if oldest.pins or": "if"}, crashes),
     "let the clock floor go": Mutant(
         LOG, {"if segment.number == self._floor_segment:": "if False:"}, crashes
     ),
@@ -195,7 +197,7 @@ MUTANTS = {
     ),
     "take a torn tail for damage": Mutant(SCAN, {"if due < group <= seq": "if due <= group <= seq"}, crashes),
     "hand out bytes unchecked": Mutant(
-        LOG,
+        READER,
         {"google_crc32c.value(data) != extent.crc32c:": "False:"},
         rotting_reads,
     ),
@@ -225,6 +227,10 @@ async def test_a_planted_bug_is_found(name, monkeypatch):
         monkeypatch.setattr("des.ingest.recovery.later_group", namespace["later_group"])
     elif mutant.module is COMMITTER:
         monkeypatch.setattr("des.ingest.log.Committer", namespace["Committer"])
+    elif mutant.module is LIVE:
+        monkeypatch.setattr("des.ingest.log.LiveSegments", namespace["LiveSegments"])
+    elif mutant.module is READER:
+        monkeypatch.setattr("des.ingest.log.LogReader", namespace["LogReader"])
     elif mutant.module is RECOVERY:
         monkeypatch.setattr("des.ingest.log.recover", namespace["recover"])
     else:

@@ -102,7 +102,7 @@ async def test_a_file_in_blocks_is_read_back_whole(disk):
     await log.close()
     log, recovered = await open_log(disk, 2)
     assert [file] == recovered.files
-    assert whole == b"".join([await log.read(extent) for extent in recovered.files[0].extents])
+    assert whole == b"".join([await log.reader.read(extent) for extent in recovered.files[0].extents])
     await log.close()
 
 
@@ -204,7 +204,7 @@ async def test_a_closed_log_takes_and_gives_nothing(disk):
     with pytest.raises(LogClosedError):
         await log.append_file(draft("c", b"3"))
     with pytest.raises(LogRecordGoneError):
-        await log.read(file.extents[0])
+        await log.reader.read(file.extents[0])
 
 
 # --- no room ------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ async def test_a_full_disk_refuses_without_failing_and_recovers_by_itself(disk):
     assert full.value.reason == "DISK_FULL"
     assert set(full.value.details) == {"free_bytes", "needed_bytes"}
     assert log.failure is None
-    assert await log.read(kept.extents[0]) == b"1" * 100
+    assert await log.reader.read(kept.extents[0]) == b"1" * 100
     disk.capacity = 1 << 20
     await log.append_file(draft("c", b"3"))
     await log.close()
@@ -302,7 +302,7 @@ async def test_no_room_for_the_copy_makes_the_log_read_only_until_there_is(disk)
     log, recovered = await open_log(disk, 2)
     assert [file] == recovered.files
     assert "no room" in str(recovered.read_only_cause)
-    assert await log.read(file.extents[0]) == b"1" * 100
+    assert await log.reader.read(file.extents[0]) == b"1" * 100
     with pytest.raises(LogReadOnlyError) as refused:
         await log.append_file(draft("b", b"2"))
     assert refused.value.reason == "LOG_FAILED"
@@ -338,9 +338,9 @@ async def test_segments_go_oldest_first_and_the_newest_stays(disk):
     assert used - freed == log.bytes_used
     assert before[-1:] == segments(disk)
     with pytest.raises(LogRecordGoneError):
-        await log.read(files[0].extents[0])
+        await log.reader.read(files[0].extents[0])
     with pytest.raises(LogRecordGoneError):
-        log.read_cached(files[0].extents[0])
+        log.reader.read_cached(files[0].extents[0])
     log.mark_stored(files)
     next_seq = log.next_seq
     await log.close()
@@ -412,7 +412,7 @@ async def test_a_segment_that_cannot_be_removed_stays(disk):
     disk.faults.append(Fault(disk.calls + 1, errno.EIO, only="remove"))
     with pytest.raises(LogReclaimError):
         await log.reclaim()
-    assert len(await log.read(files[0].extents[0])) == 200
+    assert len(await log.reader.read(files[0].extents[0])) == 200
     assert await log.reclaim() > 0
     await log.close()
 
@@ -432,11 +432,11 @@ async def test_a_reader_in_flight_keeps_its_file_open(disk, monkeypatch):
         log.mark_stored(files)
         with monkeypatch.context() as patch:
             patch.setattr(SimulatedFile, "pread", slow)
-            reading = asyncio.ensure_future(log.read(files[0].extents[0]))
-            impatient = asyncio.ensure_future(log.read(files[0].extents[0]))
+            reading = asyncio.ensure_future(log.reader.read(files[0].extents[0]))
+            impatient = asyncio.ensure_future(log.reader.read(files[0].extents[0]))
             await asyncio.to_thread(entered.wait, 10)
             impatient.cancel()
-            file = log._segments[files[0].segment].file
+            file = log._segments.find(files[0].segment).file
             assert await log.reclaim() > 0
             assert not file._closed
             leave.set()
@@ -464,7 +464,7 @@ async def test_a_newer_segment_is_refused_untouched(disk):
 
 async def test_a_record_of_an_unknown_kind_is_refused_untouched(disk):
     log, _ = await filled(disk)
-    salt = log._segments[1].header.salt
+    salt = log._segments.find(1).header.salt
     await log.close()
     path = segments(disk)[0]
     content = bytearray(disk.content(path))

@@ -57,14 +57,14 @@ async def test_what_was_appended_is_read_back_now_and_after_a_restart(tmp_path):
         assert published == files
         for file in files:
             for extent in file.extents:
-                assert contents[file.name] == await log.read(extent)
-                assert log.read_cached(extent) in {None, contents[file.name]}
+                assert contents[file.name] == await log.reader.read(extent)
+                assert log.reader.read_cached(extent) in {None, contents[file.name]}
     async with opened(tmp_path, 2) as (log, recovered):
         assert recovered.read_only_cause is None
         assert files == recovered.files
         for file in recovered.files:
             for extent in file.extents:
-                assert contents[file.name] == await log.read(extent)
+                assert contents[file.name] == await log.reader.read(extent)
 
 
 async def test_a_log_that_was_not_closed_is_copied_and_goes_on(tmp_path):

@@ -294,17 +294,17 @@ async def test_files_whose_segment_went_meanwhile_come_from_their_container(worl
     files = await put_all(world, [os.urandom(300) for _ in range(30)])
     names = list(files)
     gone: list[int] = []
-    real = world.node._log.read_span
+    real = world.node._log.reader.read_span
 
     async def read_span(segment: int, start: int, stop: int) -> bytes:
         if not gone:
-            monkeypatch.setattr(world.node._log, "read_span", real)  # a seal reads that way too
+            monkeypatch.setattr(world.node._log.reader, "read_span", real)  # a seal reads that way too
             await seal_all(world.node)
-            monkeypatch.setattr(world.node._log, "read_span", read_span)
+            monkeypatch.setattr(world.node._log.reader, "read_span", read_span)
         gone.append(segment)
         raise LogRecordGoneError(f"segment {segment} was reclaimed")
 
-    monkeypatch.setattr(world.node._log, "read_span", read_span)
+    monkeypatch.setattr(world.node._log.reader, "read_span", read_span)
     data, errors, _ = await read_all(world.node, [Wanted(name) for name in names])
     assert gone
     assert not errors

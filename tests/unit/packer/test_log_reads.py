@@ -6,7 +6,7 @@ import google_crc32c
 import pytest
 
 from des.config.settings import LogSettings
-from des.ingest.log import SPAN_ON_LOOP_MAX, IngestLog
+from des.ingest.log_reader import SPAN_ON_LOOP_MAX, LogReader
 from des.ingest.values import FileDraft
 from des.packer.log_reads import GAP, load_files
 from des.testing.log_mutilations import SETTINGS, draft, open_log
@@ -22,16 +22,16 @@ def whole(data: bytes | list[bytes]) -> bytes:
     return data if isinstance(data, bytes) else b"".join(data)
 
 
-def counted(log: IngestLog) -> list[tuple[int, int, int]]:
-    """Return a list that takes what is asked of `log.read_span` from now on."""
+def counted(reader: LogReader) -> list[tuple[int, int, int]]:
+    """Return a list that takes what is asked of `reader.read_span` from now on."""
     spans: list[tuple[int, int, int]] = []
-    read = log.read_span
+    read = reader.read_span
 
     async def read_span(segment: int, start: int, stop: int) -> bytes:
         spans.append((segment, start, stop))
         return await read(segment, start, stop)
 
-    log.read_span = read_span
+    reader.read_span = read_span
     return spans
 
 
@@ -52,8 +52,8 @@ async def test_neighbours_are_read_together_and_cut_apart():
     )
     segments = {file.segment for file in files}
     assert len(segments) > 1
-    spans = counted(log)
-    loaded = await load_files(log, [*files, long, one])
+    spans = counted(log.reader)
+    loaded = await load_files(log.reader, [*files, long, one])
     assert len(spans) == len(segments | {block.segment for block in blocks})
     assert {file.name: whole(loaded.cut(file)) for file in files} == contents
     assert loaded.cut(long) == parts
@@ -69,8 +69,8 @@ async def test_what_lies_far_apart_is_not_read_through(between, calls):
     await log.append_file(draft("another shard's", bytes(between)))
     last = await log.append_file(draft("last", b"2"))
     assert first.segment == last.segment
-    spans = counted(log)
-    loaded = await load_files(log, [last, first])
+    spans = counted(log.reader)
+    loaded = await load_files(log.reader, [last, first])
     assert len(spans) == calls
     assert [loaded.cut(first), loaded.cut(last)] == [b"1", b"2"]
     await log.close()
@@ -82,7 +82,7 @@ async def test_a_long_span_is_read_beside_the_event_loop():
     data = bytes(SPAN_ON_LOOP_MAX // 2)
     files = [await log.append_file(draft(f"f{n}", data)) for n in range(3)]
     before = disk.history.count("pread")
-    loaded = await load_files(log, files)
+    loaded = await load_files(log.reader, files)
     assert disk.history.count("pread") == before + 1
     assert [loaded.cut(file) for file in files] == [data] * 3
     await log.close()
