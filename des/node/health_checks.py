@@ -32,6 +32,9 @@ LOG_FULL_ADVICE: Final = (
 LOG_FAILED_ADVICE: Final = (
     "look at the disk and the kernel's messages, then restart the server: a start recovers the log"
 )
+BACKGROUND_ADVICE: Final = (
+    "it goes on by itself; the server's log has the trace of the error, which belongs into a report of it"
+)
 DISK_ADVICE: Final = "free disk, or move the data folder to a larger one; log.reserve_free_bytes is kept free"
 
 
@@ -86,6 +89,18 @@ def sources_check(troubles: Callable[[], Mapping[str, str]]) -> HealthCheck:
         return Reading(CheckState.OK, "every source answers")
 
     return HealthCheck("sources", look, SOURCES_ADVICE)
+
+
+def background_check(broken: Callable[[], Mapping[str, str]]) -> HealthCheck:
+    """Say which of the node's own work met an error that nobody foresaw. No request."""
+
+    async def look() -> Reading:
+        if found := broken():
+            told = "; ".join(f"{name}: {error}" for name, error in sorted(found.items()))
+            return Reading(CheckState.DEGRADED, f"broke and began again: {told}")
+        return Reading(CheckState.OK, "all of it runs")
+
+    return HealthCheck("background", look, BACKGROUND_ADVICE)
 
 
 def log_check(log: IngestLog, packer: MultiShardPacker, settings: LogSettings) -> HealthCheck:
@@ -146,6 +161,7 @@ def checks_of(
     log: IngestLog,
     packer: MultiShardPacker,
     locks: Callable[[], LockReading],
+    broken: Callable[[], Mapping[str, str]],
     troubles: Callable[[], Mapping[str, str]] | None,
 ) -> list[HealthCheck]:
     """Return the checks of a node; `troubles` tells of source databases, None where there are none."""
@@ -155,6 +171,7 @@ def checks_of(
         locks_check(locks),
         log_check(log, packer, settings.log),
         disk_check(disk, log, settings.log),
+        background_check(broken),
     ]
     if troubles is not None:
         checks.append(sources_check(troubles))

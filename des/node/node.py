@@ -1,6 +1,5 @@
 """A node: everything behind the doors of one process, put together once (DESIGN §2)."""
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from des.ingest.values import OpenFile
 from des.monitoring.log_metrics import LogMetrics
 from des.monitoring.node_parts_metrics import NodePartsMetrics
 from des.node.assembly import assemble
+from des.node.background import Background, Work
 from des.node.companion import Companion, Companions
 from des.node.doors import doors_of
 from des.node.health_checks import checks_of
@@ -86,23 +86,25 @@ class Node:
         self._deletions = parts.deletions
         self._listing = parts.listing
         self._shards = OwnShards(parts)
-        background = (
-            parts.deletions,
-            parts.uploads,
-            parts.packer,
-            parts.lease,
-            parts.shipper,
-            parts.shipped_log,
-            StaleUploads(
-                settings=parts.settings,
-                catalog=parts.doors.catalog,
-                store=parts.doors.store,
-                clock=parts.doors.clock,
-            ),
+        self._background = Background(parts.doors.clock)
+        stale = StaleUploads(
+            settings=parts.settings,
+            catalog=parts.doors.catalog,
+            store=parts.doors.store,
+            clock=parts.doors.clock,
         )
-        self._tasks = [asyncio.ensure_future(part.run()) for part in background]
+        works: dict[str, Work] = {
+            "deletions": parts.deletions.run,
+            "resumable uploads": parts.uploads.run,
+            "seals": parts.packer.run,
+            "shard locks": parts.lease.run,
+            "shipping": parts.shipper.run,
+            "shipped log": parts.shipped_log.run,
+            "stale uploads": stale.run,
+        }
         if every_s := parts.settings.gc.every_s:
-            self._tasks.append(asyncio.ensure_future(parts.collector.run(every_s)))
+            works["garbage collection"] = lambda: parts.collector.run(every_s)
+        self._background.start(works)
         self.uploads = parts.uploads
         """Uploads that go on where they stopped."""
         self._watch = ShardWatch(
@@ -165,9 +167,7 @@ class Node:
             return
         self._closed = True
         await self._companions.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         if self.cluster is not None:
             await self.cluster.close()
         try:
@@ -379,6 +379,7 @@ class Node:
             log=self._log,
             packer=self._packer,
             locks=self._lease.lock_reading,
+            broken=self._background.troubles,
             troubles=self._companions.troubles if self._companions else None,
         )
 

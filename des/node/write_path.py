@@ -12,6 +12,7 @@ from des.cluster import EveryShard, Shards, not_shard_owner
 from des.config import Settings
 from des.errors import DesError
 from des.files import BLOCK_SIZE, Durability, FileInfo, FileSpec
+from des.ingest.errors import LogFullError
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import Extent, FileDraft, OpenFile
@@ -158,9 +159,7 @@ class WritePath:
     async def _commit(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
         key = spec.name or spec.request_id
         if not key:
-            async with self.shards.writing((draft.shard,)):
-                file = await self._log.append_file(draft)
-            return self.acknowledge(file, facts)
+            return await self._append_new(spec, draft, facts)
         return await asyncio.shield(asyncio.ensure_future(self.commit_once(key, spec, draft, facts)))
 
     async def commit_once(self, key: str, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
@@ -169,26 +168,33 @@ class WritePath:
             await asyncio.shield(other)
         done = self.committing[key] = asyncio.get_running_loop().create_future()
         try:
-            appending = False
-            try:
-                async with self.shards.writing((draft.shard,)):
-                    known = await self.known_result(spec, draft)
-                    if known is None:
-                        appending = True
-                        file = await self._log.append_file(draft)
-            except BaseException:
-                if not appending:  # else the log has what was written for it
-                    await self._drop(draft, facts)
-                raise
-            if known is not None:
-                await self._drop(draft, facts)
-                return known
-            if spec.request_id:
-                self.requests.remember(spec.request_id, file)
-            return self.acknowledge(file, facts)
+            return await self._append_new(spec, draft, facts)
         finally:
             del self.committing[key]
             done.set_result(None)
+
+    async def _append_new(self, spec: FileSpec, draft: FileDraft, facts: FileFacts) -> PutResult:
+        """Append the draft unless it is known; give up what was written for it if no record will name it."""
+        known: PutResult | None = None
+        appending = False
+        try:
+            async with self.shards.writing((draft.shard,)):
+                if spec.name or spec.request_id:
+                    known = await self.known_result(spec, draft)
+                if known is None:
+                    appending = True
+                    file = await self._log.append_file(draft)
+        except BaseException as error:
+            # Of any other error of the log it is not known whether the record is there.
+            if not appending or isinstance(error, LogFullError):
+                await self._drop(draft, facts)
+            raise
+        if known is not None:
+            await self._drop(draft, facts)
+            return known
+        if spec.request_id:
+            self.requests.remember(spec.request_id, file)
+        return self.acknowledge(file, facts)
 
     def acknowledge(self, file: OpenFile, facts: FileFacts) -> PutResult:
         """Return the answer to a write whose record is synced."""

@@ -236,6 +236,7 @@ class LogShipper:
 
     async def run(self) -> None:
         """Ship and clean up until cancelled. A failure is kept, shown and retried."""
+        self._closed = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._settings.stored.uploads):

@@ -138,6 +138,9 @@ class MultiShardPacker:
             except DesError as error:
                 self._maintenance_error = str(error)
                 _log.warning("packer step failed", error=str(error), reason=error.reason)
+            except Exception as error:  # noqa: BLE001  others than seals go on too
+                self._maintenance_error = repr(error)
+                _log.exception("packer step broke")
             await self._checkpoint.keep()
             await self._clock.sleep(self._settings.seal.check_interval_s)
 
@@ -145,9 +148,9 @@ class MultiShardPacker:
         """Finish what is pending, seal what is due, give back log that is no longer needed.
 
         Raises:
-            DesError: the first failure; everything else was tried all the same.
+            DesError: the first failure, of whatever kind; everything else was tried all the same.
         """
-        errors: list[DesError] = []
+        errors: list[Exception] = []
         async with self._sealing:
             now = self._clock.monotonic()
             for pending in [seal for seal in self._pending if seal.retry_at <= now]:
@@ -159,10 +162,10 @@ class MultiShardPacker:
             raise errors[0]
 
     @staticmethod
-    async def _attempt(work: Awaitable[object], errors: list[DesError]) -> None:
+    async def _attempt(work: Awaitable[object], errors: list[Exception]) -> None:
         try:
             await work
-        except DesError as error:
+        except Exception as error:  # noqa: BLE001  nobody foresaw all that can break one: others go on
             errors.append(error)
 
     async def seal_shard(self, shard: int) -> list[ContainerRow]:
@@ -316,9 +319,9 @@ class MultiShardPacker:
                 "seal", reason=pending.reason, container=sealing.container_id, files=len(pending.files)
             ):
                 row = await self._containers.store(sealing, pending.files)
-        except DesError as error:
+        except Exception as error:
             self._metrics.missed(pending.reason, "failed")
-            pending.error = str(error)
+            pending.error = str(error) if isinstance(error, DesError) else repr(error)
             pending.retry_at = self._clock.monotonic() + self._settings.seal.retry_s
             _log.warning(
                 "seal failed, will be repeated",
@@ -326,7 +329,7 @@ class MultiShardPacker:
                 shard=sealing.first_shard,
                 span=sealing.span,
                 attempts=pending.attempts,
-                error=str(error),
+                error=pending.error,
             )
             raise
         if row.state is ContainerState.ABANDONED:

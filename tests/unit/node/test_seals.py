@@ -25,6 +25,14 @@ async def restart_with(world, **settings):
     return await world.start()
 
 
+async def restart_with_records(world, records_max: int, **settings):
+    """Restart with fewer records in the log than the settings take."""
+    await world.node.close()
+    made = load_settings(data_dir=world.settings.data_dir, shard_bits=2, **settings)
+    world.settings = made.model_copy(update={"log": made.log.model_copy(update={"records_max": records_max})})
+    return await world.start()
+
+
 async def stored(world) -> list:
     return await world.catalog.containers(state=ContainerState.STORED)
 
@@ -192,3 +200,40 @@ async def test_a_seal_leaves_to_the_next_one_what_arrives_while_it_is_made(world
     rows = await node.seal_shard(0)
     assert [row.geometry.file_count for row in rows] == [1, 1, 1]
     assert node.open_counts() == {0: 3}
+
+
+@pytest.mark.parametrize("fields", [{}, {"request_id": "7c0de7a1-3b1c-4a3f-9a5e-5d3c6f0a9b11"}])
+async def test_an_upload_that_a_full_log_refuses_at_its_end_does_not_keep_the_log_full(world, fields) -> None:
+    node = await restart_with_records(
+        world,
+        50,
+        big_file_bytes=16 << 20,
+        log={"segment_bytes": 1 << 20, "budget_bytes": 64 << 20, "reclaim_delay_s": 0},
+        seal={"age_s": 10**6},
+    )
+    upload = await node.begin_put(FileSpec(**fields))
+    await upload.write(bytes(5 << 20))
+    while node._log.fill.records < 49:  # room for the last block, none for the file's record
+        await put(node, bytes(300_000))
+    with pytest.raises(LogFullError):
+        await upload.finish(None)
+    await upload.abort()
+    for _ in range(3):
+        world.clock.advance(10)
+        await node._packer.step()
+    assert node.backlog() == (0, 0)
+    assert node._log.fill.records < 25
+    for _ in range(20):
+        await put(node)
+
+
+async def test_a_big_file_that_a_full_log_refuses_leaves_no_object(world) -> None:
+    node = await restart_with_records(world, 50, seal={"age_s": 10**6}, big_file_bytes=1 << 20)
+    upload = await node.begin_put(FileSpec())
+    await upload.write(bytes(3 << 20))
+    with pytest.raises(LogFullError):
+        for _ in range(60):
+            await put(node)
+    with pytest.raises(LogFullError):
+        await upload.finish(None)
+    assert [info.key async for info in world.store.list("") if "_bigFiles" in info.key] == []
