@@ -30,6 +30,7 @@ def show(
     """
     given = settings.flags(sets, data_dir=data_dir, listen=listen, http_listen=http_listen)
     found = settings.load(config, given)
+    _warn_of_strays()
     if as_json:
         print_json(_nested(found))
         return
@@ -55,9 +56,13 @@ def check(
 ) -> None:
     """Check the settings without starting anything: one line per mistake, and exit code 2."""
     settings.load(config, settings.flags(sets, data_dir=data_dir, listen=listen, http_listen=http_listen))
-    for variable in settings.unknown_variables():
-        say(f"warning: variable {variable} is no setting and has no effect")
+    _warn_of_strays()
     print_line("settings are right")
+
+
+def _warn_of_strays() -> None:
+    for stray in settings.strays():
+        say(f"warning: {stray}")
 
 
 def _nested(found: Settings) -> dict[str, Any]:

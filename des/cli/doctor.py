@@ -50,7 +50,11 @@ def doctor(
 
 
 async def _look(loaded: Settings) -> list[Finding]:
-    return [*await diagnose(loaded), *await check_running_node(loaded, token=os.environ.get("DES_TOKEN", ""))]
+    return [
+        *(Finding("environment", Verdict.WARNING, str(stray)) for stray in settings.strays()),
+        *await diagnose(loaded),
+        *await check_running_node(loaded, token=os.environ.get("DES_TOKEN", "")),
+    ]
 
 
 def _show(finding: Finding) -> None:

@@ -19,7 +19,7 @@ from des.config import Settings
 from des.monitoring.ingest_metrics import IngestMetrics
 from des.node import Node
 from des.node.source_ingest import SourceIngest
-from des.sources import ClaimOwner, SourceDatabaseConnector, SourcesConfig
+from des.sources import ClaimOwner, SourceDatabaseConnector, SourcesConfig, variables_in
 from des.sources.provider import MultiSourceFileProvider, Source
 from des.sources.s3_objects import S3SourceObjects
 
@@ -64,7 +64,14 @@ def pack(
     async def open_node(node_settings: Settings) -> Node:
         return await open_packer(node_settings, sources, IngestMetrics(registry))
 
-    if code := run(loaded, allow_exposed=allow_exposed, open_node=open_node, registry=registry):
+    code = run(
+        loaded,
+        allow_exposed=allow_exposed,
+        open_node=open_node,
+        registry=registry,
+        variables=variables_in(path),
+    )
+    if code:
         raise typer.Exit(code)
 
 

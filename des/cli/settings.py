@@ -1,5 +1,6 @@
 """The settings as the command line sees them: where each value came from, and what is wrong with it."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -15,15 +16,8 @@ from pydantic import BaseModel, ByteSize, SecretStr, ValidationError
 
 from des.cli.exits import Exit, Failure
 from des.config import Settings, load_settings
+from des.config.variables import StrayVariable, known_keys, stray_variables, variable_of
 
-PREFIX: Final = "DES_"
-OURS: Final = frozenset(
-    {
-        *("DES_CONFIG", "DES_ADDRESS", "DES_SOURCES"),
-        *("DES_TOKEN", "DES_CA", "DES_CLIENT_CERT", "DES_CLIENT_KEY", "DES_SERVER_NAME"),
-    }
-)
-"""Variables of the command line itself."""
 HIDDEN: Final = "***"
 _PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.*)@")
 _SECRET_QUERY: Final = re.compile(
@@ -148,12 +142,12 @@ def origin(key: str, config: Path | None, given: Flags) -> str:
     """Say where the value of a dotted key comes from; the strongest source that has it."""
     if key in given.options:
         return given.options[key]
-    variables = {name.upper(): name for name in os.environ}
+    names = {name.upper(): name for name in os.environ}
     parts = key.split(".")
     for depth in range(len(parts), 0, -1):
-        variable = PREFIX + "__".join(parts[:depth]).upper()
-        if variable in variables:
-            return f"variable {variables[variable]}"
+        variable = variable_of(".".join(parts[:depth]))
+        if variable in names:
+            return f"variable {names[variable]}"
     inner: Any = _read(config)
     for part in parts:
         if not isinstance(inner, Mapping) or part not in inner:
@@ -162,25 +156,15 @@ def origin(key: str, config: Path | None, given: Flags) -> str:
     return f"file {config}"
 
 
-def unknown_variables() -> list[str]:
-    """Return the `DES_` variables that mean nothing; a group's wrong member is an error already."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return sorted(
-        name
-        for name in os.environ
-        if name.upper().startswith(PREFIX)
-        and name.upper() not in OURS
-        and name.upper().split("__", 1)[0] not in known
-    )
+def strays() -> list[StrayVariable]:
+    """Return the variables that look like settings and have no effect, not on the file of sources either."""
+    used: frozenset[str] = frozenset()
+    if path := os.environ.get("DES_SOURCES"):
+        from des.sources import SourceConfigError, variables_in  # noqa: PLC0415  SQLAlchemy's import time
 
-
-def known_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
-    """Yield the dotted key of every setting there is."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, f"{above}{name}.")
-        else:
-            yield above + name
+        with contextlib.suppress(SourceConfigError):  # those who read it say what is wrong with it
+            used = variables_in(Path(path))
+    return stray_variables(os.environ, used=used)
 
 
 def walk(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:

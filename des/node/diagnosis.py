@@ -45,7 +45,7 @@ class Finding:
     """One thing that was looked at."""
 
     part: str
-    """"settings", "data folder", "catalog", "object store"."""
+    """"environment", "data folder", "catalog", "object store", "running node"."""
     verdict: Verdict
     found: str
     advice: str = ""

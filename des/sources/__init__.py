@@ -1,7 +1,7 @@
 """Source databases: rows that point at objects, claimed, fetched, marked."""
 
 from des.sources.config import SourceConfig, SourcesConfig
-from des.sources.config_file import load_sources
+from des.sources.config_file import load_sources, variables_in
 from des.sources.connector import SourceDatabaseConnector
 from des.sources.errors import (
     RowRefusedError,
@@ -27,4 +27,5 @@ __all__ = [
     "SourcesConfig",
     "StatusCounts",
     "load_sources",
+    "variables_in",
 ]

@@ -32,6 +32,15 @@ def load_sources(path: Path, environment: Mapping[str, str]) -> SourcesConfig:
     return parse_sources(_read(path), str(path), environment)
 
 
+def variables_in(path: Path) -> frozenset[str]:
+    """Return the names of the variables that the file asks for.
+
+    Raises:
+        SourceConfigError: it cannot be read.
+    """
+    return frozenset(found[1] for found in _VARIABLE.finditer(_read(path)) if found[1])
+
+
 def parse_sources(text: str, origin: str, environment: Mapping[str, str]) -> SourcesConfig:
     """Check the text of a file; `origin` stands in messages. Same errors as `load_sources`."""
     try:

@@ -5,20 +5,25 @@ Exit codes: 0 stopped as asked, 1 unexpected, 2 usage or configuration, 3 refuse
 
 import argparse
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pydantic
+import structlog
 import yaml
 from prometheus_client import CollectorRegistry
 from pydantic_settings import SettingsError
 
 from des import __version__
 from des.config import Settings, load_settings
+from des.config.variables import stray_variables
 from des.monitoring import configure_logging
 from des.node import Node
 from des_server.lifecycle import EXIT_UNEXPECTED, EXIT_USAGE, OpenNode, say, serve
+
+_log = structlog.get_logger(__name__)
 
 
 def run(
@@ -27,13 +32,16 @@ def run(
     allow_exposed: bool = False,
     open_node: OpenNode | None = None,
     registry: CollectorRegistry | None = None,
+    variables: Collection[str] = (),
 ) -> int:
     """Serve a node of `settings` in this process until a signal; return the exit code.
 
     `allow_exposed` is the flag --insecure-allow-plaintext-non-loopback. `registry` may have metrics of the
-    caller's own, which are served with the node's.
+    caller's own, which are served with the node's. `variables` are those that the caller reads itself.
     """
     configure_logging(level=settings.log_level, style=settings.log_format)
+    for stray in stray_variables(os.environ, used=variables):
+        _log.warning("variable is no setting and has no effect", variable=stray.name, near=stray.near)
     try:
         if settings.workers > 1:
             from des_server.cluster.workers import Supervisor  # noqa: PLC0415  an HTTP client's import time

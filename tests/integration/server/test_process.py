@@ -1,5 +1,6 @@
 """The server as a process over a real store: start, refusals, drain, exit codes."""
 
+import json
 import os
 import re
 import signal
@@ -316,3 +317,21 @@ def test_the_logs_are_json_and_http_is_off_when_asked(start):
     assert process.wait() == 0
     assert process.errors
     assert all(line.startswith("{") and line.endswith("}\n") for line in process.errors)
+
+
+def test_a_variable_that_names_no_setting_is_told_at_the_start(start):
+    process = start(
+        "--log-format",
+        "json",
+        DES_LOG_SEGMENT_BYTES="canary",
+        DES_SERVICE_HOST="10.0.0.1",  # these three as Kubernetes makes them for a Service called `des`
+        DES_SERVICE_PORT="7420",
+        DES_PORT="tcp://10.0.0.1:7420",
+    ).wait_serving()
+    process.signal()
+    assert process.wait() == 0
+    warnings = [line for line in map(json.loads, process.errors) if line["level"] == "warning"]
+    assert [(one["variable"], one["near"]) for one in warnings if "variable" in one] == [
+        ("DES_LOG_SEGMENT_BYTES", "DES_LOG__SEGMENT_BYTES")
+    ]
+    assert "canary" not in "".join(process.errors)

@@ -91,10 +91,24 @@ def test_files_that_are_missing_no_yaml_or_no_mapping_are_told_apart(des):
 
 
 def test_a_variable_that_means_nothing_is_only_a_warning(des):
-    # Kubernetes makes such variables for a service called "des".
-    ran = des("config", "check", env={"DES_PORT": "tcp://10.0.0.1:7420", "DES_ADDRESS": "x:1"})
-    assert (ran.code, ran.text) == (Exit.OK, "settings are right\n")
-    assert ran.err == "des: warning: variable DES_PORT is no setting and has no effect\n"
+    env = {"DES_LOG_SEGMENT_BYTES": "canary", "DES_ADDRESS": "x:1"}
+    warning = (
+        "des: warning: variable DES_LOG_SEGMENT_BYTES is no setting and has no effect; "
+        "did you mean DES_LOG__SEGMENT_BYTES?\n"
+    )
+    ran = des("config", "check", env=env)
+    assert (ran.code, ran.text, ran.err) == (Exit.OK, "settings are right\n", warning)
+    for arguments in ([], ["--json"]):
+        ran = des("config", "show", *arguments, env=env)
+        assert (ran.code, ran.err) == (Exit.OK, warning)
+        assert "canary" not in ran.text
+
+
+def test_variables_that_the_file_of_sources_asks_for_have_an_effect(des):
+    (des.folder / "sources.yaml").write_text("password: ${DES_SCANS_PASSWORD}\n")
+    env = {"DES_SOURCES": "sources.yaml", "DES_SCANS_PASSWORD": "x"}
+    assert des("config", "check", env=env).err == ""
+    assert "DES_SCANS_PASSWORD" in des("config", "check", env=env | {"DES_SOURCES": "gone.yaml"}).err
 
 
 def test_serve_refuses_wrong_settings_before_it_starts(des):

@@ -32,6 +32,14 @@ def test_a_store_that_is_not_there_yet_is_fine_and_stays_away(des, tmp_path: Pat
     assert not folder.exists()
 
 
+def test_a_variable_that_has_no_effect_is_a_warning(des, tmp_path: Path) -> None:
+    ran = des("doctor", "--data-dir", str(tmp_path), env={"DES_SEAL_AGE_S": "canary"})
+    assert ran.code == 0
+    assert ran.text.startswith("WARN  environment: variable DES_SEAL_AGE_S is no setting and has no effect;")
+    assert "DES_SEAL__AGE_S" in ran.text
+    assert "canary" not in ran.text + ran.err
+
+
 def test_the_store_of_another_catalog_is_told(des, tmp_path: Path) -> None:
     objects = tmp_path / "objects"
     objects.mkdir()
