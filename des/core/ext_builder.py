@@ -16,11 +16,12 @@ from des.format.ext import Ext, NewSection, encode_ext, read_ext, section_order
 from des.format.ext_trailer import TRAILER_SIZE, Feature
 from des.format.footer import FOOTER_SIZE, Footer
 from des.format.fuse_filter import build_filter
-from des.format.hash_pages import PAGE_SIZE, SLOT_RAW, encode_records, plan_pages
+from des.format.hash_pages import PAGE_SIZE, SLOT_RAW
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL
 from des.format.index_directory import GROUP_SIZE, encode_directory, group_count
 from des.format.name_key import key_of
 from des.format.names import encode_names
+from des.format.page_plan import encode_records, plan_pages
 from des.format.plan import TAIL_SIZE, run
 from des.format.section_table import SectionKind
 from des.format.stats import Stats

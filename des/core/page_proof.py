@@ -12,17 +12,16 @@ from des.format.hash_pages import (
     LENGTH_CHECK_INDEX,
     OFFSET_MAX,
     PAGE_HEADER_SIZE,
-    RECORD_TYPE,
     RECORDS_MAX,
     SLOT_RAW,
     SLOT_SHIFT,
     PagesGeometry,
-    pages_of,
     record_count,
 )
 from des.format.index import FLAG_COMPRESSED, FLAG_EXTERNAL
 from des.format.layout import Layout
 from des.format.name_key import KEY_SIZE, KEY_START, KEY_STOP, name_digest
+from des.format.page_plan import RECORD_TYPE, pages_of
 
 
 def leads_to_all(pages: PagesGeometry, held: Sequence[bytes], index: ContainerIndex, footer: Footer) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from des.format.hash_pages import scale
+from des.format.page_plan import scale
 from des.format.section_table import BadSectionError
 
 HEADER_SIZE: Final = 16

@@ -13,10 +13,11 @@ from des.errors import DesError
 from des.format.ext import NewSection, encode_ext, open_end
 from des.format.footer import FOOTER_SIZE
 from des.format.fuse_filter import SEGMENT_LENGTH_MAX
-from des.format.hash_pages import LENGTH_CHECK_INDEX, OFFSET_MAX, encode_record, plan_pages
+from des.format.hash_pages import LENGTH_CHECK_INDEX, OFFSET_MAX, encode_record
 from des.format.index_directory import GROUP_SIZE
 from des.format.layout import Layout
 from des.format.name_key import key_of, name_digest
+from des.format.page_plan import plan_pages
 from des.format.plan import run
 from des.format.section_table import SectionKind
 from des.storage.memory import MemoryObjectStore

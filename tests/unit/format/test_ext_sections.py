@@ -23,17 +23,15 @@ from des.format.hash_pages import (
     PagesGeometry,
     Unsettled,
     encode_record,
-    encode_records,
     find_many_plain,
     find_plain,
-    plan_pages,
-    scale,
 )
 from des.format.index import ENTRY_SIZE_MIN
 from des.format.index_directory import decode_directory, encode_directory, group_range, group_starts
 from des.format.locate import look_up
 from des.format.name_key import hash_of, key_of, name_digest
 from des.format.names import BLOCK_NAMES, encode_names, list_names, read_directory
+from des.format.page_plan import encode_records, plan_pages, scale
 from des.format.plan import run
 from des.format.section_table import BadSectionError, Section, SectionKind
 from des.format.stats import Stats
