@@ -12,12 +12,9 @@ from des.config import load_settings
 from des.errors import DesError, ExhaustedError
 from des.files import FileInfo, FileSpec
 from des.node import upload_folder
-from des.node.resumable import (
-    ConcurrentUploadError,
-    UploadNotFoundError,
-    UploadOffsetError,
-    UploadStorageError,
-)
+from des.node.resumable import ConcurrentUploadError, UploadNotFoundError
+from des.node.upload_disk import UploadStorageError
+from des.node.upload_writer import UploadOffsetError
 from des.node.write_rules import (
     FileTooLargeError,
     NameConflictError,
