@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, desc, func, insert, select, update
+from sqlalchemy import bindparam, delete, desc, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db import shard_locks
 from des.db.catalog import (
-    ContainerGeometry,
     ContainerRow,
     ContainerState,
     DayTotals,
@@ -17,6 +16,7 @@ from des.db.catalog import (
     ShardRun,
     ShardTotals,
 )
+from des.db.container_rows import container_of, container_values, open_container_of, open_values
 from des.db.rows import OpenContainer
 from des.db.rules import (
     KeyTakenError,
@@ -25,7 +25,6 @@ from des.db.rules import (
     check_open,
     hash_range,
     known,
-    open_container_id,
     settle_abandon,
     settle_announcement,
     settle_commit,
@@ -37,7 +36,6 @@ from des.db.schema import containers as table
 from des.db.statements import in_portions, insert_if_absent, now_ms
 from des.errors import InvalidInputError
 
-_SEPARATOR: Final = ","
 _OF_DAY: Final = select(table).where(
     table.c.day == bindparam("day"), table.c.state == ContainerState.STORED.value
 )
@@ -67,14 +65,14 @@ async def checkpoint(connection: AsyncConnection, rows: Sequence[OpenContainer],
         await connection.execute(delete(table).where(IS_OPEN, table.c.shard_id.in_(shards)))
     if rows:
         now = await now_ms(connection)
-        values = [_open_values(row, epoch=epochs[row.shard], now=now) for row in rows]
+        values = [open_values(row, epoch=epochs[row.shard], now=now) for row in rows]
         await connection.execute(insert(table), values)
 
 
 async def opened(connection: AsyncConnection) -> list[OpenContainer]:
     """Return the open rows, by day and shard."""
     statement = select(table).where(IS_OPEN).order_by(table.c.day, table.c.shard_id)
-    return [_open_container(row) for row in await connection.execute(statement)]
+    return [open_container_of(row) for row in await connection.execute(statement)]
 
 
 async def announce(connection: AsyncConnection, row: ContainerRow, claim: ShardClaim) -> ContainerRow:
@@ -89,7 +87,9 @@ async def announce(connection: AsyncConnection, row: ContainerRow, claim: ShardC
     check_announcement(row, claim)
     await shard_locks.guard(connection, claim)
     try:
-        await insert_if_absent(connection, table, [_values(row, created_at=await now_ms(connection))])
+        await insert_if_absent(
+            connection, table, [container_values(row, created_at=await now_ms(connection))]
+        )
     except IntegrityError as error:
         raise InvalidInputError(
             f"container {row.container_id} breaks a rule of des_containers: {error.orig}"
@@ -205,7 +205,7 @@ async def one(
     if for_update:
         statement = statement.with_for_update()
     row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else _container(row)
+    return None if row is None else container_of(row)
 
 
 async def covering(connection: AsyncConnection, day: str, run: ShardRun) -> list[ContainerRow]:
@@ -218,7 +218,7 @@ async def covering(connection: AsyncConnection, day: str, run: ShardRun) -> list
     first, stop = hash_range(run, bits=HASH_BITS)
     boundaries = sorted({first & -(1 << level) for level in range(HASH_BITS + 1)})
     asked = {"day": day, "first": first, "stop": stop, "boundaries": boundaries}
-    return [_container(row) for row in await connection.execute(_COVERING, asked)]
+    return [container_of(row) for row in await connection.execute(_COVERING, asked)]
 
 
 async def every(
@@ -230,7 +230,7 @@ async def every(
         statement = statement.where(table.c.state == state.value)
     if day is not None:
         statement = statement.where(table.c.day == day)
-    return [_container(row) for row in await connection.execute(statement)]
+    return [container_of(row) for row in await connection.execute(statement)]
 
 
 async def days(connection: AsyncConnection) -> list[str]:
@@ -286,133 +286,3 @@ async def day_totals(connection: AsyncConnection, days_max: int) -> list[DayTota
         DayTotals(row.day, row.containers, int(row.files), int(row.data_bytes))
         for row in reversed(rows.all())
     ]
-
-
-def _values(row: ContainerRow, *, created_at: int) -> Mapping[str, Any]:
-    hash_first, hash_stop = hash_range(row.run, bits=HASH_BITS)
-    geometry = row.geometry
-    return {
-        "container_id": row.container_id,
-        "day": row.day,
-        "shard_id": row.run.first,
-        "shard_span": row.run.span,
-        "shard_bits": row.run.bits,
-        "hash_first": hash_first,
-        "hash_stop": hash_stop,
-        "key": row.key,
-        "state": ContainerState.UPLOADING.value,
-        "epoch": row.epoch,
-        "layout": row.layout,
-        "sha256": row.sha256,
-        "size": geometry.size,
-        "data_start": geometry.data_start,
-        "data_length": geometry.data_length,
-        "meta_start": geometry.meta_start,
-        "meta_length": geometry.meta_length,
-        "index_start": geometry.index_start,
-        "index_length": geometry.index_length,
-        "file_count": geometry.file_count,
-        "ext_table_start": geometry.ext_table_start,
-        "pages_start": geometry.pages_start,
-        "pages_length": geometry.pages_length,
-        "page_count": geometry.page_count,
-        "name_ms_first": row.name_ms_first,
-        "name_ms_last": row.name_ms_last,
-        "data_bytes": row.data_bytes,
-        "node": row.node,
-        "etag": "",
-        "created_at": created_at,
-        "stored_at": None,
-        "replaces": _SEPARATOR.join(row.replaces),
-        "name_first": row.name_first,
-        "name_last": row.name_last,
-    }
-
-
-def _open_values(row: OpenContainer, *, epoch: int, now: int) -> Mapping[str, Any]:
-    hash_first, hash_stop = hash_range(ShardRun(row.shard, 1, row.bits), bits=HASH_BITS)
-    nothing = (
-        "size",
-        "data_start",
-        "data_length",
-        "meta_start",
-        "meta_length",
-        "index_start",
-        "index_length",
-    )
-    return {
-        "container_id": open_container_id(row),
-        "day": row.day,
-        "shard_id": row.shard,
-        "shard_span": 1,
-        "shard_bits": row.bits,
-        "hash_first": hash_first,
-        "hash_stop": hash_stop,
-        "key": None,
-        "state": OPEN,
-        "epoch": epoch,
-        "layout": "",
-        "sha256": None,
-        **dict.fromkeys(nothing, 0),
-        "file_count": row.files,
-        "name_ms_first": row.oldest_ms,
-        "name_ms_last": row.oldest_ms,
-        "data_bytes": row.data_bytes,
-        "node": row.node,
-        "etag": "",
-        "created_at": now,
-    }
-
-
-def _open_container(row: Row[Any]) -> OpenContainer:
-    return OpenContainer(
-        day=row.day,
-        shard=row.shard_id,
-        bits=row.shard_bits,
-        files=row.file_count,
-        data_bytes=row.data_bytes,
-        oldest_ms=row.name_ms_first,
-        node=row.node,
-        epoch=row.epoch,
-        told_ms=row.created_at,
-    )
-
-
-def _container(row: Row[Any]) -> ContainerRow:
-    return ContainerRow(
-        container_id=row.container_id,
-        day=row.day,
-        run=ShardRun(first=row.shard_id, span=row.shard_span, bits=row.shard_bits),
-        key=row.key,
-        state=ContainerState(row.state),
-        epoch=row.epoch,
-        layout=row.layout,
-        sha256=row.sha256,
-        geometry=ContainerGeometry(
-            size=row.size,
-            data_start=row.data_start,
-            data_length=row.data_length,
-            meta_start=row.meta_start,
-            meta_length=row.meta_length,
-            index_start=row.index_start,
-            index_length=row.index_length,
-            file_count=row.file_count,
-            ext_table_start=row.ext_table_start,
-            pages_start=row.pages_start,
-            pages_length=row.pages_length,
-            page_count=row.page_count,
-        ),
-        name_ms_first=row.name_ms_first,
-        name_ms_last=row.name_ms_last,
-        data_bytes=row.data_bytes,
-        node=row.node,
-        etag=row.etag,
-        created_ms=row.created_at,
-        stored_ms=row.stored_at,
-        replaces=tuple(row.replaces.split(_SEPARATOR)) if row.replaces else (),
-        retired_ms=row.retired_at,
-        abandoned_ms=row.abandoned_at,
-        removed_ms=row.removed_at,
-        name_first=row.name_first,
-        name_last=row.name_last,
-    )

@@ -6,13 +6,12 @@ import itertools
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import grpc
 from des_proto.v1 import file_service_pb2, naming_service_pb2, shard_service_pb2, system_service_pb2
 from fastapi import FastAPI
-from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
@@ -44,9 +43,10 @@ from des_server.http_bodies import BodyLimit
 from des_server.http_files import file_router
 from des_server.http_metrics import HttpMetrics
 from des_server.inflight import InFlight
-from des_server.interceptors.calls import CallWrapper, Handler, does_end_with_status, readable, serialized
+from des_server.interceptors.calls import CallWrapper
 from des_server.interceptors.metrics import GrpcMetrics
 from des_server.listen import Address, AddressInUseError
+from des_server.methods import Methods
 from des_server.security.audit import AuditLog
 from des_server.security.authenticate import Authenticator, Everyone
 from des_server.security.gate import CallGate
@@ -55,7 +55,6 @@ from des_server.security.http_gate import HttpGate
 from des_server.security.principal import CURRENT
 from des_server.security.quota import Quotas
 from des_server.security.tls import TlsFiles
-from des_server.servicers.disabled import disabled
 from des_server.servicers.files import FileServicer
 from des_server.servicers.naming import NamingServicer
 from des_server.servicers.shards import ShardServicer
@@ -211,9 +210,8 @@ class DesServer:
         )
         self._register_all()
         self._http: HttpServer | None = None
-        self._following: asyncio.Task[None] | None = None
-        self._reporting: asyncio.Task[None] | None = None
-        self._bringing: asyncio.Task[None] | None = None
+        self._duties: list[asyncio.Task[None]] = []
+        """What goes on beside the calls while the server runs."""
 
     async def start(self) -> None:
         """Listen and serve.
@@ -246,10 +244,10 @@ class DesServer:
         await self._grpc.start()
         if self._http is not None:
             self._http.start()
-        self._following = asyncio.create_task(self.health.run())
-        self._reporting = asyncio.create_task(self.reporter.run())
+        duties = [self.health.run, self.reporter.run]
         if self.homecoming is not None:
-            self._bringing = asyncio.create_task(self.homecoming.run())
+            duties.append(self.homecoming.run)
+        self._duties = [asyncio.create_task(duty()) for duty in duties]
 
     def _gated(self, app: FastAPI) -> ASGIApp:
         if self._gate is None:
@@ -291,15 +289,8 @@ class DesServer:
     async def stop(self) -> None:
         """Close both ports; calls still being served are cut off."""
         await self.health.leave()
-        if self._following is not None:
-            await cancelled(self._following)
-            self._following = None
-        if self._reporting is not None:
-            await cancelled(self._reporting)
-            self._reporting = None
-        if self._bringing is not None:
-            await cancelled(self._bringing)
-            self._bringing = None
+        while self._duties:
+            await cancelled(self._duties.pop(0))
         self.health.end_watches()
         await self._grpc.stop(STOP_GRACE_S)
         if self._peers is not None:
@@ -324,39 +315,16 @@ class DesServer:
             raise AddressInUseError(f"cannot listen on {wanted}: {error}") from error
 
     def _register_all(self) -> None:
-        self._methods = _Methods()
+        methods = Methods(self._wrapper, self._router)
         for name, service in SERVICES.items():
-            self._register(service, self._servicers[name], name=name, admit=True)
+            methods.register(service, self._servicers[name], name=name, admit=True)
         health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-        self._register(health, self.health.servicer, name=health.full_name, admit=False)
+        methods.register(health, self.health.servicer, name=health.full_name, admit=False)
         if self.settings.auth.reflection or not self.settings.authenticates:
             reflecting = reflection.make_servicer([*SERVICES, health.full_name])
             for name in (reflection.V1, reflection.V1ALPHA):
-                self._register(reflection.descriptor(), reflecting, name=name, admit=False)
-        self._grpc.add_generic_rpc_handlers((self._methods,))
-
-    def _register(self, service: ServiceDescriptor, servicer: object, *, name: str, admit: bool) -> None:
-        """Register every method of a service under `name`, those that the servicer lacks as disabled."""
-        for method in service.methods:
-            handler = getattr(servicer, method.name, None) or disabled(method)
-            if self._router is not None:
-                handler = self._router.wrap(
-                    handler,
-                    path=f"/{name}/{method.name}",
-                    client_stream=method.client_streaming,
-                    server_stream=method.server_streaming,
-                )
-            wrapped = self._wrapper.wrap(
-                handler,
-                service=name,
-                method=method.name,
-                client_stream=method.client_streaming,
-                server_stream=method.server_streaming,
-                admit=admit,
-            )
-            self._methods.by_path[f"/{name}/{method.name}"] = _method_handler(
-                method, wrapped, many_responses=method.server_streaming and not does_end_with_status(handler)
-            )
+                methods.register(reflection.descriptor(), reflecting, name=name, admit=False)
+        self._grpc.add_generic_rpc_handlers((methods,))
 
 
 def _lending(settings: Settings) -> ByteCredits:
@@ -370,36 +338,6 @@ def _lending(settings: Settings) -> ByteCredits:
         wait_s=limits.admission_wait_s,
         who=lambda: CURRENT.get().principal.name,
     )
-
-
-class _Methods(grpc.GenericRpcHandler):
-    """All methods behind one look-up.
-
-    Not `add_registered_method_handlers`: for each method so registered the library keeps a pending
-    request, and every call waits for all of them anew: with 27 methods a third of a small call's cost.
-    """
-
-    def __init__(self) -> None:
-        self.by_path: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Return the handler of a path; None answers UNIMPLEMENTED."""
-        return self.by_path.get(handler_call_details.method)
-
-
-def _method_handler(
-    method: MethodDescriptor, handler: Handler, *, many_responses: bool
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, many_responses]
-    request = message_factory.GetMessageClass(method.input_type)
-    return make(handler, request_deserializer=readable(request.FromString), response_serializer=serialized)
 
 
 def build_server(
