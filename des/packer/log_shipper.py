@@ -37,6 +37,7 @@ from des.monitoring.shipping_metrics import ShippingMetrics
 from des.packer.settled_create import ForeignObjectError, settled_create
 from des.packer.shipments import Shipments
 from des.packer.shipped_release import ShippedRelease
+from des.packer.stored_waits import StoredWaits
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 _log = structlog.get_logger(__name__)
@@ -115,14 +116,10 @@ class LogShipper:
             claim=claim,
         )
         self._metrics = ShippingMetrics()
-        self._queue: deque[OpenFile] = deque()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        """Sequence number of each file on its way, to who waits for it."""
+        self.waits = StoredWaits()
+        """The files that puts wait for."""
         self._unfinished: deque[_Segment] = deque()
-        self._work = asyncio.Event()
         self._next_number = 1
-        self._closed: UnavailableError | None = None
-        """Why nothing is shipped any more; None while it is."""
         self.last_error = ""
         """What kept the last segment that failed; empty after one that did not."""
 
@@ -151,18 +148,19 @@ class LogShipper:
 
         Nothing is undone by giving up: the files stay in the log and go on their way.
         """
-        futures = [self._enqueue(file) for file in files]
-        open_futures = {future for future in futures if not future.done()}
-        if open_futures:
-            await asyncio.wait(open_futures, timeout=self._settings.stored.wait_s)
-        return [self._outcome(file, future) for file, future in zip(files, futures, strict=True)]
+        ways = [None if self.is_stored(file) else self.waits.enter(file) for file in files]
+        if open_ways := {way for way in ways if way is not None and not way.done()}:
+            await asyncio.wait(open_ways, timeout=self._settings.stored.wait_s)
+        return [
+            None if way is None else self._outcome(file, way) for file, way in zip(files, ways, strict=True)
+        ]
 
     def sealed(self, files: Iterable[OpenFile]) -> None:
         """Say that a stored container holds these files: nobody need wait for a segment any more."""
         files = list(files)
         self.shipments.seal(files)
         for file in files:
-            self._resolve(file, None)
+            self.waits.settle(file)
 
     def pressure(self) -> float:
         """Return how much of the room for segments with unsealed files is taken: 1 is all of it."""
@@ -171,13 +169,13 @@ class LogShipper:
     def show_metrics(self, registry: CollectorRegistry) -> None:
         """Show in `registry` what is shipped; once."""
         self._metrics.register(
-            registry, waiting=lambda: len(self._waiting), unsealed=self.shipments.unsealed_count
+            registry, waiting=lambda: len(self.waits), unsealed=self.shipments.unsealed_count
         )
 
     def withdraw(self, files: Iterable[OpenFile]) -> None:
         """Ship these files no more: another node owns their shards, and decides about them."""
         for file in files:
-            self._resolve(file, not_shard_owner(file.shard, "was taken by another node"))
+            self.waits.settle(file, not_shard_owner(file.shard, "was taken by another node"))
 
     def settled(self, files: Iterable[OpenFile]) -> None:
         """Say that the log has let go of these files: no segment is needed for them any more."""
@@ -188,22 +186,6 @@ class LogShipper:
     async def clean(self) -> None:
         """Release what no file needs any more; see `ShippedRelease.step`."""
         await self._release.step()
-
-    def _enqueue(self, file: OpenFile) -> "asyncio.Future[None]":
-        if self.is_stored(file):
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            done.set_result(None)
-            return done
-        waiting = self._waiting.get(file.seq)
-        if waiting is None:
-            waiting = asyncio.get_running_loop().create_future()
-            if self._closed is not None:
-                waiting.set_exception(self._closed)
-                return waiting
-            self._waiting[file.seq] = waiting
-            self._queue.append(file)
-            self._work.set()
-        return waiting
 
     def _outcome(self, file: OpenFile, future: "asyncio.Future[None]") -> DesError | None:
         if not future.done():
@@ -222,42 +204,27 @@ class LogShipper:
         twin.details = error.details
         return twin
 
-    def _resolve(self, file: OpenFile, error: DesError | None) -> None:
-        waiting = self._waiting.pop(file.seq, None)
-        if waiting is None or waiting.done():
-            return
-        if error is None:
-            waiting.set_result(None)
-        else:
-            waiting.set_exception(error)
-            waiting.exception()  # its caller may have given up
-
     # --- shipping ---------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Ship and clean up until cancelled. A failure is kept, shown and retried."""
-        self._closed = None
+        self.waits.begin()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._settings.stored.uploads):
                     tasks.create_task(self._ship_for_ever())
                 tasks.create_task(self._release.run())
         finally:
-            self._closed = NodeClosingError(
-                "nothing is shipped any more; what was put is on this node's disk"
+            self.waits.end(
+                NodeClosingError("nothing is shipped any more; what was put is on this node's disk")
             )
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(self._closed)
-                    waiting.exception()
-            self._waiting.clear()
 
     async def _ship_for_ever(self) -> None:
         while True:
-            await self._work.wait()
+            await self.waits.work.wait()
             try:
                 if not await self.step():
-                    self._work.clear()
+                    self.waits.work.clear()
             except DesError as error:
                 _log.warning("log segment not shipped, will be repeated", error=str(error))
                 await self._clock.sleep(self._settings.stored.retry_s)
@@ -277,13 +244,13 @@ class LogShipper:
             self.last_error = str(error)
             self._metrics.failed()
             self._unfinished.append(segment)
-            self._work.set()
+            self.waits.work.set()
             raise
         self.last_error = ""
         return True
 
     async def _ship(self, segment: _Segment) -> None:
-        segment.files = [file for file in segment.files if file.seq in self._waiting]
+        segment.files = [file for file in segment.files if file in self.waits]
         if not segment.files:
             return  # all in containers meanwhile: an object that nobody recorded is nobody's
         if segment.stored is None:
@@ -303,7 +270,8 @@ class LogShipper:
                 )
             except ForeignObjectError as error:
                 _log.error("a shipped segment's key holds another object", error=str(error))
-                self._rename(segment)
+                self.waits.put_back(segment.files)  # they go with the next one
+                segment.files = []
                 raise
         await self._record(segment, segment.stored)
 
@@ -330,28 +298,24 @@ class LogShipper:
                 lost = int(error.details.get("shard_id", shards[0]))
                 for file in segment.files:
                     if file.shard == lost:
-                        self._resolve(file, error)
+                        self.waits.settle(file, error)
                 segment.files = [file for file in segment.files if file.shard != lost]
                 continue
             # In one step with the acknowledgement: a file sealed meanwhile is let go by `settled`.
-            self.shipments.add(row, (file for file in segment.files if file.seq in self._waiting))
+            self.shipments.add(row, (file for file in segment.files if file in self.waits))
             self._metrics.shipped(files=len(segment.files), size=len(segment.body))
             for file in segment.files:
-                self._resolve(file, None)
+                self.waits.settle(file)
             return
 
     async def _next_segment(self) -> _Segment | None:
         taken: list[tuple[OpenFile, list[bytes]]] = []
         size = 0
-        while self._queue and len(taken) < FILES_MAX:
-            file = self._queue[0]
-            if file.seq not in self._waiting:
-                self._queue.popleft()  # in a container meanwhile
-                continue
+        while len(taken) < FILES_MAX and (file := self.waits.first()) is not None:
             size += shipped_size(file)
             if taken and size > self._settings.stored.object_bytes:
                 break
-            self._queue.popleft()
+            self.waits.take()
             pieces = await self._read(file)
             if pieces is not None:
                 taken.append((file, pieces))
@@ -377,11 +341,11 @@ class LogShipper:
                 for extent in file.extents
             ]
         except LogRecordGoneError:
-            self._resolve(file, None)  # the log lets go only of what a stored container holds
+            self.waits.settle(file)  # the log lets go only of what a stored container holds
         except LogCorruptError as error:
-            self._resolve(file, error)
+            self.waits.settle(file, error)
         except DesError:
-            self._queue.append(file)
+            self.waits.postpone(file)
             raise
         return None
 
@@ -405,8 +369,3 @@ class LogShipper:
         return shipped_key(
             self._settings.object_prefix, node=self._node, boot_epoch=self._boot_epoch, number=number
         )
-
-    def _rename(self, segment: _Segment) -> None:
-        """Send the files of a segment, whose key another object has, with the next one."""
-        self._queue.extendleft(reversed(segment.files))
-        segment.files = []

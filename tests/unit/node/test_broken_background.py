@@ -144,7 +144,7 @@ async def test_what_is_to_be_stored_is_shipped_after_an_unforeseen_error(world, 
     monkeypatch.setattr(shipper, "step", breaks_once)
     file = await put(node)
     opened = node._open_index.get(file.name)
-    shipper._enqueue(opened)
+    shipper.waits.enter(opened)
     await settle()
     await world.clock.run_for(AGAIN_S + 5)
     assert len(calls) > 1
