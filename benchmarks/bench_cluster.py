@@ -1,17 +1,22 @@
-"""What a cluster costs on one machine: a call that is sent on, and the time without service when a node goes.
+"""What a cluster costs on one machine: calls that are sent on, or are not, and an outage when a node goes.
 
 Over a real PostgreSQL and a shared folder; all processes share this machine's cores, so calls per second
 say nothing about scaling out. `python benchmarks/bench_cluster.py`.
 """
 
 import asyncio
+import itertools
 import os
+import re
 import sys
 import tempfile
 import time
-from collections import Counter
+import urllib.request
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
+from random import shuffle
 from statistics import median
 from typing import Final
 
@@ -24,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.conftest import ServerProcess
 
 TTL_S: Final = 4.0
-SECONDS: Final = 5.0
+SECONDS: Final = 4.0
+WARM_S: Final = 1.0
+WIDTH: Final = 32
 BEFORE_S: Final = 3.0
 KNOCKERS: Final = 24
 PAUSE_S: Final = 0.05
@@ -47,24 +54,62 @@ async def settle(client: AsyncDesClient, nodes: int) -> dict[str, set[int]]:
         await asyncio.sleep(0.2)
 
 
-async def rate(client: AsyncDesClient, servers: list[ServerProcess], names: list[str] | None) -> str:
-    """Put (or get) with 32 in flight for a while."""
-    done = 0
-    ends = time.monotonic() + SECONDS
-    before = cpu_s(servers)
+def sent_on(servers: list[ServerProcess]) -> int:
+    """Return how many calls nodes have sent on to others."""
+    pages = [urllib.request.urlopen(f"http://{s.http}/metrics").read().decode() for s in servers]
+    counts = [re.search(r"^des_cluster_forwarded_total (\S+)", page, re.MULTILINE) for page in pages]
+    return sum(int(float(count[1])) for count in counts if count)
 
-    async def work(number: int) -> None:
-        nonlocal done
+
+Call = Callable[[int], Awaitable[object]]
+
+
+async def rate(call: Call, servers: list[ServerProcess]) -> str:
+    """Make calls with 32 in flight for a while; each is told its number."""
+    numbers = itertools.count()
+
+    async def work(seconds: float) -> int:
+        done = 0
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            if names is None:
-                await client.put(DATA)
-            else:
-                await client.get(names[(number + done) % len(names)])
+            await call(next(numbers))
             done += 1
+        return done
 
-    await asyncio.gather(*(work(number) for number in range(32)))
+    await asyncio.gather(*(work(WARM_S) for _ in range(WIDTH)))
+    before, sent_before = cpu_s(servers), sent_on(servers)
+    done = sum(await asyncio.gather(*(work(SECONDS) for _ in range(WIDTH))))
     per_call_us = 1e6 * (cpu_s(servers) - before) / max(done, 1)
-    return f"{done / SECONDS:8.0f}/s, {per_call_us:6.0f} us of server CPU a call"
+    sent = (sent_on(servers) - sent_before) / max(done, 1)
+    return f"{done / SECONDS:6.0f}/s, {per_call_us:6.0f} us of server CPU a call, {sent:6.1%} sent on"
+
+
+async def rates(servers: list[ServerProcess]) -> None:
+    """Measure puts and gets of open files, by a client that asks the owners and one that takes turns."""
+    nodes = len(servers)
+    targets = [server.address for server in servers]
+    for follow in (False, True)[: 1 if nodes == 1 else 2]:
+        async with AsyncDesClient(targets, follow=follow) as client:
+
+            async def put(_: int, client: AsyncDesClient = client) -> None:
+                await client.put(DATA)
+
+            how = "" if nodes == 1 else ", following" if follow else ", in turn"
+            print(f"{nodes} nodes, put{how}: {await rate(put, servers)}", flush=True)
+            # Twice as many as are used, whatever the machine makes of it.
+            free = deque([one.name for _ in range(16) for one in await client.assign_names(1000)])
+
+            async def put_named(_: int, client: AsyncDesClient = client, free: deque[str] = free) -> None:
+                await client.put(DATA, name=free.popleft())
+
+            print(f"{nodes} nodes, put with a name{how}: {await rate(put_named, servers)}", flush=True)
+            names = [(await client.put(DATA)).file.name for _ in range(500)]
+            shuffle(names)  # else each would be read where it was put, or never
+
+            async def get(number: int, client: AsyncDesClient = client, names: list[str] = names) -> None:
+                await client.get(names[number % len(names)])
+
+            print(f"{nodes} nodes, get{how}: {await rate(get, servers)}", flush=True)
 
 
 async def forwarding(servers: list[ServerProcess], owned: dict[str, set[int]]) -> str:
@@ -167,9 +212,7 @@ async def main(folder: Path, url: str) -> None:
             )
             async with AsyncDesClient([s.address for s in servers]) as client:
                 owned = await settle(client, number + 1)
-                print(f"{number + 1} nodes, put {await rate(client, servers, None)}")
-                names = [(await client.put(DATA)).file.name for _ in range(200)]
-                print(f"{number + 1} nodes, get {await rate(client, servers, names)}", flush=True)
+            await rates(servers)
         print(await forwarding(servers, owned), flush=True)
         print(f"SIGTERM: {await outage(servers, owned, kill=False)}", flush=True)
         servers[-1].start()

@@ -62,6 +62,11 @@ class Download:
             raise Internal(f"no answer about {self.name!r} yet")
         return convert.file_info(self._file)
 
+    @property
+    def described(self) -> types_pb2.FileInfo | None:
+        """What the server said about the file, in its own words; None before it did."""
+        return self._file
+
     def request(self) -> file_service_pb2.GetFileRequest:
         """Build the next attempt's request: the bytes that are still missing."""
         self._first = True

@@ -282,7 +282,7 @@ class DesFileSystem(AbstractFileSystem):
 
 
 _CLIENT_OPTIONS: Final = frozenset(
-    {"allow_insecure_token", "channels", "metadata", "retry", "timeout_s", "tls", "token", "verify"}
+    {"allow_insecure_token", "channels", "follow", "metadata", "retry", "timeout_s", "tls", "token", "verify"}
 )
 
 

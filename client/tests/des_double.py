@@ -114,6 +114,14 @@ class DesDouble(
         self.upload_lag = 0
         """Bytes received but not kept by a broken resumable upload."""
         self.features = ["batch"]
+        self.node = ""
+        """What it calls itself as a node of a cluster; empty: one that knows of no others."""
+        self.owner_of = lambda _name: self.node
+        """Which node owns a name's shard; a call about another's is answered as if it had been sent on."""
+        self.shard_bits = 4
+        self.sent_on = 0
+        self.asked_who = 0
+        """Calls that wanted to know who answers."""
         self.start_many()
 
     def fail(self, method: str, times: int = 1, **what: object) -> None:
@@ -143,6 +151,19 @@ class DesDouble(
         if fault.code and not fault.after_effect and not fault.at_byte:
             await self._break(fault, context)
         return fault
+
+    def _hint(self, context, name):
+        asked = ("des-follow", "1") in tuple(context.invocation_metadata())
+        self.asked_who += asked
+        if not self.node:
+            return
+        owner = self.owner_of(name) if name else self.node
+        told = [("des-node", self.node)] if asked or owner != self.node else []
+        if owner != self.node:
+            self.sent_on += 1
+            shard = hashlib.sha256(name.encode()).digest()[0] >> (8 - self.shard_bits)
+            told.append(("des-owner", f"{owner};{shard};{self.shard_bits}"))
+        context.set_trailing_metadata(tuple(told))
 
     async def _break(self, fault, context):
         await refuse(
@@ -204,6 +225,7 @@ class DesDouble(
                     raise Refused("INVALID_ARGUMENT", "MESSAGE_TOO_LARGE", "message too large")
                 if spec is None:
                     spec = request.spec
+                    self._hint(context, spec.name)
                     if request.upload_id:
                         upload = self.uploads[request.upload_id]
                         del upload[1][len(upload[1]) - self.upload_lag :]
@@ -259,6 +281,7 @@ class DesDouble(
 
     async def GetFile(self, request, context) -> AsyncIterator[file_service_pb2.GetFileResponse]:
         fault = await self._arrive("GetFile", context, request)
+        self._hint(context, request.name)
         stored = await self._find(request.name, context)
         total = stored.info.size_bytes
         start = request.range.offset
@@ -310,6 +333,7 @@ class DesDouble(
 
     async def StatFile(self, request, context):
         await self._arrive("StatFile", context, request)
+        self._hint(context, request.name)
         stored = await self._find(request.name, context)
         return file_service_pb2.StatFileResponse(file=stored.info)
 

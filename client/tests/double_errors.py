@@ -20,7 +20,7 @@ class Refused(Exception):
 async def refuse(context, failed):
     """End a call with a rich error, or with a bare one where there is no reason."""
     code = getattr(grpc.StatusCode, failed.code)
-    trailers = [("des-request-id", "server-made-id")]
+    trailers = [("des-request-id", "server-made-id"), *(context.trailing_metadata() or ())]
     details = []
     if failed.reason:
         details.append(

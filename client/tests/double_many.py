@@ -170,6 +170,7 @@ class ManyMixin:
 
     async def DeleteFile(self, request, context):
         fault = await self._arrive("DeleteFile", context, request)
+        self._hint(context, request.name)
         result = self._about(request.name)
         if result.HasField("status") and not request.allow_missing:
             reason = "FILE_DELETED" if request.name in self.deleted else "FILE_NOT_FOUND"
@@ -193,6 +194,8 @@ class ManyMixin:
 
     async def WaitStored(self, request, context):
         await self._arrive("WaitStored", context, request)
+        if len(request.names) == 1:
+            self._hint(context, request.names[0])
         results = []
         for name in request.names:
             result = copy.deepcopy(self._about(name))
@@ -225,6 +228,7 @@ class ManyMixin:
 
     async def StartUpload(self, request, context):
         await self._arrive("StartUpload", context, request)
+        self._hint(context, request.spec.name)
         upload_id = f"upload-{len(self.uploads) + 1}"
         self.uploads[upload_id] = [request.spec, bytearray()]
         return file_service_pb2.StartUploadResponse(upload_id=upload_id)

@@ -24,6 +24,7 @@ from des.monitoring.metrics import NodeMetrics
 from des.node import Node, ShardStatus
 from des_server import reflection
 from des_server.cluster.cluster_metrics import ClusterMetrics
+from des_server.cluster.hints import OwnerHints
 from des_server.cluster.homecoming import Homecoming
 from des_server.cluster.node_keys import NodeKeys
 from des_server.cluster.onward import OnwardCalls
@@ -165,11 +166,13 @@ class DesServer:
                 secure = SecureChannels(settings, clock)
                 self._peers = Peers(limits, secure, edition=secure.edition)
             calls = OnwardCalls(node.cluster.node, keys)
+            hints = OwnerHints(node.cluster.node, shard_bits=own.settings.shard_bits)
             self._router = Router(
                 node.cluster,
                 self._peers,
                 calls,
                 self.lending,
+                hints,
                 wait_s=settings.cluster.forward_wait_s,
                 message_bytes=limits.chunk_bytes + MESSAGE_HEADROOM,
             )
@@ -178,7 +181,7 @@ class DesServer:
             shards = partial(status.look, own)
             own.watch_with(shards, look_s=LOOK_S)
             wait_s = settings.cluster.forward_wait_s
-            owners = Owners(node.cluster, self._peers, calls, wait_s=wait_s)
+            owners = Owners(node.cluster, self._peers, calls, hints, wait_s=wait_s)
             registry.register(
                 ClusterMetrics(
                     node.cluster, self._router, owners, self.homecoming, shard_bits=own.settings.shard_bits

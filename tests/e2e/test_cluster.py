@@ -7,8 +7,10 @@ The short form takes each fault once, the long one as many as `DES_TORTURE_FAULT
 import asyncio
 import os
 import random
+import re
 import time
 
+import httpx
 import pytest
 from des_client import AsyncDesClient, Unavailable
 
@@ -65,6 +67,35 @@ async def test_any_node_takes_any_call(cluster):
             shards = await client.shard_status()
             assert len({shard.owner_node for shard in shards}) == 3
             assert sum(shard.open_files for shard in shards) >= 1
+
+
+def sent_on(cluster: Cluster) -> int:
+    """How many calls nodes have sent on to others."""
+    pages = [httpx.get(f"http://{target}/metrics", timeout=60).text for target in cluster.http_targets]
+    counts = [re.search(r"^des_cluster_forwarded_total (\S+)$", page, re.MULTILINE) for page in pages]
+    return sum(int(float(count[1])) for count in counts if count is not None)
+
+
+@pytest.mark.timeout(400)
+async def test_a_client_of_all_nodes_asks_the_owners_itself_once_it_knows_them(cluster):
+    await cluster.settled()
+    async with AsyncDesClient(cluster.targets) as client:
+        names = [assigned.name for assigned in await client.assign_names(24)]
+
+        async def round_of_calls() -> int:
+            before = await asyncio.to_thread(sent_on, cluster)
+            for name in names:
+                await client.put(b"content", name=name)
+                assert (await client.stat(name)).size_bytes == 7
+                assert await client.get(name) == b"content"
+            return await asyncio.to_thread(sent_on, cluster) - before
+
+        # The shards of 24 names are spread over the nodes, so at first most calls miss their owner.
+        rounds = [await round_of_calls()]
+        while rounds[-1] and len(rounds) < 20:
+            rounds.append(await round_of_calls())
+        assert rounds[0] > 0
+        assert rounds[-1] == 0, rounds
 
 
 @pytest.mark.timeout(400)

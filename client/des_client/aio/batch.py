@@ -169,6 +169,7 @@ class AsyncBatch(AsyncMany):
                 lambda channel: channel.files.WaitStored,
                 file_service_pb2.WaitStoredRequest(names=asked),
                 plan.timeout_s,
+                road=self._road(asked[0]) if len(asked) == 1 else None,
             )
             await self._sleep(plan.accept(answer.results, time.monotonic()))
             outcomes += plan.drain()

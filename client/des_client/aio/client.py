@@ -35,6 +35,7 @@ class AsyncDesClient(AsyncShards):
         verify: bool = True,
         metadata: Mapping[str, str] = {},
         channels: int = 1,
+        follow: bool = True,
         allow_insecure_token: bool = False,
         options: ChannelOptions = (),
         tracing: "bool | TracerProvider" = False,
@@ -54,6 +55,8 @@ class AsyncDesClient(AsyncShards):
             metadata: headers for every call.
             channels: connections per target. More than one helps where several server processes share
                 a port, or one connection is the bottleneck.
+            follow: with several connections, ask the node that owns a file's shard directly, as far as
+                earlier answers told which one it is; False to take turns only.
             allow_insecure_token: let `token` cross a network in clear text.
             options: further gRPC channel arguments; they win over the client's own.
             tracing: make a span of OpenTelemetry for each operation, in the caller's current trace, and hand
@@ -72,7 +75,7 @@ class AsyncDesClient(AsyncShards):
             options=options,
             tracing=bool(tracing),
         )
-        super().__init__(config, timeout_s=timeout_s, retry=retry, verify=verify)
+        super().__init__(config, timeout_s=timeout_s, retry=retry, verify=verify, follow=follow)
         if tracing:
             from des_client.spans import give_spans  # noqa: PLC0415  optional dependency
 

@@ -36,9 +36,12 @@ class AsyncDownloads(AsyncUploads):
         loop = self._own_loop()
         pace = Pace(loop.time(), calls.timeout(timeout_s, self._timeout_s), self._retry.attempt_timeout_s)
         attempts: Attempts | None = None
+        road = self._road(download.name, is_read=True)
         while True:
             before = download.received
-            call = self._channel().files.GetFile(download.request(), metadata=self._metadata)
+            request = download.request()
+            channel = self._channel(road)
+            call = channel.files.GetFile(request, metadata=self._headers(road))
             scope = asyncio.timeout_at(pace.begin(loop.time()))
             try:
                 async with scope:
@@ -56,19 +59,24 @@ class AsyncDownloads(AsyncUploads):
                         if not download.complete:
                             scope.reschedule(deadline_at)
                 download.end()
+                if road is not None and self._roads is not None:
+                    self._roads.answered(road, await call.trailing_metadata(), download.described)
                 return
             except aio.AioRpcError as failed:
                 if download.complete:
                     return
                 error = self._error(failed, None)
+                self._strayed(road, error, failed)
             except TimeoutError:
                 call.cancel()
                 if not scope.expired():
                     raise
                 error = calls.silent("download", download.received)
+                self._strayed(road, error)
             except DesClientError as failed:
                 call.cancel()
                 error = failed
+                self._strayed(road, error)
             except asyncio.CancelledError:
                 call.cancel()
                 self._raise_if_closed()

@@ -172,6 +172,7 @@ class AsyncFiles(AsyncDownloads):
             lambda channel: channel.files.StatFile,
             calls.stat_request(name),
             calls.timeout(timeout_s, self._timeout_s),
+            road=self._road(name, is_read=True),
         )
         return convert.file_info(answer.file)
 
@@ -205,6 +206,7 @@ class AsyncFiles(AsyncDownloads):
                 lambda channel: channel.files.DeleteFile,
                 request,
                 calls.timeout(timeout_s, self._timeout_s),
+                road=self._road(name),
             )
         except FileMissing as failed:
             # An earlier attempt, whose answer was lost, has done it.

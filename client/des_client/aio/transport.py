@@ -6,8 +6,8 @@ modules of this package (ADR 0010).
 
 import asyncio
 import contextlib
-import itertools
 import random
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ from des_client.errors import (
     from_call,
 )
 from des_client.retry import NO_RETRY, Attempts, RetryConfig
+from des_client.road import Road
+from des_client.roads import Roads
 from des_client.types import ServerInfo
 
 RequestT = TypeVar("RequestT")
@@ -44,6 +46,7 @@ class AsyncTransport:
         timeout_s: float,
         retry: RetryConfig | None,
         verify: bool,
+        follow: bool,
     ) -> None:
         self._endpoints = config
         self._timeout_s = calls.check_timeout(timeout_s)
@@ -51,7 +54,8 @@ class AsyncTransport:
         self._verify = verify
         self._channels: list[Channel] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn = itertools.count()
+        count = len(config.targets)
+        self._roads = Roads(count, follow=follow, clock=time.monotonic) if count > 1 else None
         self._closing = asyncio.Event()
         self._server_info: ServerInfo | None = None
         self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
@@ -104,11 +108,27 @@ class AsyncTransport:
             with contextlib.suppress(DesClientError):
                 await self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
 
-    def _channel(self) -> Channel:
+    def _road(self, name: str = "", *, is_read: bool = False) -> Road | None:
+        """Return the way of a call about one file; None where there is only one."""
+        return None if self._roads is None else Road(name, is_read=is_read)
+
+    def _channel(self, road: Road | None = None) -> Channel:
         if self._closing.is_set():
             raise ClientClosed("the client is closed")
-        channels = self._channels
-        return channels[next(self._turn) % len(channels)] if len(channels) > 1 else channels[0]
+        if self._roads is None:
+            return self._channels[0]
+        return self._channels[self._roads.choose(road or Road(""))]
+
+    def _headers(self, road: Road | None) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call whose connection is chosen."""
+        if road is None or self._roads is None:
+            return self._metadata
+        return (*self._metadata, *self._roads.headers(road))
+
+    def _strayed(self, road: Road | None, error: DesClientError, failed: FailedCall | None = None) -> None:
+        """Note that an attempt failed, and what its server said with that."""
+        if road is not None and self._roads is not None:
+            self._roads.failed(road, error, failed.trailing_metadata() if failed is not None else ())
 
     async def _call(
         self,
@@ -118,19 +138,37 @@ class AsyncTransport:
         request_id: str | None = None,
         *,
         retry: RetryConfig | None = None,
+        road: Road | None = None,
     ) -> ResponseT:
-        """Make a call of one request and one answer, as often as it takes."""
+        """Make a call of one request and one answer, as often as it takes.
+
+        One about a single file has a `road`.
+        """
         loop = self._own_loop()
         ends_at = loop.time() + timeout_s
         retry = retry or self._retry
         attempt_s = retry.attempt_timeout_s
         attempts: Attempts | None = None
+        roads, learns = self._roads, road is not None
+        if roads is not None and road is None:
+            road = Road("")
         while True:
             limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
             try:
-                return await method(self._channel())(request, timeout=limit_s, metadata=self._metadata)
+                channel = self._channel(road)
+                headers = self._headers(road) if learns else self._metadata
+                call = method(channel)(request, timeout=limit_s, metadata=headers)
+                answer = await call
+                if roads is not None and road is not None:
+                    if learns:
+                        file = getattr(answer, "file", None)
+                        roads.answered(road, await call.trailing_metadata(), file)
+                    else:
+                        roads.worked(road)
+                return answer
             except aio.AioRpcError as failed:
                 error = self._error(failed, request_id)
+                self._strayed(road, error, failed)
             except asyncio.CancelledError:
                 self._raise_if_closed()
                 raise

@@ -21,6 +21,7 @@ from des_client.errors import (
     UploadInterrupted,
 )
 from des_client.retry import NO_RETRY, TRANSFER_RATE_MIN, Attempts, Pace
+from des_client.road import Road
 from des_client.source import MemorySource, Source
 from des_client.types import Progress
 
@@ -72,7 +73,9 @@ class AsyncUploads(AsyncTransport):
         """Put in one message; None when the server takes only smaller ones."""
         request = upload.whole(spec, content, with_checksums=self._verify)
         try:
-            return await self._call(lambda channel: channel.put_whole, request, timeout_s, request_id)
+            return await self._call(
+                lambda channel: channel.put_whole, request, timeout_s, request_id, road=self._road(spec.name)
+            )
         except DesClientError as failed:
             if failed.reason != "MESSAGE_TOO_LARGE" or self._server_info is not None:
                 raise
@@ -97,6 +100,7 @@ class AsyncUploads(AsyncTransport):
         plan = upload.Upload(spec, source.size, with_checksums=self._verify)
         resumable = upload.is_resumable(self._server_info, source.size, rereadable=source.rereadable)
         persisted = 0
+        road = self._road(spec.name)
         failed: DesClientError | None = None
         while True:
             scope = asyncio.timeout_at(pace.begin(loop.time()))
@@ -104,7 +108,7 @@ class AsyncUploads(AsyncTransport):
             try:
                 async with scope:
                     if resumable:
-                        start, finished = await self._resume(plan, spec, timeout_s)
+                        start, finished = await self._resume(plan, spec, timeout_s, road)
                         if finished is not None:
                             return finished
                         if start > persisted:
@@ -113,7 +117,7 @@ class AsyncUploads(AsyncTransport):
                     else:
                         plan.restart()
                     chunks = source.chunks(self._chunk_bytes, start)
-                    return await self._send(plan, chunks, scope, pace, total_s, request_id, on_progress)
+                    return await self._send(plan, chunks, scope, pace, total_s, request_id, on_progress, road)
             except FeatureDisabled as error:
                 if not resumable or plan.upload_id:
                     raise
@@ -123,6 +127,7 @@ class AsyncUploads(AsyncTransport):
                 if not scope.expired():
                     raise
                 failed = calls.silent("upload", plan.built)
+                self._strayed(road, failed)
             except UploadInterrupted as unreadable:
                 raise unreadable from failed
             except DesClientError as error:
@@ -140,17 +145,23 @@ class AsyncUploads(AsyncTransport):
                 raise
 
     async def _resume(
-        self, plan: upload.Upload, spec: file_service_pb2.FileSpec, timeout_s: float
+        self, plan: upload.Upload, spec: file_service_pb2.FileSpec, timeout_s: float, road: Road | None
     ) -> tuple[int, file_service_pb2.PutFileResponse | None]:
         """Start a resumable upload, or ask how much of it the server has, or that it is finished."""
         if not plan.upload_id:
+            if road is not None:
+                road.node = ""
             begun = await self._call(
                 lambda channel: channel.files.StartUpload,
                 file_service_pb2.StartUploadRequest(spec=spec),
                 timeout_s,
                 retry=NO_RETRY,
+                road=road,
             )
             plan.upload_id = begun.upload_id
+            if road is not None:
+                # It stays there, whoever owns its shard by the end.
+                road.node = road.told
             plan.restart()
             return 0, None
         status = await self._call(
@@ -158,7 +169,10 @@ class AsyncUploads(AsyncTransport):
             file_service_pb2.GetUploadStatusRequest(upload_id=plan.upload_id),
             timeout_s,
             retry=NO_RETRY,
+            road=road,
         )
+        if road is not None:
+            road.strayed = False
         if status.HasField("file"):
             return 0, file_service_pb2.PutFileResponse(file=status.file)
         return plan.resume(status.persisted_size), None
@@ -182,12 +196,14 @@ class AsyncUploads(AsyncTransport):
         total_s: float | None,
         request_id: str | None,
         on_progress: OnProgress | None,
+        road: Road | None,
     ) -> file_service_pb2.PutFileResponse:
         loop = asyncio.get_running_loop()
         messages = plan.messages_async(chunks)
         # Read before calling: a source that cannot be read costs the server nothing.
         message = await anext(messages)
-        call = self._channel().files.PutFile(timeout=total_s, metadata=self._metadata)
+        channel = self._channel(road)
+        call = channel.files.PutFile(timeout=total_s, metadata=self._headers(road))
         outcome = Outcome(call)
         done = plan.built - len(message.chunk.data)
         try:
@@ -206,9 +222,16 @@ class AsyncUploads(AsyncTransport):
                 # A connection that broke raises an error of gRPC's own here; the call knows which status.
                 with contextlib.suppress(Exception):
                     await call.done_writing()
-            return await call
+            answer = await call
+            if road is not None and self._roads is not None:
+                file = None if plan.upload_id else answer.file
+                self._roads.answered(road, await call.trailing_metadata(), file)
+            return answer
         except aio.AioRpcError as failed:
-            raise self._error(await outcome.of(failed), request_id) from failed
+            ended = await outcome.of(failed)
+            error = self._error(ended, request_id)
+            self._strayed(road, error, ended)
+            raise error from failed
         except asyncio.CancelledError:
             call.cancel()
             self._raise_if_closed()

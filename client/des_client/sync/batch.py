@@ -164,6 +164,7 @@ class Batch(Many):
                 lambda channel: channel.files.WaitStored,
                 file_service_pb2.WaitStoredRequest(names=asked),
                 plan.timeout_s,
+                road=self._road(asked[0]) if len(asked) == 1 else None,
             )
             self._sleep(plan.accept(answer.results, time.monotonic()))
             outcomes += plan.drain()

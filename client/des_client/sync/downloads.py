@@ -34,10 +34,12 @@ class Downloads(Uploads):
         now = time.monotonic()
         pace = Pace(now, calls.timeout(timeout_s, self._timeout_s), self._retry.attempt_timeout_s)
         attempts: Attempts | None = None
+        road = self._road(download.name, is_read=True)
         while True:
             before = download.received
             request = download.request()
-            call = self._channel().files.GetFile(request, metadata=self._metadata)
+            channel = self._channel(road)
+            call = channel.files.GetFile(request, metadata=self._headers(road))
             watched = self._watchdog.add(call.cancel, pace.begin(now))
             try:
                 for response in call:
@@ -49,6 +51,8 @@ class Downloads(Uploads):
                         if on_progress is not None:
                             on_progress(Progress(download.received, download.total_bytes))
                 download.end()
+                if road is not None and self._roads is not None:
+                    self._roads.answered(road, call.trailing_metadata() or (), download.described)
                 return
             except grpc.RpcError as failed:
                 if download.complete:
@@ -58,9 +62,11 @@ class Downloads(Uploads):
                     if watched.expired
                     else self._error(failed, None)
                 )
+                self._strayed(road, error, None if watched.expired else failed)
             except DesClientError as failed:
                 call.cancel()
                 error = failed
+                self._strayed(road, error)
             except BaseException:
                 call.cancel()
                 raise

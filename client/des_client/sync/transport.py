@@ -5,7 +5,6 @@ modules of that package (ADR 0010).
 """
 
 import contextlib
-import itertools
 import random
 import threading
 import time
@@ -25,6 +24,8 @@ from des_client.errors import (
     from_call,
 )
 from des_client.retry import NO_RETRY, Attempts, RetryConfig
+from des_client.road import Road
+from des_client.roads import Roads
 from des_client.sync.channel import Channel
 from des_client.sync.streams import Streams
 from des_client.sync.watchdog import Watchdog
@@ -44,13 +45,15 @@ class Transport:
         timeout_s: float,
         retry: RetryConfig | None,
         verify: bool,
+        follow: bool,
     ) -> None:
         self._endpoints = config
         self._timeout_s = calls.check_timeout(timeout_s)
         self._retry = retry or NO_RETRY
         self._verify = verify
         self._channels = [Channel(one, config) for one in config.targets]
-        self._turn = itertools.count()
+        count = len(config.targets)
+        self._roads = Roads(count, follow=follow, clock=time.monotonic) if count > 1 else None
         self._watchdog = Watchdog()
         self._closing = threading.Event()
         self._server_info: ServerInfo | None = None
@@ -88,11 +91,27 @@ class Transport:
             with contextlib.suppress(DesClientError):
                 self._ask_server_info(min(timeout_s / 4, calls.LIMITS_TIMEOUT_S), NO_RETRY)
 
-    def _channel(self) -> Channel:
+    def _road(self, name: str = "", *, is_read: bool = False) -> Road | None:
+        """Return the way of a call about one file; None where there is only one."""
+        return None if self._roads is None else Road(name, is_read=is_read)
+
+    def _channel(self, road: Road | None = None) -> Channel:
         if self._closing.is_set():
             raise ClientClosed("the client is closed")
-        channels = self._channels
-        return channels[next(self._turn) % len(channels)] if len(channels) > 1 else channels[0]
+        if self._roads is None:
+            return self._channels[0]
+        return self._channels[self._roads.choose(road or Road(""))]
+
+    def _headers(self, road: Road | None) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call whose connection is chosen."""
+        if road is None or self._roads is None:
+            return self._metadata
+        return (*self._metadata, *self._roads.headers(road))
+
+    def _strayed(self, road: Road | None, error: DesClientError, failed: grpc.RpcError | None = None) -> None:
+        """Note that an attempt failed, and what its server said with that."""
+        if road is not None and self._roads is not None:
+            self._roads.failed(road, error, failed.trailing_metadata() if failed is not None else ())
 
     def _call(
         self,
@@ -102,18 +121,35 @@ class Transport:
         request_id: str | None = None,
         *,
         retry: RetryConfig | None = None,
+        road: Road | None = None,
     ) -> ResponseT:
-        """Make a call of one request and one answer, as often as it takes."""
+        """Make a call of one request and one answer, as often as it takes.
+
+        One about a single file has a `road`.
+        """
         ends_at = time.monotonic() + timeout_s
         retry = retry or self._retry
         attempt_s = retry.attempt_timeout_s
         attempts: Attempts | None = None
+        roads, learns = self._roads, road is not None
+        if roads is not None and road is None:
+            road = Road("")
         while True:
             limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
             try:
-                return method(self._channel())(request, timeout=limit_s, metadata=self._metadata)
+                make = method(self._channel(road))
+                if roads is None or road is None:
+                    return make(request, timeout=limit_s, metadata=self._metadata)
+                if not learns:
+                    answer = make(request, timeout=limit_s, metadata=self._metadata)
+                    roads.worked(road)
+                    return answer
+                answer, call = make.with_call(request, timeout=limit_s, metadata=self._headers(road))
+                roads.answered(road, call.trailing_metadata() or (), getattr(answer, "file", None))
+                return answer
             except grpc.RpcError as failed:
                 error = self._error(failed, request_id)
+                self._strayed(road, error, failed)
             if attempts is None:
                 attempts = Attempts(retry, random.random)
             self._wait_or_raise(attempts, error, ends_at - time.monotonic())

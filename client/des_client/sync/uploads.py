@@ -19,6 +19,7 @@ from des_client.errors import (
     UploadInterrupted,
 )
 from des_client.retry import NO_RETRY, TRANSFER_RATE_MIN, Attempts, Pace
+from des_client.road import Road
 from des_client.source import Data, MemorySource, Source, open_source
 from des_client.sync.feed import Feed
 from des_client.sync.transport import Transport
@@ -71,7 +72,9 @@ class Uploads(Transport):
         """Put in one message; None when the server takes only smaller ones."""
         request = upload.whole(spec, content, with_checksums=self._verify)
         try:
-            return self._call(lambda channel: channel.put_whole, request, timeout_s, request_id)
+            return self._call(
+                lambda channel: channel.put_whole, request, timeout_s, request_id, road=self._road(spec.name)
+            )
         except DesClientError as failed:
             if failed.reason != "MESSAGE_TOO_LARGE" or self._server_info is not None:
                 raise
@@ -95,13 +98,14 @@ class Uploads(Transport):
         plan = upload.Upload(spec, source.size, with_checksums=self._verify)
         resumable = upload.is_resumable(self._server_info, source.size, rereadable=source.rereadable)
         persisted = 0
+        road = self._road(spec.name)
         failed: DesClientError | None = None
         while True:
             silent = False
             start = 0
             try:
                 if resumable:
-                    start, finished = self._resume(plan, spec, timeout_s)
+                    start, finished = self._resume(plan, spec, timeout_s, road)
                     if finished is not None:
                         return finished
                     if start > persisted:
@@ -110,7 +114,7 @@ class Uploads(Transport):
                 else:
                     plan.restart()
                 chunks = source.chunks(self._chunk_bytes, start)
-                return self._send(plan, chunks, pace, total_s, request_id, on_progress)
+                return self._send(plan, chunks, pace, total_s, request_id, on_progress, road)
             except FeatureDisabled as error:
                 if not resumable or plan.upload_id:
                     raise
@@ -120,6 +124,7 @@ class Uploads(Transport):
                 raise unreadable from failed
             except calls.SilentError as error:
                 failed, silent = error, True
+                self._strayed(road, failed)
             except DesClientError as error:
                 failed = error
             if plan.upload_id and isinstance(failed, NotFound) and failed.reason == "UPLOAD_NOT_FOUND":
@@ -134,17 +139,23 @@ class Uploads(Transport):
                 raise
 
     def _resume(
-        self, plan: upload.Upload, spec: file_service_pb2.FileSpec, timeout_s: float
+        self, plan: upload.Upload, spec: file_service_pb2.FileSpec, timeout_s: float, road: Road | None
     ) -> tuple[int, file_service_pb2.PutFileResponse | None]:
         """Start a resumable upload, or ask how much of it the server has, or that it is finished."""
         if not plan.upload_id:
+            if road is not None:
+                road.node = ""
             begun = self._call(
                 lambda channel: channel.files.StartUpload,
                 file_service_pb2.StartUploadRequest(spec=spec),
                 timeout_s,
                 retry=NO_RETRY,
+                road=road,
             )
             plan.upload_id = begun.upload_id
+            if road is not None:
+                # It stays there, whoever owns its shard by the end.
+                road.node = road.told
             plan.restart()
             return 0, None
         status = self._call(
@@ -152,7 +163,10 @@ class Uploads(Transport):
             file_service_pb2.GetUploadStatusRequest(upload_id=plan.upload_id),
             timeout_s,
             retry=NO_RETRY,
+            road=road,
         )
+        if road is not None:
+            road.strayed = False
         if status.HasField("file"):
             return 0, file_service_pb2.PutFileResponse(file=status.file)
         return plan.resume(status.persisted_size), None
@@ -175,6 +189,7 @@ class Uploads(Transport):
         total_s: float | None,
         request_id: str | None,
         on_progress: OnProgress | None,
+        road: Road | None,
     ) -> file_service_pb2.PutFileResponse:
         done = plan.built
 
@@ -190,7 +205,8 @@ class Uploads(Transport):
         feed = Feed(plan.messages(chunks), asked)
         watched = self._watchdog.add(feed.abort, pace.begin(time.monotonic()))
         try:
-            call = self._channel().files.PutFile.future(feed, timeout=total_s, metadata=self._metadata)
+            channel = self._channel(road)
+            call = channel.files.PutFile.future(feed, timeout=total_s, metadata=self._headers(road))
             feed.cancel = call.cancel
             if feed.failure is not None or watched.expired:
                 # Both may have happened before there was a call to cancel.
@@ -204,13 +220,18 @@ class Uploads(Transport):
                 if watched.expired:
                     raise calls.silent("upload", done) from None
                 if isinstance(failed, grpc.RpcError):
-                    raise self._error(failed, request_id) from failed
+                    error = self._error(failed, request_id)
+                    self._strayed(road, error, failed)
+                    raise error from failed
                 raise Cancelled("the upload was cancelled") from failed
             except BaseException:
                 call.cancel()
                 raise
             if feed.failure is not None:
                 raise feed.failure
+            if road is not None and self._roads is not None:
+                file = None if plan.upload_id else answer.file
+                self._roads.answered(road, call.trailing_metadata() or (), file)
             return answer
         finally:
             self._watchdog.remove(watched)

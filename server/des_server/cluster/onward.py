@@ -14,8 +14,11 @@ from des_server.security.principal import CURRENT
 UNCALLED_TIMEOUT_S: Final = 60.0
 """For what is asked of other nodes outside a gRPC call, by a request over HTTP."""
 
+FOLLOW_KEY: Final = "des-follow"
+"""On a call whose caller wants to know which node it reached."""
 _NOT_CARRIED: Final = (
-    frozenset({"user-agent", "content-type", "te", "authorization", REQUEST_ID_KEY, PRINCIPAL_KEY, NODE_KEY})
+    frozenset({"user-agent", "content-type", "te", "authorization"})
+    | {REQUEST_ID_KEY, PRINCIPAL_KEY, NODE_KEY, FOLLOW_KEY}
     | NODES_ONLY
 )
 _Context: TypeAlias = ServicerContext[Any, Any]

@@ -11,6 +11,7 @@ from des.cluster import NotShardOwnerError
 from des.db.membership import NodeRow
 from des.errors import DesError, UnavailableError
 from des.node import ClusterSide
+from des_server.cluster.hints import OwnerHints
 from des_server.cluster.onward import Onward, OnwardCalls
 from des_server.cluster.peers import Peers
 from des_server.from_wire import error_from_call
@@ -36,18 +37,22 @@ _log = structlog.get_logger(__name__)
 class Owners:
     """Finds the owners of shards for calls about many files, and asks them."""
 
-    def __init__(self, cluster: ClusterSide, peers: Peers, calls: OnwardCalls, *, wait_s: float) -> None:
+    def __init__(
+        self, cluster: ClusterSide, peers: Peers, calls: OnwardCalls, hints: OwnerHints, *, wait_s: float
+    ) -> None:
         """Ask for one node.
 
         Args:
             cluster: what the node knows of the others.
             peers: channels to them.
             calls: what calls to them carry.
+            hints: tell callers where to ask.
             wait_s: how long a call waits for a shard that is between two owners.
         """
         self._cluster = cluster
         self._peers = peers
         self._calls = calls
+        self._hints = hints
         self._wait_s = wait_s
         self.forwarded = 0
         """Calls sent on so far."""
@@ -103,6 +108,8 @@ class Owners:
 
             def told(at: int, outcome: "T | DesError") -> None:
                 left.discard(at)
+                if len(outcomes) == 1 and not isinstance(outcome, NotShardOwnerError):
+                    self._hints.tell(pending[at].shard, owner)
                 answer(at, outcome)
 
             self.forwarded += 1

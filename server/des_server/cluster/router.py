@@ -22,6 +22,7 @@ from des.db.membership import NodeRow
 from des.errors import UnavailableError
 from des.node import ClusterSide
 from des.node.resumable import NODE_MARK, UploadNotFoundError
+from des_server.cluster.hints import OwnerHints
 from des_server.cluster.node_keys import HOME_KEY
 from des_server.cluster.onward import SERVED, Onward, OnwardCalls, has, was_forwarded
 from des_server.cluster.owners import WAIT_FIRST_S, WAIT_MAX_S, is_away
@@ -111,6 +112,7 @@ class Router:
         peers: Peers,
         calls: OnwardCalls,
         lending: ByteCredits,
+        hints: OwnerHints,
         *,
         wait_s: float,
         message_bytes: int,
@@ -122,6 +124,7 @@ class Router:
             peers: channels to them.
             calls: what calls to them carry.
             lending: byte credits: what is sent on is in memory too.
+            hints: tell callers where to ask.
             wait_s: how long a call waits for a shard that is between two owners.
             message_bytes: the longest message.
         """
@@ -129,6 +132,7 @@ class Router:
         self._peers = peers
         self._calls = calls
         self._lending = lending
+        self._hints = hints
         self._wait_s = wait_s
         self._message_bytes = message_bytes
         self.forwarded = 0
@@ -143,11 +147,11 @@ class Router:
         serve.
         """
         if path.rpartition("/")[2] not in SENT_ON_WHOLE:
-            return _serving(handler, client_stream=client_stream, server_stream=server_stream)
+            return self._serving(handler, client_stream=client_stream, server_stream=server_stream)
         if client_stream:
 
             async def put(requests: Incoming[Any], context: _Context) -> Any:
-                SERVED.set(context)
+                self._begin(context)
                 if has(context.invocation_metadata(), HOME_KEY):
                     with coming_home():
                         return await handler(requests, context)
@@ -163,7 +167,7 @@ class Router:
         if not server_stream:
 
             async def ask(request: Any, context: _Context) -> Any:
-                SERVED.set(context)
+                self._begin(context)
                 return await self._serve(
                     context,
                     lambda: handler(request, context),
@@ -176,7 +180,7 @@ class Router:
 
         @ends_with_status
         async def get(request: Any, outgoing: Outgoing) -> Any:
-            SERVED.set(outgoing.context)
+            self._begin(outgoing.context)
             return await self._serve(
                 outgoing.context,
                 lambda: handler(request, outgoing),  # type: ignore[arg-type]  # what such a handler takes
@@ -185,6 +189,29 @@ class Router:
             )
 
         return cast("Handler", get)
+
+    def _serving(self, handler: Handler, *, client_stream: bool, server_stream: bool) -> Handler:
+        """Return a handler that notes which call the running task serves."""
+        if server_stream and not client_stream and not inspect.iscoroutinefunction(handler):
+
+            async def stream(request: Any, context: _Context) -> Any:
+                self._begin(context)
+                async with contextlib.aclosing(handler(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+            return stream
+
+        async def serve(request: Any, context: _Context) -> Any:
+            self._begin(context)
+            return await handler(request, context)
+
+        return serve
+
+    def _begin(self, context: _Context) -> None:
+        """Note which call the running task serves."""
+        SERVED.set(context)
+        self._hints.introduce(context)
 
     async def _serve(
         self,
@@ -210,7 +237,7 @@ class Router:
             owner = await self._owner(refusal, look_again=hopped or wait_s > WAIT_FIRST_S)
             if owner is not None and not hopped:
                 try:
-                    return await self._send(context, owner, remote)
+                    return await self._send(context, owner, remote, shard=None if marked else refusal.shard)
                 except _OwnerAwayError as error:
                     self.forward_failures += 1
                     _log.debug("owner is away", shard=refusal.shard, owner=owner.node, error=str(error))
@@ -257,18 +284,29 @@ class Router:
         return node if node.address and node.node != self._cluster.node else None
 
     async def _send(
-        self, context: _Context, owner: NodeRow, remote: Callable[[grpc.aio.Channel, Onward], Any]
+        self,
+        context: _Context,
+        owner: NodeRow,
+        remote: Callable[[grpc.aio.Channel, Onward], Any],
+        *,
+        shard: int | None,
     ) -> Any:
+        """Ask another node; where it was asked as the owner of a `shard`, the caller hears of that."""
         self.forwarded += 1
         call = self._calls.current()
         try:
-            return await remote(self._peers.channel(owner.address), call)
+            answer = await remote(self._peers.channel(owner.address), call)
         except AioRpcError as error:
             if is_away(error):
                 raise _OwnerAwayError(f"{error.code().name}: {error.details()}") from error
+            if shard is not None:
+                self._hints.tell(shard, owner)
             trailers = (*(context.trailing_metadata() or ()), *_relayed(error.trailing_metadata()))
             await context.abort(error.code(), error.details() or "", trailers)
             raise
+        if shard is not None:
+            self._hints.tell(shard, owner)
+        return answer
 
     async def _unary(self, channel: grpc.aio.Channel, path: str, request: Any, call: Onward) -> bytes:
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
@@ -311,25 +349,6 @@ class Router:
             receiving.cancel()
         assert last is not None, "a stream of responses that ended well has one"
         return last
-
-
-def _serving(handler: Handler, *, client_stream: bool, server_stream: bool) -> Handler:
-    """Return a handler that notes which call the running task serves."""
-    if server_stream and not client_stream and not inspect.iscoroutinefunction(handler):
-
-        async def stream(request: Any, context: _Context) -> Any:
-            SERVED.set(context)
-            async with contextlib.aclosing(handler(request, context)) as responses:
-                async for response in responses:
-                    yield response
-
-        return stream
-
-    async def serve(request: Any, context: _Context) -> Any:
-        SERVED.set(context)
-        return await handler(request, context)
-
-    return serve
 
 
 def _relayed(trailers: Any) -> Any:

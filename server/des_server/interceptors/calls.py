@@ -282,7 +282,7 @@ class CallWrapper:
                     finally:
                         sent = outgoing.count
                     if outgoing.trailers:
-                        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id), *outgoing.trailers))
+                        context.set_trailing_metadata((*context.trailing_metadata(), *outgoing.trailers))
                     sent += 1
                     return response
                 if writes_itself:
