@@ -4,8 +4,10 @@ A name is deleted from the moment its DELETE record is on the device. The catalo
 by day and shard, once for all who ask; what this node deletes is added the moment it happens.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -51,6 +53,21 @@ def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loading:
+    """A question to the catalog that is not answered yet."""
+
+    day: str
+    shard: int | None
+    """None for every shard."""
+    bits: int
+    meanwhile: dict[str, int]
+    """What it asks for and was settled since."""
+
+    def wants(self, day: str, shard: int, bits: int) -> bool:
+        return day == self.day and (self.shard is None or (shard, bits) == (self.shard, self.bits))
+
+
 class Tombstones:
     """When files were deleted, by name. One event loop owns it."""
 
@@ -80,7 +97,9 @@ class Tombstones:
         self._flights: SingleFlight[dict[str, int]] = SingleFlight()
         self._days: OrderedDict[str, dict[str, int]] = OrderedDict()
         """All tombstones of a day, of those that were listed last."""
-        self._settled = 0
+        self._loading: list[_Loading] = []
+        self._forgotten = 0
+        """How often shards changed hands: what was asked before is asked again."""
         self._fresh: dict[str, int] = {}
 
     def add(self, name: str, deleted_ms: int) -> None:
@@ -97,7 +116,9 @@ class Tombstones:
             if day in self._days:
                 self._days[day].setdefault(name, deleted_ms)
             self._fresh.pop(name, None)
-        self._settled += 1
+            for loading in self._loading:
+                if loading.wants(day, shard, bits):
+                    loading.meanwhile[name] = deleted_ms
 
     @property
     def fresh(self) -> Mapping[str, int]:
@@ -120,7 +141,7 @@ class Tombstones:
 
     def forget(self) -> None:
         """Read all tombstones anew: shards have changed hands."""
-        self._settled += 1
+        self._forgotten += 1
         self._buckets.clear()
         self._days.clear()
         self._loaded_at.clear()
@@ -161,8 +182,8 @@ class Tombstones:
             if key not in self._loaded_at or not self._is_old(key, asked_at):
                 return bucket
 
-    async def of_day(self, day: str) -> dict[str, int]:
-        """Return when each deleted file of a day was deleted; the caller changes nothing in it.
+    async def of_day(self, day: str) -> Mapping[str, int]:
+        """Return when each deleted file of a day was deleted.
 
         Raises:
             CatalogUnavailableError: the catalog did not answer; nothing is known.
@@ -172,18 +193,33 @@ class Tombstones:
         while found is None or (day in self._loaded_at and self._is_old(day, asked_at)):
             found = await self._flights.run(day, lambda: self._load_day(day))
         fresh = {name: ms for name, ms in self._fresh.items() if name[-26:-18] == day}
-        return found | fresh if fresh else found
+        return ChainMap(found, fresh) if fresh else found  # no copy: a day may have a million of them
+
+    @contextmanager
+    def _noting(self, day: str, shard: int | None = None, bits: int = 0) -> Iterator[dict[str, int]]:
+        """Note what is settled while the catalog is asked: its answer may be older.
+
+        Asking again instead would not end while files are deleted all the time.
+        """
+        loading = _Loading(day, shard, bits, {})
+        self._loading.append(loading)
+        try:
+            yield loading.meanwhile
+        finally:
+            self._loading.remove(loading)
 
     async def _load_day(self, day: str) -> dict[str, int]:
         while True:
-            before = self._settled
+            before = self._forgotten
             asked_at = self._clock.monotonic()
             found: dict[str, int] = {}
             after = ""
-            while rows := await self._catalog.tombstones(day=day, after=after, limit=LOADED_AT_ONCE):
-                found.update((row.name, row.deleted_ms) for row in rows)
-                after = rows[-1].name
-            if self._settled == before:
+            with self._noting(day) as meanwhile:
+                while rows := await self._catalog.tombstones(day=day, after=after, limit=LOADED_AT_ONCE):
+                    found.update((row.name, row.deleted_ms) for row in rows)
+                    after = rows[-1].name
+                found |= meanwhile
+            if self._forgotten == before:
                 break
         self._days[day] = found
         self._loaded_at[day] = asked_at
@@ -196,12 +232,13 @@ class Tombstones:
     async def _load(self, key: tuple[str, int, int]) -> dict[str, int]:
         day, shard, bits = key
         while True:
-            before = self._settled
+            before = self._forgotten
             asked_at = self._clock.monotonic()
-            rows = await self._catalog.tombstones_of(day, shard, bits=bits)
-            if self._settled == before:
-                break  # else the answer may be older than a row added meanwhile
-        bucket = {row.name: row.deleted_ms for row in rows}
+            with self._noting(day, shard, bits) as meanwhile:
+                rows = await self._catalog.tombstones_of(day, shard, bits=bits)
+                bucket = {row.name: row.deleted_ms for row in rows} | meanwhile
+            if self._forgotten == before:
+                break
         self._names += len(bucket) - len(self._buckets.get(key, ()))
         self._buckets[key] = bucket
         self._loaded_at[key] = asked_at

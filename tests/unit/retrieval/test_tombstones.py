@@ -44,3 +44,63 @@ async def test_a_load_that_began_before_a_delete_was_acknowledged_is_not_told_to
     catalog.answer.set()
     assert await early == 0
     assert await late == 7
+
+
+class BusyCatalog:
+    """Deletes go on while it answers: whoever asks learns of some and not of others."""
+
+    ASKED_MAX = 10
+
+    def __init__(self):
+        self.tombstones_kept = Tombstones(self)
+        self.asked = 0
+
+    def deleted_meanwhile(self):
+        self.asked += 1
+        if self.asked > self.ASKED_MAX:
+            raise AssertionError("asked again and again")
+        name = f"DES_20260115_({self.asked:012X}_00)"
+        self.tombstones_kept.add(name, 9)
+        self.tombstones_kept.settle([(name, DAY, 3, 8, 9), ("elsewhere", "20260116", 4, 8, 9)])
+
+    async def tombstones_of(self, day, shard, *, bits):
+        self.deleted_meanwhile()
+        await asyncio.sleep(0)
+        return [Row()]
+
+    async def tombstones(self, *, day, after, limit):
+        self.deleted_meanwhile()
+        await asyncio.sleep(0)
+        return [] if after else [Row()]
+
+
+async def test_tombstones_of_a_shard_are_loaded_while_files_are_deleted_all_the_time():
+    catalog = BusyCatalog()
+    tombstones = catalog.tombstones_kept
+    assert await tombstones.deleted_ms(NAME, DAY, 3, bits=8) == 7
+    assert await tombstones.deleted_ms("DES_20260115_(000000000001_00)", DAY, 3, bits=8) == 9
+    assert await tombstones.deleted_ms("elsewhere", DAY, 3, bits=8) == 0
+    assert catalog.asked == 1
+
+
+async def test_tombstones_of_a_day_are_loaded_while_files_are_deleted_all_the_time():
+    catalog = BusyCatalog()
+    deleted = await catalog.tombstones_kept.of_day(DAY)
+    assert dict(deleted) == {
+        NAME: 7,
+        "DES_20260115_(000000000001_00)": 9,
+        "DES_20260115_(000000000002_00)": 9,
+    }
+
+
+async def test_a_load_that_began_before_shards_changed_hands_is_made_again():
+    catalog = SlowCatalog()
+    tombstones = Tombstones(catalog)
+    asking = asyncio.create_task(tombstones.deleted_ms(NAME, DAY, 3, bits=8))
+    while not catalog.asked:
+        await asyncio.sleep(0)
+    tombstones.forget()
+    catalog.rows = [Row()]
+    catalog.answer.set()
+    assert await asking == 7
+    assert catalog.asked == 2
