@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from des.db import ContainerGeometry, DesDbConnector, ShardRun, SqlCatalog
-from des.db.containers import _COVERING, covering
+from des.db.containers import _COVERING, covering, days_of
+from des.db.schema import containers, tombstones
 from des.errors import InvalidInputError
 from des.testing.catalog_rows import DAY, claim, container_row
 
@@ -57,6 +58,20 @@ async def test_a_lookup_searches_the_index_and_never_walks_a_day(catalog, connec
         index + "(day=? AND state=? AND hash_first=?)",
         index + "(day=? AND state=? AND hash_first>? AND hash_first<?)",
     ]
+
+
+@pytest.mark.parametrize(
+    "statement", [days_of(containers.c.day, containers.c.state == "stored"), days_of(tombstones.c.day)]
+)
+async def test_the_days_are_found_without_reading_every_row(catalog, connector, statement):
+    async def explain(connection):
+        compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
+        return [row.detail for row in rows if " des_" in row.detail]
+
+    plan = await connector.read(explain)
+    assert len(plan) == 2
+    assert all(line.startswith("SEARCH") and "COVERING INDEX" in line for line in plan)
 
 
 async def test_a_lookup_finds_what_a_plain_test_for_overlap_finds(catalog, connector):
