@@ -181,6 +181,12 @@ class IngestLog:
         return self.next_seq if oldest is None else oldest.header.first_seq
 
     @property
+    def oldest_segment(self) -> int:
+        """Number of the segment that is given up next; 0 when there is none."""
+        oldest = self._segments.oldest
+        return 0 if oldest is None else oldest.number
+
+    @property
     def next_seq(self) -> int:
         """Sequence number of the next record."""
         return self._writer.next_seq

@@ -4,7 +4,8 @@
     2 hide it: open index, tombstones
     3 catalog: insert the tombstone      <- from here on every node knows
     4 answer
-    5 a copy of the tombstone in the object store, with others, some minutes later
+    5 a copy of the tombstone in the object store, with others, some minutes later; sooner where the record
+      keeps a log that is nearly full from being emptied
 
 A start replays 2 and 3 for the DELETE records it finds. What fails in between is repeated by `step`, and
 by the caller's own retry. The record pins its segment until the copy is written, so that no crash loses it.
@@ -32,6 +33,7 @@ from des.ingest.values import DeleteDraft, Deletion, OpenFile
 from des.naming import ParsedName, consistent_hash, created_ms, parse_name
 from des.packer.container_id import make_container_id
 from des.packer.deleted_names import NAMES_MAX, write_deleted
+from des.packer.seal_plan import BUDGET_HIGH
 from des.retrieval.tombstones import Tombstones, file_deleted
 from des.storage.object_store import ObjectStore
 
@@ -269,8 +271,15 @@ class Deletions:
                     del self._uncopied[name]
 
     def _copy_is_due(self) -> bool:
+        if not self._uncopied:
+            return False
         waited_s = self._clock.monotonic() - self._uncopied_since
-        return bool(self._uncopied) and (len(self._uncopied) >= COPY_NAMES or waited_s >= COPY_AFTER_S)
+        return len(self._uncopied) >= COPY_NAMES or waited_s >= COPY_AFTER_S or self._holds_up_the_log()
+
+    def _holds_up_the_log(self) -> bool:
+        """Whether a log that is nearly full could not give up its oldest segment because of these records."""
+        oldest, _ = next(iter(self._uncopied.values()))
+        return self._log.fullness > BUDGET_HIGH and oldest.segment <= self._log.oldest_segment
 
     async def close(self) -> None:
         """Copy what is not copied yet, if the store takes it at once; the log keeps the rest."""

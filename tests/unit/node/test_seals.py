@@ -11,6 +11,7 @@ from des.files import FileSpec, FileState
 from des.ingest.errors import LogFullError
 from des.node.put_many import WholeFile
 from des.packer.backpressure import LogBackpressureError
+from des.testing.simulated_clock import settle
 
 DAY_MS = 86_400_000
 
@@ -237,3 +238,41 @@ async def test_a_big_file_that_a_full_log_refuses_leaves_no_object(world) -> Non
     with pytest.raises(LogFullError):
         await upload.finish(None)
     assert [info.key async for info in world.store.list("") if "_bigFiles" in info.key] == []
+
+
+async def test_a_deleted_file_does_not_keep_a_full_log_full(world) -> None:
+    node = await restart_with(
+        world, log={"segment_bytes": 1 << 20, "budget_bytes": 8 << 20}, seal={"age_s": 10**6}
+    )
+    deleted = await put(node)
+    assert not isinstance((await node.delete_many([deleted.name], allow_missing=False))[0], Exception)
+    with pytest.raises(LogFullError):
+        for _ in range(60):
+            await put(node, bytes(200_000))
+    used = node._log.bytes_used
+    for _ in range(3):
+        world.clock.advance(
+            6
+        )  # more than the deletes' own turn, far less than their copies may wait for others
+        await settle()
+        await node._packer.step()
+    assert node.backlog() == (0, 0)
+    assert node._log.bytes_used < used / 2
+    await put(node, bytes(200_000))
+
+
+async def test_deletes_under_a_full_log_are_copied_once_for_each_segment_that_they_hold(world) -> None:
+    node = await restart_with(
+        world, log={"segment_bytes": 1 << 20, "budget_bytes": 8 << 20}, seal={"age_s": 10**6}
+    )
+    files = [await put(node) for _ in range(20)]
+    with pytest.raises(LogFullError):
+        for _ in range(60):
+            await put(node, bytes(200_000))
+    for file in files:  # nothing is sealed, so nothing of the log can go
+        await node.delete_many([file.name], allow_missing=False)
+        await node._deletions.step()
+        if node._deletions._copy_is_due():
+            await node._deletions.copy()
+    copies = [info.key async for info in world.store.list("") if "_deleted" in info.key]
+    assert len(copies) <= 1
