@@ -30,13 +30,13 @@ class Background:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self._broke: dict[str, tuple[float, str]] = {}
         """What broke, to when it last did (monotonic seconds) and by what."""
 
     def start(self, works: Mapping[str, Work]) -> None:
         """Begin them all; their names are for people."""
-        self._tasks += [asyncio.ensure_future(self._keep(name, work)) for name, work in works.items()]
+        self.tasks += [asyncio.ensure_future(self._keep(name, work)) for name, work in works.items()]
 
     def troubles(self) -> dict[str, str]:
         """Return what broke lately, with the error of each."""
@@ -45,9 +45,9 @@ class Background:
 
     async def close(self) -> None:
         """Cancel the work and wait for its end."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _keep(self, name: str, work: Work) -> None:
         while True:

@@ -100,7 +100,7 @@ class SimulatedWorld:
 
     async def power_cut(self, node: Node) -> None:
         """Leave the node as a crash does, and the disk as a power cut does."""
-        tasks = [*node._background._tasks, node._log._committer.task]
+        tasks = [*node._background.tasks, node._log._committer.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

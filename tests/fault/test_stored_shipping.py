@@ -147,7 +147,7 @@ async def test_a_node_that_lost_a_shard_does_not_vouch_for_its_files(tmp_path: P
     rows = [row for row in await world.catalog.log_segments() if row not in before]
     assert rows
     assert all(lost not in row.shards for row in rows)
-    for task in node._background._tasks:
+    for task in node._background.tasks:
         task.cancel()
 
 
