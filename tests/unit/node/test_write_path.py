@@ -207,7 +207,7 @@ async def test_an_abandoned_upload_keeps_no_log(world) -> None:
     for _ in range(3):
         await upload.write(bytes(300_000))
     await upload.abort()
-    assert not world.node._log._loose
+    assert not world.node._log._segments.loose
 
 
 async def test_a_repeated_big_file_leaves_no_second_object(world) -> None:
