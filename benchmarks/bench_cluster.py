@@ -1,9 +1,11 @@
 """What a cluster costs on one machine: calls that are sent on, or are not, and an outage when a node goes.
 
 Over a real PostgreSQL and a shared folder; all processes share this machine's cores, so calls per second
-say nothing about scaling out. `python benchmarks/bench_cluster.py`.
+say nothing about scaling out. `python benchmarks/bench_cluster.py`; with `--kills 3` only the loss of a node,
+three times.
 """
 
+import argparse
 import asyncio
 import itertools
 import os
@@ -196,8 +198,18 @@ async def outage(servers: list[ServerProcess], owned: dict[str, set[int]], *, ki
     )
 
 
-async def main(folder: Path, url: str) -> None:
-    """Measure with one node, then two, then three."""
+async def lose_one(servers: list[ServerProcess], *, kill: bool) -> str:
+    """Measure the end of the last of three nodes; it is back afterwards, and the shards are shared anew."""
+    async with AsyncDesClient([s.address for s in servers]) as client:
+        owned = await settle(client, len(servers))
+        told = await outage(servers, owned, kill=kill)
+        servers[-1].start()
+        await settle(client, len(servers))
+    return told
+
+
+async def main(folder: Path, url: str, kills: int) -> None:
+    """Measure with one node, then two, then three; with `kills` only that many losses of one of three."""
     environment = {
         "DES_CATALOG_URL": url,
         "DES_OBJECT_DIR": str(folder / "objects"),
@@ -210,17 +222,18 @@ async def main(folder: Path, url: str) -> None:
             servers.append(
                 ServerProcess(folder / f"n{number}", folder / f"n{number}.log", environment).start()
             )
+            if kills:
+                continue
             async with AsyncDesClient([s.address for s in servers]) as client:
                 owned = await settle(client, number + 1)
             await rates(servers)
-        print(await forwarding(servers, owned), flush=True)
-        print(f"SIGTERM: {await outage(servers, owned, kill=False)}", flush=True)
-        servers[-1].start()
-        async with AsyncDesClient([s.address for s in servers]) as client:
-            owned = await settle(client, 3)
-        print(
-            f"kill -9 with a time to live of {TTL_S} s: {await outage(servers, owned, kill=True)}", flush=True
-        )
+        if not kills:
+            print(await forwarding(servers, owned), flush=True)
+            print(f"SIGTERM: {await lose_one(servers, kill=False)}", flush=True)
+        for _ in range(max(kills, 1)):
+            print(
+                f"kill -9 with a time to live of {TTL_S} s: {await lose_one(servers, kill=True)}", flush=True
+            )
     finally:
         for server in servers:
             if server.alive():
@@ -228,5 +241,8 @@ async def main(folder: Path, url: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=0, help="measure only that many losses of a node")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made, temporary_postgresql(Path(made) / "pg") as where:
-        asyncio.run(main(Path(made), where))
+        asyncio.run(main(Path(made), where, asked.kills))

@@ -4,6 +4,7 @@ from des.cluster.duties import Duties
 from des.cluster.errors import NotShardOwnerError, not_shard_owner
 from des.cluster.lease import ClusterLease
 from des.cluster.lock_reading import LockReading
+from des.cluster.name_time import NameAheadError, NamingClock
 from des.cluster.shards import EveryShard, Shards, coming_home
 from des.cluster.share_plan import Member, plan_shares
 
@@ -13,6 +14,8 @@ __all__ = [
     "EveryShard",
     "LockReading",
     "Member",
+    "NameAheadError",
+    "NamingClock",
     "NotShardOwnerError",
     "Shards",
     "coming_home",

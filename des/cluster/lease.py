@@ -1,13 +1,14 @@
-"""This node's hold on its shards in a cluster: heartbeats, take-overs, hand-overs (DESIGN §7).
+"""This node's hold on its shards in a cluster: heartbeats and take-overs (DESIGN §7).
 
 The epoch of a lock is the safety: every catalog write re-checks it. The time to live is courtesy, and
 this node's own view of it, always a little shorter than the catalog's, keeps it from answering for a
-shard that somebody else may have taken. What is known meanwhile is in `Standing`.
+shard that somebody else may have taken. What is known meanwhile is in `Standing`; `HandOver` gives shards
+away.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final
@@ -15,16 +16,15 @@ from typing import Final
 import structlog
 
 from des.clock import Clock
-from des.cluster.share_plan import Member, plan_shares
-from des.cluster.standing import NAMED_AHEAD_MS, Standing
+from des.cluster.hand_over import HandOver
+from des.cluster.standing import Standing
 from des.cluster.write_gate import WriteGate, Writing
-from des.db.catalog import Catalog, ShardClaim, ShardLock
+from des.db.catalog import Catalog, ShardClaim
 from des.db.membership import (
     ClusterView,
     NameLease,
     NodeBeat,
     NodeReplacedError,
-    NodeRow,
     NodeState,
     Sharding,
 )
@@ -38,14 +38,10 @@ MARGIN: Final = 0.1
 """Part of the time to live by which this node stops earlier than others may begin."""
 EXPIRED_MS: Final = 20
 """How long after a lock's expiry it is taken: clocks are read twice, and rounded."""
-HAND_OVER_SHARDS: Final = 16
-"""Shards that are without service at the same time while they are handed over."""
-HAND_OVER_WAIT_S: Final = 5.0
-"""How long a hand-over waits for writes under way; the shards stay for now if they take longer."""
 CHANGE_LOOK_S: Final = 0.2
 """Between two looks at the catalog while the store is being divided anew: nobody takes writes meanwhile."""
-CHANGE_AHEAD_S: Final = 30.0
-"""How long before that everything open is sealed once, so that little is left when it is due."""
+CLOCK_APART_MS: Final = 1_000
+"""How far this node's clock may be from the database's before that is worth a line in the log."""
 
 
 class ClusterLease(Standing):
@@ -79,7 +75,6 @@ class ClusterLease(Standing):
         """
         super().__init__(node=node, holder=holder, sharding=sharding, clock=clock)
         self._catalog = catalog
-        self._sealed_ahead: Sharding | None = None
         self._ttl_s = ttl_s
         self._beat = NodeBeat.joining(
             node=node,
@@ -89,9 +84,12 @@ class ClusterLease(Standing):
             capacity=capacity,
             local_files=True,
         )
-        self._gate = WriteGate(self.tenure, self.describe_owner)
+        self._gate = WriteGate(self.tenure, self.describe_owner, self.check_named)
         self._turn = asyncio.Lock()
-        self._handing_over = asyncio.Lock()
+        self.hand_over = HandOver(
+            self, catalog=catalog, gate=self._gate, turn=self._turn, ttl_s=ttl_s, clock=clock
+        )
+        self._is_clock_apart = False
         self._refreshing: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._gaining: asyncio.Task[None] | None = None
@@ -102,9 +100,9 @@ class ClusterLease(Standing):
         self.gain_error = ""
         """What keeps shards that were gained from being served."""
 
-    def writing(self, shards: Collection[int]) -> AbstractAsyncContextManager[None]:
+    def writing(self, shards: Collection[int], *, named_ms: int) -> AbstractAsyncContextManager[None]:
         """See `Shards.writing`."""
-        return Writing(self._gate, shards)
+        return Writing(self._gate, shards, named_ms=named_ms)
 
     async def note_local(self) -> None:
         """See `Shards.note_local`. Costs one heartbeat in the life of a process."""
@@ -169,18 +167,23 @@ class ClusterLease(Standing):
             waker.cancel()
 
     def _next_expiry_s(self) -> float:
-        """Return when the first lock of a silent node can be taken, at the earliest; infinity for none."""
+        """Return when the first lock of a silent node can be taken, at the earliest; infinity for none.
+
+        Nobody takes a share of it while its node counts as one that lives, which may be a moment longer.
+        """
         now_ms = self.now_ms()
-        left_ms = [
-            lock.expires_ms - now_ms
-            for lock in self.view.locks
-            if lock.holder not in {"", self._holder} and lock.expires_ms > now_ms
+        expiries = [lock.expires_ms for lock in self.view.locks if lock.holder not in {"", self.holder}]
+        expiries += [
+            node.expires_ms
+            for node in self.view.nodes
+            if node.state is not NodeState.GONE and node.holder != self.holder
         ]
+        left_ms = [expires_ms - now_ms for expires_ms in expiries if expires_ms > now_ms]
         return (min(left_ms) + EXPIRED_MS) / 1000 if left_ms else math.inf
 
     def _next_change_s(self) -> float:
         """Return when to look whether the store can be divided anew; infinity where nobody asked for it."""
-        asked = self._asked()
+        asked = self.asked()
         if asked is None:
             return math.inf
         return max(CHANGE_LOOK_S, (asked.next_ms - self.now_ms()) / 1000)
@@ -209,22 +212,17 @@ class ClusterLease(Standing):
         async with self._turn:
             await self._send_beat()
             if self._beat.state is NodeState.ACTIVE and not self.resharded.is_set():
-                plan = self._plan()
-                mine = [shard for shard, holder in plan.items() if holder == self._holder]
+                plan = self.planned()
+                mine = [shard for shard, holder in plan.items() if holder == self.holder]
                 await self._acquire(self._free(mine))
-            if self._is_changing() and not any(lock.holder for lock in self.view.locks):
+            if self.is_changing() and not any(lock.holder for lock in self.view.locks):
                 await self._catalog.turn_sharding()
                 await self._look()
         self._gain()
 
     async def _hand_over_all(self) -> None:
         if self._beat.state in {NodeState.ACTIVE, NodeState.DRAINING}:
-            async with self._handing_over:  # a drain asks for it beside the heartbeats
-                if self._is_changing():
-                    await self._let_go_all()
-                else:
-                    await self._hand_over(self._plan())
-                    await self._seal_ahead()
+            await self.hand_over.run()
 
     async def refresh(self) -> None:
         """Look at the catalog again; all who ask at the same time share one look."""
@@ -256,7 +254,7 @@ class ClusterLease(Standing):
             async with asyncio.timeout(self._ttl_s):
                 await self._catalog.release_shards(self.claim_of(clean))
                 gone = self._said(state=NodeState.GONE)
-                await self._catalog.beat_node(gone, ShardClaim(self._holder, []), ttl_s=self._ttl_s)
+                await self._catalog.beat_node(gone, ShardClaim(self.holder, []), ttl_s=self._ttl_s)
         except (DesError, TimeoutError) as error:
             _log.warning("did not leave the cluster in order, the locks expire", error=str(error))
 
@@ -267,6 +265,7 @@ class ClusterLease(Standing):
             self._beat,
             local_files=self._acks_local or self.duties.holds_local_files(),
             name_floor_ms=self.duties.name_floor_ms(),
+            named_until_ms=self._may_be_named_until(),
             **changes,  # type: ignore[arg-type]  # the callers are right here
         )
 
@@ -283,9 +282,28 @@ class ClusterLease(Standing):
             self._lose(sorted(self.locks))
             raise
         self._acks_local_noted = self._acks_local and said.local_files
-        if (ahead_ms := wall_ms - view.now_ms) > NAMED_AHEAD_MS:
-            _log.error("this clock is ahead of the database's, names may be made twice", ahead_ms=ahead_ms)
+        self._watch_clock(wall_ms - view.now_ms)
+        self._named_until_ms = said.named_until_ms or 0
         self._apply(view, begun, renewed=True)
+
+    def _may_be_named_until(self) -> int | None:
+        """Return the latest time that names of files acknowledged here may carry, as `NodeBeat` wants it.
+
+        No earlier than any lock's expiry so far: one that is renewed expires earlier than before when the
+        database's clock was set back, and what was acknowledged under it stays.
+        """
+        found_ms = self.duties.named_until_ms()
+        if found_ms is None:
+            return None
+        expiries = (lock.expires_ms for lock in self.locks.values())
+        return max(found_ms, self._named_until_ms, *expiries)
+
+    def _watch_clock(self, ahead_ms: int) -> None:
+        """Say once that this clock is not the database's, which names follow."""
+        is_apart = abs(ahead_ms) > CLOCK_APART_MS
+        if is_apart and not self._is_clock_apart:
+            _log.warning("this clock is not the database's, which the names follow", ahead_ms=ahead_ms)
+        self._is_clock_apart = is_apart
 
     async def _look(self) -> None:
         begun = self._clock.monotonic()
@@ -303,7 +321,7 @@ class ClusterLease(Standing):
         if view.sharding is not None and view.sharding.generation != self._sharding.generation:
             self._stop_for_change(view.sharding)
             return
-        own = {lock.shard: lock for lock in view.locks if lock.holder == self._holder}
+        own = {lock.shard: lock for lock in view.locks if lock.holder == self.holder}
         until = begun + self._ttl_s * (1 - MARGIN)
         lost = [
             shard for shard, lock in self.locks.items() if shard not in own or own[shard].epoch != lock.epoch
@@ -332,24 +350,14 @@ class ClusterLease(Standing):
 
     def _lose(self, shards: Sequence[int]) -> None:
         for shard in shards:
-            self._serving.discard(shard)
-            self.locks.pop(shard, None)
-            self._until.pop(shard, None)
+            self._drop(shard)
         self._gate.open(shards)
         self.duties.lost(shards)
-
-    def _plan(self) -> dict[int, str]:
-        members = [Member(node.holder, node.capacity) for node in self.members()]
-        now_ms = self.now_ms()
-        held = {
-            lock.shard: lock.holder for lock in self.view.locks if lock.holder and lock.expires_ms > now_ms
-        }
-        return plan_shares(1 << self._sharding.bits, members, held)
 
     def _free(self, shards: Iterable[int]) -> list[int]:
         now_ms = self.now_ms()
         known = {lock.shard: lock for lock in self.view.locks}
-        if self._is_changing():  # only what lost nodes left: who has let go has done so for the change
+        if self.is_changing():  # only what lost nodes left: who has let go has done so for the change
             shards = [shard for shard in shards if shard in known and known[shard].holder]
         return [
             shard
@@ -362,7 +370,7 @@ class ClusterLease(Standing):
             return
         begun = self._clock.monotonic()
         taken = await self._catalog.acquire_shards(
-            shards, holder=self._holder, ttl_s=self._ttl_s, node=self.node
+            shards, holder=self.holder, ttl_s=self._ttl_s, node=self.node
         )
         if not taken:
             return
@@ -392,91 +400,3 @@ class ClusterLease(Standing):
             self._serving.update(
                 s for s, epoch in fresh.items() if s in self.locks and self.locks[s].epoch == epoch
             )
-
-    async def _hand_over(self, plan: dict[int, str]) -> None:
-        """Give away what the plan says is another's, a few shards at a time."""
-        nodes = {node.holder: node for node in self.members()}
-        targets: dict[str, list[int]] = {}
-        for shard in sorted(self._serving):
-            holder = plan.get(shard, self._holder)
-            if holder != self._holder and holder in nodes:
-                targets.setdefault(holder, []).append(shard)
-        for holder, shards in targets.items():
-            await self.duties.empty(shards)
-            for start in range(0, len(shards), HAND_OVER_SHARDS):
-                portion = [s for s in shards[start : start + HAND_OVER_SHARDS] if s in self._serving]
-                # Once more, while they are still served: little is left to seal when they are closed.
-                await self.duties.empty(portion)
-                await self._hand_over_portion(portion, nodes[holder])
-
-    async def _hand_over_portion(self, shards: Sequence[int], target: NodeRow) -> None:
-        async def transfer(claim: ShardClaim) -> list[ShardLock]:
-            return await self._catalog.transfer_shards(
-                claim, holder=target.holder, node=target.node, ttl_s=self._ttl_s
-            )
-
-        await self._part_with(shards, transfer, to=target.node)
-
-    async def _part_with(
-        self, shards: Sequence[int], give: Callable[[ShardClaim], Awaitable[list[ShardLock]]], *, to: str
-    ) -> None:
-        """Give up shards while no write to them is under way; those of which something is open stay."""
-        begun = self._clock.monotonic()
-        self._gate.close(shards)
-        # From here on no seal begins that reaches into them: it could not be committed after the hand-over.
-        self._giving.update(shards)
-        try:
-            try:
-                async with asyncio.timeout(HAND_OVER_WAIT_S):
-                    await self._gate.wait_idle(shards)
-            except TimeoutError:
-                _log.info("shards stay: writes to them take long", shards=len(shards))
-                return
-            await self.duties.empty(shards)
-            empty = [shard for shard in shards if shard in self._serving and self.duties.is_empty(shard)]
-            async with self._turn:
-                try:
-                    given = await give(self.claim_of(empty))
-                except BaseException:
-                    # Whether they were given is unknown; nothing is answered before a heartbeat tells.
-                    for shard in empty:
-                        self._until[shard] = 0.0
-                    raise
-                for shard in set(empty) - {lock.shard for lock in given}:
-                    self._until[shard] = 0.0  # not ours any more, as the next heartbeat will tell
-                for lock in given:
-                    self._serving.discard(lock.shard)
-                    self.locks.pop(lock.shard, None)
-                    self._until.pop(lock.shard, None)
-                self._see(given)
-        finally:
-            self._giving.difference_update(shards)
-            self._gate.open(shards)
-        if given:
-            self.duties.gave([lock.shard for lock in given])
-        _log.info(
-            "shards handed over",
-            shards=len(given),
-            to=to,
-            closed_s=round(self._clock.monotonic() - begun, 3),
-        )
-
-    async def _let_go_all(self) -> None:
-        """Let go of all shards, to nobody, once all they hold is sealed: the store is to be divided anew."""
-        await self.duties.empty(sorted(self._serving))
-        shards = sorted(self._serving)
-        for start in range(0, len(shards), HAND_OVER_SHARDS):
-            await self._part_with(shards[start : start + HAND_OVER_SHARDS], self._release, to="nobody")
-
-    async def _release(self, claim: ShardClaim) -> list[ShardLock]:
-        await self._catalog.release_shards(claim)
-        return [replace(self.locks[shard], holder="", node="", expires_ms=0) for shard, _ in claim.epochs]
-
-    async def _seal_ahead(self) -> None:
-        """Seal all that is open, once, shortly before the store is to be divided anew."""
-        asked = self._asked()
-        if asked is None or asked == self._sealed_ahead:
-            return
-        if asked.next_ms - self.now_ms() <= CHANGE_AHEAD_S * 1000:
-            await self.duties.empty(sorted(self._serving))
-            self._sealed_ahead = asked

@@ -37,12 +37,26 @@ class Shards(Protocol):
         """Whether this node owns a shard at all."""
         ...
 
-    def writing(self, shards: Collection[int]) -> AbstractAsyncContextManager[None]:
+    def writing(self, shards: Collection[int], *, named_ms: int) -> AbstractAsyncContextManager[None]:
         """Decide and append for these shards inside the block; a hand-over waits for its end.
 
+        Args:
+            shards: of the files.
+            named_ms: the latest time in a name of theirs; 0 for writes that add no file.
+
         Raises:
+            NameAheadError: that time lies too far ahead.
             NotShardOwnerError: one of them is another node's; at the end of the block: it was lost
                 meanwhile, and whether the write is kept is unknown.
+        """
+        ...
+
+    def check_named(self, shard: int, name_ms: int) -> None:
+        """Refuse a name whose time lies too far ahead for a file of a shard to be acknowledged under it.
+
+        Raises:
+            NameAheadError: it does.
+            NotShardOwnerError: the shard is another node's.
         """
         ...
 
@@ -76,9 +90,17 @@ class EveryShard:
         """Return True."""
         return True
 
-    def writing(self, shards: Collection[int]) -> AbstractAsyncContextManager[None]:  # noqa: ARG002  every one
+    def writing(
+        self,
+        shards: Collection[int],  # noqa: ARG002  every one
+        *,
+        named_ms: int,  # noqa: ARG002  every one
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for nothing."""
         return self._writing
+
+    def check_named(self, shard: int, name_ms: int) -> None:
+        """Take every name: nobody else will have to know which were taken."""
 
     async def note_local(self) -> None:
         """Nobody else need know."""

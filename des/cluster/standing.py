@@ -6,19 +6,17 @@ It only answers; `ClusterLease` keeps it up to date.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
 from des.clock import Clock
 from des.cluster.duties import IDLE
 from des.cluster.errors import not_shard_owner
 from des.cluster.lock_reading import LockReading
+from des.cluster.name_time import name_ahead
 from des.cluster.shards import comes_home
+from des.cluster.share_plan import Member, plan_shares
 from des.db.catalog import ShardClaim, ShardLock, ShardRun
 from des.db.membership import ClusterView, Estate, NodeRow, NodeState, Sharding
 from des.errors import DesError
-
-NAMED_AHEAD_MS: Final = 1_000
-"""How far the time in a name may be ahead of the database's clock at the moment the name was made."""
 
 
 class Standing:
@@ -34,7 +32,7 @@ class Standing:
             clock: times this node's own view of its locks.
         """
         self.node = node
-        self._holder = holder
+        self.holder = holder
         self._sharding = sharding
         self._clock = clock
         self.resharded = asyncio.Event()
@@ -44,9 +42,11 @@ class Standing:
         """Own shards to their locks as last seen."""
         self._until: dict[int, float] = {}
         """Own shards to the monotonic time up to which nobody else can have them."""
+        self._named_until_ms = 0
+        """As last told to the catalog: files may have been acknowledged under names up to here."""
         self._serving: set[int] = set()
         """Own shards that are ready."""
-        self._giving: set[int] = set()
+        self.giving: set[int] = set()
         """Shards that are being handed over just now."""
         self.view = ClusterView(0, (), (), ())
         self._seen_at = clock.monotonic()
@@ -74,7 +74,7 @@ class Standing:
 
     def may_seal(self, run: ShardRun) -> bool:
         """Whether a seal of these shards may begin: they are served here, and none is being given away."""
-        return self.owns_run(run) and self._giving.isdisjoint(run.shards(self._sharding.bits))
+        return self.owns_run(run) and self.giving.isdisjoint(run.shards(self._sharding.bits))
 
     def holds(self, shard: int) -> bool:
         """Whether the shard is this node's, ready or not."""
@@ -97,13 +97,22 @@ class Standing:
         if self.duties.awaits_files(shard):
             raise not_shard_owner(shard, "may have this file among those that this node brings home just now")
         for estate in self._blocked.get(shard, ()):
-            if name_ms <= estate.taken_ms + NAMED_AHEAD_MS:
+            if name_ms <= estate.named_until_ms:
                 raise not_shard_owner(
                     shard,
                     f"may have this file in the log of node {estate.node}, which is away",
                     owner=estate.node,
                     retry_after_s=1.0,
                 )
+
+    def check_named(self, shard: int, name_ms: int) -> None:
+        """See `Shards.check_named`."""
+        if (lock := self.locks.get(shard)) is None:
+            raise not_shard_owner(shard, self.describe_owner(shard))
+        # After the database's clock was set back, what the catalog was told is later than any lock's expiry.
+        until_ms = max(lock.expires_ms, self._named_until_ms)
+        if name_ms > until_ms:
+            raise name_ahead(name_ms, until_ms)
 
     def claim(self, run: ShardRun) -> ShardClaim:
         """Return what a seal of these shards has to show.
@@ -126,7 +135,7 @@ class Standing:
             if lock is None:
                 raise not_shard_owner(shard, self.describe_owner(shard))
             epochs.append((shard, lock.epoch))
-        return ShardClaim(self._holder, epochs, self._sharding.bits)
+        return ShardClaim(self.holder, epochs, self._sharding.bits)
 
     def owner(self, shard: int) -> NodeRow | None:
         """Return the node that holds a shard, as far as this node knows; None for nobody that lives."""
@@ -159,6 +168,36 @@ class Standing:
         now = replace(self.view, now_ms=self.now_ms())
         return [node for node in now.nodes if now.lives(node) and node.state is NodeState.ACTIVE]
 
+    def planned(self) -> dict[int, str]:
+        """Return who shall hold each shard, as things stand."""
+        members = [Member(node.holder, node.capacity) for node in self.members()]
+        now_ms = self.now_ms()
+        held = {
+            lock.shard: lock.holder for lock in self.view.locks if lock.holder and lock.expires_ms > now_ms
+        }
+        return plan_shares(1 << self._sharding.bits, members, held)
+
+    def served(self) -> list[int]:
+        """Return this node's own shards that are ready."""
+        return sorted(self._serving)
+
+    def doubt(self, shards: Iterable[int]) -> None:
+        """Answer for shards no more before a heartbeat tells whose they are."""
+        for shard in shards:
+            self._until[shard] = 0.0
+
+    def gave(self, locks: Iterable[ShardLock]) -> None:
+        """Let go of shards of which the locks are now these."""
+        given = list(locks)
+        for lock in given:
+            self._drop(lock.shard)
+        self._see(given)
+
+    def _drop(self, shard: int) -> None:
+        self._serving.discard(shard)
+        self.locks.pop(shard, None)
+        self._until.pop(shard, None)
+
     def describe_owner(self, shard: int) -> str:
         """Say who has a shard."""
         if shard in self.locks:
@@ -177,15 +216,16 @@ class Standing:
             return [locks[shard]]
         return [lock for lock in locks if lock.shard == shard]
 
-    def _asked(self) -> Sharding | None:
+    def asked(self) -> Sharding | None:
         """Return what is asked for, due or not; None for nothing, and once it is done."""
         sharding = self.view.sharding
         if sharding is None or sharding.next_bits is None or self.resharded.is_set():
             return None
         return sharding
 
-    def _is_changing(self) -> bool:
-        asked = self._asked()
+    def is_changing(self) -> bool:
+        """Whether the store is due to be divided anew: all let go of their shards."""
+        asked = self.asked()
         return asked is not None and asked.is_due(self.now_ms())
 
     def _see(self, locks: Iterable[ShardLock]) -> None:

@@ -11,13 +11,20 @@ from des.cluster.errors import OUTCOME, UNKNOWN, not_shard_owner
 class WriteGate:
     """Counts the writes under way, shard by shard, and holds new ones back where it is closed."""
 
-    def __init__(self, tenure: Callable[[int], int | None], why: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        tenure: Callable[[int], int | None],
+        why: Callable[[int], str],
+        check_named: Callable[[int, int], None],
+    ) -> None:
         """Open for the shards of this node.
 
         Args:
             tenure: the epoch in which this node owns a shard now; None where it does not.
             why: what is known about the owner of another shard.
+            check_named: refuses, for a shard, a name that is too late for it.
         """
+        self.check_named = check_named
         self.tenure = tenure
         self.why = why
         self.under_way: Counter[int] = Counter()
@@ -42,11 +49,12 @@ class WriteGate:
             self._idle.clear()
             await self._idle.wait()
 
-    async def enter(self, shards: Collection[int]) -> list[tuple[int, int]]:
+    async def enter(self, shards: Collection[int], *, named_ms: int) -> list[tuple[int, int]]:
         """Wait until all shards are open, count a write in and return their tenures.
 
         Raises:
             NotShardOwnerError: one is another node's.
+            NameAheadError: `named_ms`, the latest time in a name of the write's files, is too late.
         """
         while (closed := next((self._closed[s] for s in shards if s in self._closed), None)) is not None:
             await asyncio.shield(closed)
@@ -54,6 +62,7 @@ class WriteGate:
         for shard in shards:
             if (tenure := self.tenure(shard)) is None:
                 raise not_shard_owner(shard, self.why(shard))
+            self.check_named(shard, named_ms)
             entered.append((shard, tenure))
         self.under_way.update(shards)
         return entered
@@ -70,15 +79,16 @@ class WriteGate:
 class Writing:
     """One write: see `Shards.writing`."""
 
-    __slots__ = ("_entered", "_gate", "_shards")
+    __slots__ = ("_entered", "_gate", "_named_ms", "_shards")
 
-    def __init__(self, gate: WriteGate, shards: Collection[int]) -> None:
+    def __init__(self, gate: WriteGate, shards: Collection[int], *, named_ms: int) -> None:
+        self._named_ms = named_ms
         self._gate = gate
         self._shards = shards
         self._entered: list[tuple[int, int]] = []
 
     async def __aenter__(self) -> None:
-        self._entered = await self._gate.enter(self._shards)
+        self._entered = await self._gate.enter(self._shards, named_ms=self._named_ms)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

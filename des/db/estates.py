@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db.catalog import ShardLock
 from des.db.membership import Estate
+from des.db.rules import known_named_until_ms, named_until_ms
 from des.db.schema import IS_OPEN, containers, nodes
 from des.db.schema import estates as table
 from des.db.statements import greater, in_portions, now_ms
@@ -29,22 +30,19 @@ async def replace_all(connection: AsyncConnection, estates: Sequence[Estate]) ->
 
 async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> None:
     """Note what the holders of these locks may still hold, as the locks are taken from them."""
-    rows = [
-        {"shard_id": lock.shard, "node": lock.node, "epoch": lock.epoch, "settled_seq": 0, "owed": True}
-        for lock in lost
-    ]
-    if not rows:
+    lost = list(lost)
+    if not lost:
         return
     now = await now_ms(connection)
-    local = {
-        row.node: row.local_files
+    said = {
+        row.node: (row.local_files, row.named_until if row.names_bound_by == row.holder else None)
         for row in await connection.execute(
-            select(nodes.c.node, nodes.c.local_files).where(nodes.c.node.in_({row["node"] for row in rows}))
+            select(nodes).where(nodes.c.node.in_({lock.node for lock in lost}))
         )
     }
     counted = await connection.execute(
         select(containers.c.shard_id, containers.c.node, func.sum(containers.c.file_count))
-        .where(IS_OPEN, containers.c.shard_id.in_({row["shard_id"] for row in rows}))
+        .where(IS_OPEN, containers.c.shard_id.in_({lock.shard for lock in lost}))
         .group_by(containers.c.shard_id, containers.c.node)
     )
     open_files = {(shard, node): int(files) for shard, node, files in counted}
@@ -56,20 +54,27 @@ async def inherit(connection: AsyncConnection, lost: Iterable[ShardLock]) -> Non
         set_={
             "epoch": insert.excluded.epoch,
             "taken_at": insert.excluded.taken_at,
+            "named_until": insert.excluded.named_until,
             "local_files": insert.excluded.local_files,
             "open_files": insert.excluded.open_files,
             "owed": True,
         },
     )
-    values = [
-        {
-            **row,
-            "taken_at": now,
-            "local_files": local.get(row["node"], True),
-            "open_files": open_files.get((row["shard_id"], row["node"]), 0),
-        }
-        for row in rows
-    ]
+    values = []
+    for lock in lost:
+        local_files, said_ms = said.get(lock.node, (True, None))
+        estate = Estate(
+            shard=lock.shard,
+            node=lock.node,
+            epoch=lock.epoch,
+            local_files=local_files,
+            taken_ms=now,
+            named_until_ms=named_until_ms(lock, said_ms=said_ms, now_ms=now),
+            settled_seq=0,
+            owed=True,
+            open_files=open_files.get((lock.shard, lock.node), 0),
+        )
+        values.append(_values(estate))
     await connection.execute(upsert, values)
 
 
@@ -121,6 +126,7 @@ def _values(estate: Estate) -> dict[str, Any]:
         "epoch": estate.epoch,
         "local_files": estate.local_files,
         "taken_at": estate.taken_ms,
+        "named_until": estate.named_until_ms,
         "settled_seq": estate.settled_seq,
         "owed": estate.owed,
         "open_files": estate.open_files,
@@ -134,6 +140,7 @@ def _estate(row: Row[Any]) -> Estate:
         epoch=row.epoch,
         local_files=bool(row.local_files),
         taken_ms=row.taken_at,
+        named_until_ms=known_named_until_ms(row.named_until, taken_ms=row.taken_at),
         settled_seq=row.settled_seq,
         owed=bool(row.owed),
         open_files=row.open_files,

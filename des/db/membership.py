@@ -63,6 +63,9 @@ class NodeBeat:
     """Whether it may hold files whose bytes lie nowhere else."""
     name_floor_ms: int
     """No name that its node id gave so far carries a later time, UTC milliseconds since 1970."""
+    named_until_ms: int | None = None
+    """No file that it has acknowledged has a name later than this, and none will have one later than this and
+    the expiry of its shard's lock; None where the node does not see to that."""
 
     @classmethod
     def joining(
@@ -97,6 +100,8 @@ class NodeRow:
     started_ms: int
     heartbeat_ms: int
     expires_ms: int
+    named_until_ms: int | None = None
+    """As this start said; None for versions that say nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class Estate:
     """Whether it may hold files whose bytes lie nowhere else."""
     taken_ms: int
     """When the lock was taken from it."""
+    named_until_ms: int
+    """No file of the shard that it acknowledged has a later name."""
     settled_seq: int
     """Records of the shard below this sequence number of the node's log are void: others have them."""
     owed: bool

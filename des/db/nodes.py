@@ -66,8 +66,8 @@ async def beat_and_renew(
         await connection.execute(select(nodes).where(nodes.c.node == beat.node).with_for_update())
     ).one_or_none()
     check_beat(None if found is None else _node(found), beat, starting=False)
-    await shard_locks.renew(connection, claim, ttl_ms=ttl_ms)
-    now = await now_ms(connection)
+    # One moment for the locks and for the node: who sees the locks expired must not find their node alive.
+    now = await shard_locks.renew_all(connection, claim, ttl_ms=ttl_ms)
     values = {**_said(beat), "heartbeat_at": now, "expires_at": now + ttl_ms}
     await connection.execute(update(nodes).where(nodes.c.node == beat.node).values(values))
     await connection.execute(
@@ -110,6 +110,8 @@ def _said(beat: NodeBeat) -> dict[str, Any]:
         "capacity": beat.capacity,
         "state": beat.state.value,
         "local_files": beat.local_files,
+        "names_bound_by": "" if beat.named_until_ms is None else beat.holder,
+        "named_until": beat.named_until_ms or 0,
     }
 
 
@@ -126,4 +128,5 @@ def _node(row: Row[Any]) -> NodeRow:
         started_ms=row.started_at,
         heartbeat_ms=row.heartbeat_at,
         expires_ms=row.expires_at,
+        named_until_ms=row.named_until if row.names_bound_by == row.holder else None,
     )

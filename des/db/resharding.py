@@ -77,6 +77,7 @@ def _merged(shard: int, node: str, estates: Sequence[Estate], *, epoch: int) -> 
         epoch=epoch,
         local_files=any(estate.local_files for estate in estates),
         taken_ms=max(estate.taken_ms for estate in estates),
+        named_until_ms=max(estate.named_until_ms for estate in estates),
         settled_seq=min(estate.settled_seq for estate in owed)
         if owed
         else max(estate.settled_seq for estate in estates),

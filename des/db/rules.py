@@ -17,7 +17,8 @@ _OF_ONE_ANNOUNCEMENT: Final = frozenset(
 _MAYBE_UNKNOWN: Final = frozenset({"name_first", "name_last"})
 """Fields that one of two versions, taking turns at a seal, does not know."""
 
-
+UNBOUNDED_AHEAD_MS: Final = 1_000
+"""How far the clock may be ahead of the database's of a node that does not bound the times in its names."""
 _OPEN: Final = UUID("d8a7e4f0-5a43-4b57-9a1c-3f0a6d0c7e21")
 """Any namespace of this project's own."""
 
@@ -155,6 +156,23 @@ def may_take(lock: ShardLock, *, holder: str, node: str, now_ms: int, force: boo
 def leaves_estate(lock: ShardLock, *, node: str) -> bool:
     """Whether the holder that loses this lock to `node` may still hold files of the shard."""
     return lock.holder != "" and lock.node not in {"", node}
+
+
+def named_until_ms(lock: ShardLock, *, said_ms: int | None, now_ms: int) -> int:
+    """Return the latest time in names of files that the holder of a lock, taken from it now, acknowledged.
+
+    `said_ms` is what its node last said of itself (`NodeBeat.named_until_ms`). The clock of one that says
+    nothing may have run ahead, by `UNBOUNDED_AHEAD_MS` and no more, as was asked of it.
+    """
+    until_ms = max(now_ms, lock.expires_ms)
+    return until_ms + UNBOUNDED_AHEAD_MS if said_ms is None else max(until_ms, said_ms)
+
+
+def known_named_until_ms(noted_ms: int | None, *, taken_ms: int) -> int:
+    """Return `named_until_ms` of an estate; versions before 0011 note none, and leave what they find."""
+    if noted_ms is None or noted_ms < taken_ms:
+        return taken_ms + UNBOUNDED_AHEAD_MS
+    return noted_ms
 
 
 def check_beat(found: NodeRow | None, beat: NodeBeat, *, starting: bool) -> None:

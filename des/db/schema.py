@@ -68,6 +68,9 @@ nodes = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    # Said by the start (its holder) that bounds the times in names; another one has said nothing yet.
+    Column("names_bound_by", String(36), nullable=False, server_default=""),
+    Column("named_until", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("capacity > 0", name="capacity"),
 )
 
@@ -93,6 +96,9 @@ estates = Table(
     Column("settled_seq", BigInteger, nullable=False),
     Column("owed", Boolean, nullable=False),
     Column("open_files", BigInteger, nullable=False, server_default="0"),
+    # Never before taken_at. One that is was left by an earlier estate: the version that took the shard since
+    # does not know the column.
+    Column("named_until", BigInteger),
 )
 
 shard_locks = Table(

@@ -53,10 +53,22 @@ async def hand_over(
 
 async def renew(connection: AsyncConnection, claim: ShardClaim, *, ttl_ms: int) -> list[ShardLock]:
     """Extend the locks that are still the claim's; return them, by shard."""
+    own, now = await _renew(connection, claim, ttl_ms=ttl_ms)
+    return [replace(lock, heartbeat_ms=now, expires_ms=now + ttl_ms) for lock in own]
+
+
+async def renew_all(connection: AsyncConnection, claim: ShardClaim, *, ttl_ms: int) -> int:
+    """Extend the locks that are still the claim's; return the time from which all of them run."""
+    return (await _renew(connection, claim, ttl_ms=ttl_ms))[1]
+
+
+async def _renew(
+    connection: AsyncConnection, claim: ShardClaim, *, ttl_ms: int
+) -> tuple[list[ShardLock], int]:
     own = await _own(connection, claim)
     now = await now_ms(connection)
     await _update(connection, own, heartbeat_at=now, expires_at=now + ttl_ms)
-    return [replace(lock, heartbeat_ms=now, expires_ms=now + ttl_ms) for lock in own]
+    return own, now
 
 
 async def release(connection: AsyncConnection, claim: ShardClaim) -> None:

@@ -9,7 +9,8 @@ import structlog
 
 from des import __version__
 from des.assignment import NameAssigner
-from des.cluster import ClusterLease, Duties, coming_home
+from des.cluster import ClusterLease, Duties, NamingClock, coming_home
+from des.cluster.name_time import AHEAD
 from des.config import Settings
 from des.db.catalog import ShardRun
 from des.db.membership import NameLease, Sharding
@@ -21,7 +22,7 @@ from des.ingest.log import IngestLog
 from des.ingest.open_index import OpenIndex
 from des.ingest.values import OpenFile
 from des.monitoring.node_parts_metrics import RecoveryReading
-from des.naming import SnowflakeNameGenerator, parse_name
+from des.naming import SnowflakeNameGenerator, created_ms_of, parse_name
 from des.node.cluster_duties import ClusterDuties, ForeignFiles
 from des.node.cluster_side import ClusterSide
 from des.node.deletions import Deletions
@@ -184,14 +185,16 @@ async def assemble(
         holds=lease.holds,
         bits=settings.shard_bits,
     )
+    ttl_s = settings.cluster.ttl_s
     generator = SnowflakeNameGenerator(
         node_id=named.node_id,
-        clock=doors.clock,
+        clock=doors.clock if shards is None else NamingClock(doors.clock, shards.now_ms, ttl_s=ttl_s),
         prefix=settings.name_prefix,
         wrap_bits=settings.wrap_bits,
         floor_ms=max(recovered.floor_ms, named.floor_ms),
         reserve=log.append_floor,
-        reserve_ahead_ms=FLOOR_AHEAD_MS,
+        # Who crashed and is back names from its mark on, which must not be too late for other nodes.
+        reserve_ahead_ms=FLOOR_AHEAD_MS if shards is None else min(FLOOR_AHEAD_MS, int(ttl_s * AHEAD * 1000)),
     )
     assigner = NameAssigner(
         generator, shard_bits=settings.shard_bits, names_max=settings.limits.names_per_assign
@@ -232,6 +235,9 @@ async def assemble(
     cluster = None
     if isinstance(lease, ClusterLease) and duties is not None:
         cluster = ClusterSide(lease, duties, read=retriever.open_log_file)
+        named_until_ms = max(
+            (created_ms_of(file.name, settings.wrap_bits) for file in recovered.files), default=0
+        )
         lease.duties = Duties(
             gained=duties.gained,
             lost=duties.lost,
@@ -241,6 +247,7 @@ async def assemble(
             awaits_files=duties.awaits_files,
             holds_local_files=duties.holds_local_files,
             name_floor_ms=generator.shutdown_mark,
+            named_until_ms=lambda: named_until_ms,
         )
     writes = WritePath(
         settings=settings,

@@ -6,7 +6,7 @@ here, and wait to be brought to the shard's owner, who knows whether it has them
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -202,13 +202,17 @@ class ClusterDuties:
         if found.files:
             _log.info("files of lost nodes taken over", files=found.files, known=found.known)
 
-    async def empty(self, shards: Sequence[int]) -> None:
+    async def empty(self, shards: Sequence[int]) -> Mapping[int, DesError]:
         """See `Duties.empty`."""
+        failed: dict[int, DesError] = {}
         if all(self.is_empty(shard) for shard in shards):
-            return
+            return failed
         if self.deletions is not None:
-            await self.deletions.settle_shards(shards)
-        await self._packer.seal_shards(shards)
+            try:
+                await self.deletions.settle_shards(shards)
+            except DesError as error:
+                failed = {shard: error for shard in shards if self.deletions.owes(shard)}
+        return {**failed, **await self._packer.seal_shards(shards)}
 
     def is_empty(self, shard: int) -> bool:
         """See `Duties.is_empty`."""

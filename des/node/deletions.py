@@ -133,7 +133,7 @@ class Deletions:
             found = {name: await self._look(name) for name in wanted}
             files = [info for info in found.values() if isinstance(info, FileInfo)]
             try:
-                async with self._shards.writing({info.shard for info in files}):
+                async with self._shards.writing({info.shard for info in files}, named_ms=0):
                     await self._record(files, found)
             except NotShardOwnerError as error:
                 found.update((info.name, error) for info in files)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from des.cluster import NotShardOwnerError, not_shard_owner
+from des.cluster import NameAheadError, NotShardOwnerError, not_shard_owner
 from des.errors import DesError
 from des.files import BLOCK_SIZE, FileSpec
 from des.ingest.facts import FileFacts
@@ -103,17 +103,35 @@ class PutMany:
     ) -> None:
         """Look and append while the shards are this node's; the files of others are refused one by one."""
         own = self._path.shards.owns
+        named_ms = 0
+        nameless: _Draft | None = None
         for draft in [*mine, *looked_for]:
             if not own(draft.draft.shard):
                 outcomes[draft.at] = not_shard_owner(draft.draft.shard, "is not this node's")
+            elif draft.spec.name:
+                name_ms = self._path.named_ms(draft.draft.name)
+                try:
+                    self._path.shards.check_named(draft.draft.shard, name_ms)
+                except DesError as error:
+                    outcomes[draft.at] = error
+                else:
+                    named_ms = max(named_ms, name_ms)
+            else:
+                nameless = draft
+        if nameless is not None:  # the last one made, and so the latest
+            named_ms = max(named_ms, self._path.named_ms(nameless.draft.name))
         mine = [draft for draft in mine if outcomes[draft.at] is None]
         looked_for = [draft for draft in looked_for if outcomes[draft.at] is None]
         everyone = [*mine, *looked_for]
         try:
-            async with self._path.shards.writing({draft.draft.shard for draft in everyone}):
+            shards = {draft.draft.shard for draft in everyone}
+            async with self._path.shards.writing(shards, named_ms=named_ms):
                 if looked_for:
                     mine += await self._look(looked_for, outcomes)
                 await self._append(mine, outcomes)
+        except NameAheadError as error:
+            for draft in everyone:
+                outcomes[draft.at] = error
         except NotShardOwnerError as error:
             # One of the shards was lost on the way: which files are kept is not known to the callers.
             for draft in everyone:

@@ -16,7 +16,7 @@ from des.ingest.errors import LogFullError
 from des.ingest.facts import FileFacts
 from des.ingest.log import IngestLog
 from des.ingest.values import Extent, FileDraft, OpenFile
-from des.naming import ParsedName, consistent_hash, created_ms, parse_name
+from des.naming import ParsedName, consistent_hash, created_ms, created_ms_of, parse_name
 from des.node.big_file import BigFileUpload
 from des.node.put_many import PutMany, WholeFile
 from des.node.put_result import PutResult
@@ -150,8 +150,6 @@ class WritePath:
         A caller that is cancelled here does not undo the write: its outcome is unknown to the caller.
         """
         result = await self._commit(spec, draft, facts)
-        if not self._acks.wants(spec):
-            await self.shards.note_local()
         if not self._acks.wants(spec) and not result.already_existed:
             return result
         return await self._acks.one(spec, result)
@@ -178,7 +176,9 @@ class WritePath:
         known: PutResult | None = None
         appending = False
         try:
-            async with self.shards.writing((draft.shard,)):
+            if not self._acks.wants(spec):
+                await self.shards.note_local()  # first: it may take as long as to lose the shard
+            async with self.shards.writing((draft.shard,), named_ms=self.named_ms(draft.name)):
                 if spec.name or spec.request_id:
                     known = await self.known_result(spec, draft)
                 if known is None:
@@ -253,6 +253,7 @@ class WritePath:
             placed = self.day_and_shard(spec.name)
             if not self.shards.owns(placed[2]):  # before a byte is taken, so that another node can take them
                 raise not_shard_owner(placed[2], "is not this node's")
+            self.shards.check_named(placed[2], self.named_ms(spec.name))
             return placed
         return self.day_and_shard((await self.new_names(1, spec.prefix))[0])
 
@@ -290,6 +291,10 @@ class WritePath:
     def day_and_shard(self, name: str) -> tuple[str, int, int]:
         """Return a valid name with its day and its shard."""
         return name, int(name[-26:-18]), consistent_hash(name, self._settings.shard_bits)
+
+    def named_ms(self, name: str) -> int:
+        """Return the time in a valid name."""
+        return created_ms_of(name, self._settings.wrap_bits)
 
     def check(self, spec: FileSpec) -> None:
         """Refuse a specification that breaks a rule, and every one while the log takes no writes."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -30,6 +31,8 @@ _log = structlog.get_logger(__name__)
 
 WAS_STORED: Final = frozenset({ContainerState.STORED, ContainerState.RETIRED})
 """States of a container whose files are in containers: its own or those that replaced it."""
+FAILURES_MAX: Final = 3
+"""Seals that may fail one after the other before the rest of a request is given up."""
 
 
 @dataclass(slots=True)
@@ -174,29 +177,53 @@ class MultiShardPacker:
         Raises:
             DesError: the seal is logged and will be repeated; what failed it this time.
         """
-        return await self._seal_all([shard], self._within)
-
-    async def seal_shards(self, shards: Collection[int]) -> list[ContainerRow]:
-        """Seal all that these shards hold open, and nothing of others. Same error as `seal_shard`."""
-        wanted = frozenset(shards)
-        return await self._seal_all(
-            wanted, lambda run: wanted.issuperset(range(run.first, run.first + run.span))
-        )
-
-    async def _seal_all(self, shards: Collection[int], within: Within) -> list[ContainerRow]:
         rows: list[ContainerRow] = []
         async with self._sealing:
-            for seal in [seal for seal in self._pending if _meets(seal, shards)]:
+            for seal in [seal for seal in self._pending if _meets(seal, [shard])]:
                 rows += await self._finish(seal)
-            for plan in plan_request(
-                self._open_index.buckets(),
-                shards=shards,
-                shard_bits=self._settings.shard_bits,
-                useful_bytes=int(self._settings.seal.useful_bytes),
-                within=within,
-            ):
+            for plan in self._asked([shard], self._within):
                 rows += await self._seal(plan)
         return rows
+
+    async def seal_shards(self, shards: Collection[int]) -> dict[int, DesError]:
+        """Seal all that these shards hold open, and nothing of others; return what failed, by shard.
+
+        A seal that fails holds none of the others up, unless `FAILURES_MAX` of them fail one after the other:
+        then it is catalog or store that does not answer, and trying the rest would only take long.
+        """
+        wanted = frozenset(shards)
+        failed: dict[int, DesError] = {}
+        in_a_row = 0
+        async with self._sealing:
+            work: list[tuple[range, Callable[[], Awaitable[object]]]] = [
+                (_shards_of(run_of(seal.sealing)), partial(self._finish, seal))
+                for seal in self._pending
+                if _meets(seal, wanted)
+            ]
+            work += [
+                (_shards_of(plan.run), partial(self._seal, plan))
+                for plan in self._asked(wanted, lambda run: wanted.issuperset(_shards_of(run)))
+            ]
+            for reached, seal_one in work:
+                try:
+                    if in_a_row < FAILURES_MAX:
+                        await seal_one()
+                        in_a_row = 0
+                        continue
+                except DesError as error:
+                    in_a_row += 1
+                    last = error
+                failed.update(dict.fromkeys(wanted.intersection(reached), last))
+        return failed
+
+    def _asked(self, shards: Collection[int], within: Within) -> list[SealPlan]:
+        return plan_request(
+            self._open_index.buckets(),
+            shards=shards,
+            shard_bits=self._settings.shard_bits,
+            useful_bytes=int(self._settings.seal.useful_bytes),
+            within=within,
+        )
 
     async def forsake(self, shards: Collection[int]) -> None:
         """Give up unfinished seals that reach into shards which another node has taken.
@@ -274,7 +301,7 @@ class MultiShardPacker:
         """
         rows: list[ContainerRow] = []
         stop_seq = self._log.next_seq
-        shards = range(plan.run.first, plan.run.first + plan.run.span)
+        shards = _shards_of(plan.run)
         epoch = max(epoch for _, epoch in self._claim(plan.run).epochs)
         while files := self._open_index.take(
             plan.day,
@@ -396,5 +423,8 @@ class MultiShardPacker:
 
 
 def _meets(seal: PendingSeal, shards: Collection[int]) -> bool:
-    run = run_of(seal.sealing)
-    return any(shard in shards for shard in range(run.first, run.first + run.span))
+    return any(shard in shards for shard in _shards_of(run_of(seal.sealing)))
+
+
+def _shards_of(run: ShardRun) -> range:
+    return range(run.first, run.first + run.span)

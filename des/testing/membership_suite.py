@@ -20,6 +20,7 @@ from des.db.membership import (
     Sharding,
 )
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer
+from des.db.rules import UNBOUNDED_AHEAD_MS
 from des.errors import InvalidInputError
 from des.testing.catalog_rows import LONG_S, SHORT_S, PassTime, claim_of
 
@@ -169,6 +170,36 @@ class MembershipSuite:
             (2, lost.node, 1, True, 0, True),
         ]
         assert all(0 < e.taken_ms <= view.now_ms for e in view.estates)
+
+    async def test_a_node_and_its_locks_expire_at_one_moment(self, catalog: Catalog) -> None:
+        node = beat_of(1)
+        await register(catalog, node)
+        locks = await take(catalog, range(300), node)
+        view = await catalog.beat_node(node, claim_of(locks), ttl_s=LONG_S)
+        assert {lock.expires_ms for lock in view.locks} == {view.nodes[0].expires_ms}
+
+    async def test_an_estate_says_how_late_the_names_of_files_may_be(
+        self, catalog: Catalog, pass_time: PassTime
+    ) -> None:
+        told = [beat_of(1, named_until_ms=0), beat_of(2, named_until_ms=9 * 10**12), beat_of(3)]
+        # Of a start that says nothing, whatever the one before said.
+        told += [beat_of(4, named_until_ms=0), beat_of(4, start=2)]
+        for beat in told:
+            await register(catalog, beat)
+        shards = {10: told[0], 11: told[1], 12: told[2], 13: told[4]}
+        for shard, beat in shards.items():
+            await take(catalog, [shard], beat, ttl_s=SHORT_S)
+        for shard in shards:
+            await self.expire(catalog, shard, pass_time)
+        await take(catalog, list(shards), beat_of(9))
+        found = {estate.shard: estate for estate in (await catalog.cluster_view()).estates}
+        later_ms = {shard: found[shard].named_until_ms - found[shard].taken_ms for shard in shards}
+        assert later_ms == {
+            10: 0,
+            11: 9 * 10**12 - found[11].taken_ms,
+            12: UNBOUNDED_AHEAD_MS,
+            13: UNBOUNDED_AHEAD_MS,
+        }
 
     async def test_an_estate_is_settled_forgiven_and_dropped(
         self, catalog: Catalog, pass_time: PassTime

@@ -10,7 +10,7 @@ from des.db.catalog import ShardClaim, ShardLock
 from des.db.membership import ClusterView, Estate, NameLease, NodeBeat, NodeRow, NoShardingError, Sharding
 from des.db.resharding import check_bits, estates_at, may_turn, shards_at
 from des.db.rows import LogSegmentId, LogSegmentRow, LogSegmentState, OpenContainer
-from des.db.rules import check_beat, check_holder, choose_node_id, ttl_ms_of
+from des.db.rules import check_beat, check_holder, choose_node_id, named_until_ms, ttl_ms_of
 
 if TYPE_CHECKING:
     from des.testing.memory_catalog import Moment
@@ -180,6 +180,9 @@ def inherit(
             epoch=lock.epoch,
             local_files=True if node is None else node.local_files,
             taken_ms=now_ms,
+            named_until_ms=named_until_ms(
+                lock, said_ms=None if node is None else node.named_until_ms, now_ms=now_ms
+            ),
             settled_seq=0 if before is None else before.settled_seq,
             owed=True,
             open_files=open_files[lock.shard, lock.node],
@@ -209,6 +212,7 @@ def _row(beat: NodeBeat, *, started_ms: int, now_ms: int, ttl_ms: int) -> NodeRo
         started_ms=started_ms,
         heartbeat_ms=now_ms,
         expires_ms=now_ms + ttl_ms,
+        named_until_ms=beat.named_until_ms,
     )
 
 

@@ -130,7 +130,7 @@ async def test_an_upload_goes_on_at_any_node_and_finishes_whoever_owns_its_shard
         lease = owner.node._lease
         moved = consistent_hash(name, SHARD_BITS)
         row = next(node for node in lease.members() if node.node == target.node.node_uuid)
-        await lease._hand_over_portion([moved], row)
+        assert await lease.hand_over.to_node([moved], row) == {}
         await cluster.owned_by(moved, target)
         put = await stubs[2].PutFile(parts(begun.upload_id, data, half, len(data), finish=True))
         assert (put.file.name, put.file.size_bytes) == (name, len(data))

@@ -10,7 +10,7 @@ from des_client import DesClientError, Durability, FileMissing, PutItem, Unavail
 
 from des.core import DesReader
 from des.db.catalog import CatalogUnavailableError, ContainerState
-from des.naming import consistent_hash, parse_name
+from des.naming import consistent_hash, day_of, encode_name, parse_name
 from tests.integration.server.cluster_in_process import SETTLE_S, SHARD_BITS, running_cluster
 
 TTL_S = 4.0
@@ -185,3 +185,25 @@ async def test_a_batch_takes_no_name_that_a_lost_node_may_have(tmp_path):
             await until(home)
             for name in names:
                 assert await client.get(name) == b"first"
+
+
+@pytest.mark.timeout(120)
+async def test_a_name_far_ahead_of_the_databases_clock_waits_for_its_time_and_its_batch_does_not(tmp_path):
+    async with running_cluster(tmp_path, nodes=2) as cluster, cluster.client(retry=None) as client:
+        settings = cluster.members[0].node.settings
+        at_ms = int(time.time() * 1000) + 3_600_000  # a whole hour: 60 s are the time to live
+        early = encode_name("DES", day_of(at_ms), at_ms, 200, 0, settings.wrap_bits)
+        with pytest.raises(Unavailable) as caught:
+            await client.put(b"early", name=early)
+        assert caught.value.reason == "CLOCK_BEHIND"
+        (assigned,) = await client.assign_names(1)
+        outcomes = [
+            one
+            async for one in client.put_many(
+                [PutItem(b"early", name=early), PutItem(b"now", name=assigned.name), PutItem(b"new")]
+            )
+        ]
+        assert [getattr(one.error, "reason", None) for one in outcomes] == ["CLOCK_BEHIND", None, None]
+        with pytest.raises(FileMissing):
+            await client.get(early)
+        assert await client.get(assigned.name) == b"now"

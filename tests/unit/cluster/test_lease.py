@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from des.cluster import ClusterLease, Duties, NotShardOwnerError, coming_home
+from des.cluster import ClusterLease, Duties, NameAheadError, NotShardOwnerError, coming_home
 from des.db.catalog import CatalogUnavailableError, ShardRun
 from des.db.membership import NodeReplacedError, Sharding
 from des.testing.memory_catalog import MemoryCatalog
@@ -34,6 +34,8 @@ class Member:
     giving: set[int] = field(default_factory=set)
     gain_fails: int = 0
     seal_fails: int = 0
+    stuck: set[int] = field(default_factory=set)
+    named_until_ms: int | None = 0
 
     def __post_init__(self):
         async def gained(shards):
@@ -52,10 +54,11 @@ class Member:
             self.emptying -= 1
             if self.seal_fails:
                 self.seal_fails -= 1
-                raise CatalogUnavailableError("not now")
-            for shard in shards:
+                return {shard: CatalogUnavailableError("not now") for shard in shards if self.open[shard]}
+            for shard in set(shards) - self.stuck:
                 if self.open.pop(shard, 0):
                     self.sealed.append(shard)
+            return {shard: CatalogUnavailableError("stuck") for shard in self.stuck.intersection(shards)}
 
         self.lease.duties = Duties(
             gained=gained,
@@ -66,6 +69,7 @@ class Member:
             awaits_files=self.foreign.__contains__,
             holds_local_files=lambda: bool(self.open),
             name_floor_ms=lambda: 0,
+            named_until_ms=lambda: self.named_until_ms,
         )
 
     @property
@@ -234,14 +238,91 @@ async def test_a_name_that_a_lost_node_may_have_is_neither_there_nor_absent(worl
     await world.steps(second)
     world.clock.advance(TTL_S * 0.7)
     await world.steps(second)
-    now = world.clock.now_ms()
+    now = world.clock.now_ms()  # the moment of the take-over
     with pytest.raises(NotShardOwnerError, match=r"node-1, which is away"):
         second.lease.check_absence(shard, now)
-    second.lease.check_absence(shard, now + 3_600_000)  # named long after: the lost node cannot have it
-    second.lease.check_absence(max(second.owned - first.owned), now + 3_600_000)
+    second.lease.check_absence(shard, now + 1)  # named afterwards: the lost node cannot have it
+    second.lease.check_absence(max(second.owned - first.owned), now + 1)
     await world.catalog.forgive_estates("node-1", [shard])
     await world.steps(second)
     second.lease.check_absence(shard, now)
+
+
+async def test_a_lost_node_that_does_not_bound_its_names_may_have_some_of_a_second_later(world):
+    first, second = await world.start(1), await world.start(2)
+    first.named_until_ms = None  # as a version that knows of no bound
+    await world.steps(first, second)
+    first.open.update(first.owned)
+    await world.steps(first)
+    (shard, *_) = sorted(first.owned)
+    for _ in range(2):
+        world.clock.advance(TTL_S * 0.7)
+        await world.steps(second)
+    now = world.clock.now_ms()
+    with pytest.raises(NotShardOwnerError, match=r"node-1, which is away"):
+        second.lease.check_absence(shard, now + 1000)
+    second.lease.check_absence(shard, now + 1001)
+
+
+async def test_no_file_is_taken_under_a_name_later_than_its_locks_expiry(world):
+    first = await world.start(1)
+    until_ms = world.clock.now_ms() + int(TTL_S * 1000)
+    first.lease.check_named(3, until_ms)
+    with pytest.raises(NameAheadError, match="1 ms later") as caught:
+        first.lease.check_named(3, until_ms + 1)
+    assert caught.value.retry_after_s == 0.001
+    with pytest.raises(NameAheadError):
+        async with first.lease.writing((3,), named_ms=until_ms + 1):
+            pytest.fail("entered")
+    world.clock.advance(TTL_S / 5)
+    await world.steps(first)
+    first.lease.check_named(3, until_ms + int(TTL_S * 200))
+
+
+async def test_a_node_with_later_names_in_its_log_says_so(world):
+    first, second = await world.start(1), await world.start(2)
+    late_ms = world.clock.now_ms() + 3_600_000
+    first.named_until_ms = late_ms
+    await world.steps(first, second)
+    first.open.update(first.owned)
+    await world.steps(first)
+    (shard, *_) = sorted(first.owned)
+    for _ in range(2):
+        world.clock.advance(TTL_S * 0.7)
+        await world.steps(second)
+    with pytest.raises(NotShardOwnerError, match=r"node-1, which is away"):
+        second.lease.check_absence(shard, late_ms)
+    second.lease.check_absence(shard, late_ms + 1)
+
+
+async def test_when_a_lock_expires_its_silent_node_counts_as_dead_however_late_its_row_says(world):
+    first, second = await world.start(1), await world.start(2)
+    await world.steps(first, second)
+    lost = first.owned
+    running = asyncio.create_task(second.lease.run())
+    # A version that wrote the node's row after the locks' left it alive for a moment longer.
+    row = world.catalog._membership.nodes["node-1"]
+    world.catalog._membership.nodes["node-1"] = replace(row, expires_ms=row.expires_ms + 50)
+    try:
+        await world.clock.run_for(TTL_S + 0.1)
+        assert second.owned >= lost
+    finally:
+        running.cancel()
+
+
+async def test_one_shard_that_cannot_be_emptied_holds_no_other_back(world):
+    first = await world.start(1)
+    first.open.update(range(COUNT))
+    first.stuck = {15}
+    second = await world.start(2)
+    with pytest.raises(CatalogUnavailableError, match="stuck"):
+        await first.lease.step()
+    await world.steps(second)
+    assert first.owned == {*range(8), 15}
+    assert second.owned == set(range(8, 15))
+    first.stuck = set()
+    await world.steps(first, second)
+    assert second.owned == set(range(8, 16))
 
 
 async def test_a_restarted_node_takes_its_own_shards_back_at_once(world):
@@ -316,7 +397,7 @@ async def test_a_write_in_progress_keeps_its_shard(world):
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def write():
-        async with first.lease.writing((15,)):
+        async with first.lease.writing((15,), named_ms=0):
             entered.set()
             await leave.wait()
 
@@ -399,7 +480,7 @@ async def test_heartbeats_go_on_while_a_hand_over_seals(world):
 
     async def slow(shards):
         await sealed.wait()
-        await empty(shards)
+        return await empty(shards)
 
     first.lease.duties = replace(first.lease.duties, empty=slow)
     running = asyncio.create_task(first.lease.run())

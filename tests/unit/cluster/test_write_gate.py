@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from des.cluster import NotShardOwnerError
+from des.cluster.name_time import NameAheadError, name_ahead
 from des.cluster.write_gate import WriteGate, Writing
+
+UNTIL_MS = 1_000
 
 
 @pytest.fixture
@@ -15,12 +18,20 @@ def tenures():
 
 @pytest.fixture
 def gate(tenures):
-    return WriteGate(tenures.get, lambda shard: f"is not shard {shard}'s owner")
+    def check_named(shard, name_ms):
+        if name_ms > UNTIL_MS:
+            raise name_ahead(name_ms, UNTIL_MS)
+
+    return WriteGate(tenures.get, lambda shard: f"is not shard {shard}'s owner", check_named)
+
+
+def writing(gate, shards, *, named_ms=UNTIL_MS):
+    return Writing(gate, shards, named_ms=named_ms)
 
 
 async def test_a_write_to_another_nodes_shard_is_refused(gate):
     with pytest.raises(NotShardOwnerError, match="shard 3 is not") as caught:
-        async with Writing(gate, (1, 3)):
+        async with writing(gate, (1, 3)):
             pytest.fail("entered")
     assert caught.value.shard == 3
     assert not gate.under_way
@@ -30,7 +41,7 @@ async def test_a_hand_over_waits_for_writes_and_holds_new_ones_back(gate, tenure
     begun, end = asyncio.Event(), asyncio.Event()
 
     async def write():
-        async with Writing(gate, (1,)):
+        async with writing(gate, (1,)):
             begun.set()
             await end.wait()
 
@@ -54,7 +65,7 @@ async def test_a_hand_over_waits_for_writes_and_holds_new_ones_back(gate, tenure
 async def test_a_gate_that_opens_again_lets_writes_go_on(gate):
     gate.close([1])
     gate.close([1])
-    waiting = asyncio.create_task(gate.enter([1, 2]))
+    waiting = asyncio.create_task(gate.enter([1, 2], named_ms=0))
     await asyncio.sleep(0.01)
     assert not waiting.done()
     gate.open([1, 2])
@@ -67,7 +78,7 @@ async def test_a_gate_that_opens_again_lets_writes_go_on(gate):
 @pytest.mark.parametrize("after", [None, 8])
 async def test_a_write_during_which_the_shard_was_lost_has_no_known_outcome(gate, tenures, after):
     with pytest.raises(NotShardOwnerError, match="outcome is unknown"):
-        async with Writing(gate, (1,)):
+        async with writing(gate, (1,)):
             if after is None:
                 del tenures[1]
             else:
@@ -76,7 +87,17 @@ async def test_a_write_during_which_the_shard_was_lost_has_no_known_outcome(gate
 
 async def test_the_error_of_a_write_is_its_own(gate, tenures):
     with pytest.raises(ValueError, match="mine"):
-        async with Writing(gate, (1,)):
+        async with writing(gate, (1,)):
             del tenures[1]
             raise ValueError("mine")
+    assert not gate.under_way
+
+
+async def test_a_write_under_a_name_that_is_too_late_does_not_begin(gate):
+    async with writing(gate, (1, 2), named_ms=UNTIL_MS):
+        pass
+    with pytest.raises(NameAheadError, match="5 ms later") as caught:
+        async with writing(gate, (1, 2), named_ms=UNTIL_MS + 5):
+            pytest.fail("entered")
+    assert caught.value.reason == "CLOCK_BEHIND"
     assert not gate.under_way

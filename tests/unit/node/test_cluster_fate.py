@@ -14,6 +14,7 @@ def estate(*, settled_seq=0, owed=True):
         epoch=3,
         local_files=True,
         taken_ms=1,
+        named_until_ms=1,
         settled_seq=settled_seq,
         owed=owed,
     )
