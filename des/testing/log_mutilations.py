@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import google_crc32c
 
@@ -25,6 +25,16 @@ CONTENTS: Final = {f"file-{number}": bytes([number]) * (number * 37 % 200) for n
 SETTINGS: Final = LogSettings.model_validate(
     {"segment_bytes": 700, "group_bytes": 300, "reserve_free_bytes": 0, "reclaim_delay_s": 0}
 )
+
+
+def log_settings(**changes: Any) -> LogSettings:
+    """Return the settings of a small log, with changes."""
+    return LogSettings.model_validate({**SETTINGS.model_dump(), **changes})
+
+
+def segment_paths(disk: SimulatedDisk) -> list[str]:
+    """Return the paths of the log's segments."""
+    return [f"log/{name}" for name in disk.list("log")]
 
 
 async def open_log(
@@ -80,6 +90,12 @@ def records(content: bytes) -> list[tuple[int, int]]:
         found.append((at, stop))
         at = stop
     return found
+
+
+async def filled_log(disk: SimulatedDisk, **changes: Any) -> tuple[IngestLog, list[OpenFile]]:
+    """Return a log over several segments, with `log_settings(**changes)`, and its eight files."""
+    log, _ = await open_log(disk, 1, settings=log_settings(**changes))
+    return log, [await log.append_file(draft(f"f{n}", bytes([n]) * 200)) for n in range(8)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,12 @@ from random import Random
 import google_crc32c
 import pytest
 
-from des.config.settings import LogSettings
 from des.ingest.log_reader import SPAN_ON_LOOP_MAX, LogReader
 from des.ingest.values import FileDraft
 from des.packer.log_reads import GAP, load_files
-from des.testing.log_mutilations import SETTINGS, draft, open_log
+from des.testing.log_mutilations import draft, log_settings, open_log
 from des.testing.log_schedules import DAY
 from des.testing.simulated_disk import SimulatedDisk
-
-
-def settings(**changes):
-    return LogSettings.model_validate({**SETTINGS.model_dump(), **changes})
 
 
 def whole(data: bytes | list[bytes]) -> bytes:
@@ -37,7 +32,7 @@ def counted(reader: LogReader) -> list[tuple[int, int, int]]:
 
 async def test_neighbours_are_read_together_and_cut_apart():
     disk = SimulatedDisk(Random(4))
-    log, _ = await open_log(disk, 1, settings=settings(segment_bytes=1 << 16, group_bytes=1 << 16))
+    log, _ = await open_log(disk, 1, settings=log_settings(segment_bytes=1 << 16, group_bytes=1 << 16))
     contents = {f"file-{n}": bytes([n]) * (n * 37 % 900) for n in range(200)}  # some of no bytes
     files = [await log.append_file(draft(name, data)) for name, data in contents.items()]
     parts = [b"a" * 300, b"b" * 300]
@@ -64,7 +59,7 @@ async def test_neighbours_are_read_together_and_cut_apart():
 @pytest.mark.parametrize(("between", "calls"), [(GAP - 200, 1), (GAP + 1, 2)])
 async def test_what_lies_far_apart_is_not_read_through(between, calls):
     disk = SimulatedDisk(Random(5))
-    log, _ = await open_log(disk, 1, settings=settings(segment_bytes=1 << 17, group_bytes=1 << 17))
+    log, _ = await open_log(disk, 1, settings=log_settings(segment_bytes=1 << 17, group_bytes=1 << 17))
     first = await log.append_file(draft("first", b"1"))
     await log.append_file(draft("another shard's", bytes(between)))
     last = await log.append_file(draft("last", b"2"))
@@ -78,7 +73,7 @@ async def test_what_lies_far_apart_is_not_read_through(between, calls):
 
 async def test_a_long_span_is_read_beside_the_event_loop():
     disk = SimulatedDisk(Random(6))
-    log, _ = await open_log(disk, 1, settings=settings(segment_bytes=4 << 20, group_bytes=1 << 20))
+    log, _ = await open_log(disk, 1, settings=log_settings(segment_bytes=4 << 20, group_bytes=1 << 20))
     data = bytes(SPAN_ON_LOOP_MAX // 2)
     files = [await log.append_file(draft(f"f{n}", data)) for n in range(3)]
     before = disk.history.count("pread")
