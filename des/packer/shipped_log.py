@@ -5,9 +5,13 @@ shards. Replay may be repeated, whole or in part: a file that is open, in a cont
 left as it is.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import google_crc32c
@@ -31,6 +35,10 @@ _log = structlog.get_logger(__name__)
 RETRY_S: Final = 5.0
 READ_BYTES: Final = 8 << 20
 """Of a segment, in one request."""
+AHEAD: Final = 16
+"""Segments that are read at the same time: a lost node may leave thousands, and its shards wait for all."""
+AHEAD_BYTES: Final = 64 << 20
+"""Of segments that are read and not yet replayed; a longer one is read alone."""
 
 
 @dataclass(slots=True)
@@ -65,6 +73,33 @@ async def read_segment(store: ObjectStore, row: LogSegmentRow) -> list[ShippedFi
     return decode_shipped(
         b"".join(parts), node=UUID(row.id.node), boot_epoch=row.id.boot_epoch, number=row.id.number
     )
+
+
+ReadFiles: TypeAlias = Callable[[], Awaitable[list[ShippedFile]]]
+
+
+async def read_ahead(
+    store: ObjectStore, rows: Sequence[LogSegmentRow]
+) -> AsyncGenerator[tuple[LogSegmentRow, ReadFiles], None]:
+    """Yield segments in their order, each with what waits for its files: `read_segment`, begun before."""
+    waiting = deque(rows)
+    begun: deque[tuple[LogSegmentRow, asyncio.Task[list[ShippedFile]]]] = deque()
+    try:
+        while waiting or begun:
+            while (
+                waiting
+                and len(begun) < AHEAD
+                and (not begun or sum(row.size for row, _ in begun) + waiting[0].size <= AHEAD_BYTES)
+            ):
+                row = waiting.popleft()
+                begun.append((row, asyncio.create_task(read_segment(store, row))))
+            row, task = begun[0]
+            yield row, partial(asyncio.shield, task)
+            begun.popleft()
+    finally:
+        for _, task in begun:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
 
 
 class ShippedLog:
@@ -122,9 +157,9 @@ class ShippedLog:
     async def take_over(self, shards: Collection[int]) -> Replay:
         """Append what held segments have of `shards`, which this node owns, and answer for the segments.
 
-        To be done before the shards are served. Costs one request per segment of up to `READ_BYTES`;
-        none for this node's own segments whose records its log still has. A segment that cannot be
-        believed is reported, and stays as it is.
+        To be done before the shards are served. Costs one request per segment of up to `READ_BYTES`, `AHEAD`
+        of them at once; none for this node's own segments whose records its log still has. A segment that
+        cannot be believed is reported, and stays as it is.
 
         Raises:
             UnavailableError: catalog or store did not answer; repeat it.
@@ -132,10 +167,18 @@ class ShippedLog:
         """
         wanted = frozenset(shards)
         replay = Replay()
-        for row in await self._catalog.log_segments(state=LogSegmentState.HELD):
-            in_log = row.id.node == self._node and row.last_seq < self._log.next_seq
-            if not in_log and not wanted.isdisjoint(row.shards):
-                await self._try(row, wanted.intersection(row.shards), replay)
+        rows = [
+            row
+            for row in await self._catalog.log_segments(state=LogSegmentState.HELD)
+            if not wanted.isdisjoint(row.shards)
+            and not (row.id.node == self._node and row.last_seq < self._log.next_seq)
+        ]
+        try:
+            async with aclosing(read_ahead(self._store, rows)) as segments:
+                async for row, read in segments:
+                    await self._try(row, wanted.intersection(row.shards), replay, read)
+        finally:
+            self._deleted.clear()  # until then nobody else can have deleted anything of these shards
         return replay
 
     async def run(self) -> None:
@@ -161,7 +204,10 @@ class ShippedLog:
         await self._record_unrecorded()
         for row in await self._catalog.log_segments(node=self._node, state=LogSegmentState.HELD):
             if row.id.boot_epoch < self._boot_epoch and row.id not in self._shipments:
-                await self._try(row, row.shards, replay)
+                try:
+                    await self._try(row, row.shards, replay, partial(read_segment, self._store, row))
+                finally:
+                    self._deleted.clear()
         return replay
 
     async def _record_unrecorded(self) -> None:
@@ -185,24 +231,26 @@ class ShippedLog:
             if shards:
                 await self._catalog.record_log_segment(replace(row, shards=shards), self._claim(shards))
 
-    async def _try(self, row: LogSegmentRow, shards: Collection[int], replay: Replay) -> None:
+    async def _try(
+        self, row: LogSegmentRow, shards: Collection[int], replay: Replay, read: ReadFiles
+    ) -> None:
         replay.segments += 1
         try:
             if self._log.failure is not None:
                 raise ShippedSegmentError(f"shipped segment {row.key!r} is not replayed: {self._log.failure}")
-            await self._replay(row, shards, replay)
+            await self._replay(row, shards, replay, read)
         except CorruptError as error:
             if await self._still_held(row):
                 _log.error("shipped segment is not replayed", key=row.key, error=str(error))
                 replay.damaged.append(str(error))
-        finally:
-            self._deleted.clear()
 
-    async def _replay(self, row: LogSegmentRow, shards: Collection[int], replay: Replay) -> None:
+    async def _replay(
+        self, row: LogSegmentRow, shards: Collection[int], replay: Replay, read: ReadFiles
+    ) -> None:
         drafts: list[FileDraft] = []
         present: list[str] = []
         try:
-            for shipped in await read_segment(self._store, row):
+            for shipped in await read():
                 # The store may have been divided anew since it was written.
                 file = replace(shipped, shard=consistent_hash(shipped.name, self._bits))
                 if file.shard not in shards:

@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import ssl
+import subprocess
+import sys
 import time
 from urllib.parse import quote
 
 import httpx
 import pytest
-from des_client import AsyncDesClient, PutItem, TlsConfig
+from des_client import AsyncDesClient, FileMissing, PutItem, TlsConfig, Unavailable
 from des_server.dashboard.page import document
 from des_server.security.authenticate import api_key_file
 from des_server.security.principal import Grant, Verb
@@ -201,6 +203,79 @@ async def test_a_worker_that_is_killed_comes_back_with_its_files(served):
     async with AsyncDesClient(served.address, channels=8) as client:
         for name, data in files.items():
             assert await client.get(name, timeout_s=WAIT_S) == data
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_workers_divide_their_store_anew_while_files_are_written(served):
+    files = {}
+    done = asyncio.Event()
+
+    async def write(client):
+        """Put until told to stop; what is refused for a moment is put again by the client, or dropped."""
+        while not done.is_set():
+            data = os.urandom(500)
+            with contextlib.suppress(Unavailable):
+                files[(await client.put(data)).file.name] = data
+
+    async with (
+        httpx.AsyncClient(base_url=f"http://{served.http}", timeout=30) as door,
+        AsyncDesClient(served.address, channels=8) as client,
+    ):
+        ready = door_is_ready(door)
+
+        def shared_out(count):
+            async def look():
+                with contextlib.suppress(Unavailable):
+                    shards = await client.shard_status()
+                    owners = {shard.owner_node for shard in shards if shard.state == "active"}
+                    served_all = all(shard.state == "active" for shard in shards)
+                    return len(shards) == count and served_all and len(owners) == WORKERS
+
+            return look
+
+        await until(ready)
+        await until(shared_out(16))
+        writing = [asyncio.create_task(write(client)) for _ in range(4)]
+        try:
+            for bits in (6, 3):
+                before = len(files)
+                await until_more(files, before + 50)
+                asked = await asyncio.to_thread(
+                    subprocess.run,
+                    [sys.executable, "-m", "des.cli", "shard-bits", str(bits), "--now", "--json"],
+                    capture_output=True,
+                    text=True,
+                    timeout=WAIT_S,
+                    check=False,
+                    env=os.environ | served.environment,
+                )
+                assert asked.returncode == 0, asked.stderr
+                await until(shared_out(1 << bits))
+                await until(ready)
+                await until_more(files, len(files) + 50)
+        finally:
+            done.set()
+            await asyncio.gather(*writing)
+        assert served.alive()
+        for name, data in files.items():
+            assert await client.get(name) == data
+        listed = [info.name async for info in client.list()]
+        assert sorted(listed) == sorted(set(listed))
+        assert set(listed) >= set(files)
+        gone = next(iter(files))  # of the first division
+        await client.delete(gone)
+        with pytest.raises(FileMissing):
+            await client.get(gone)
+
+
+async def until_more(files, count):
+    """Wait until so many files are acknowledged."""
+
+    async def look():
+        return len(files) >= count
+
+    await until(look)
 
 
 def door_is_ready(door):

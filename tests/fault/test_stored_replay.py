@@ -1,11 +1,16 @@
 """What another start finds in shipped segments after log, disk or catalog were lost."""
 
+import asyncio
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from des.db.rows import LogSegmentState, Tombstone
 from des.errors import NotFoundError, UnavailableError
+from des.packer import shipped_log
+from des.packer.shipped_log import read_ahead
 from des.testing.memory_catalog import MemoryCatalog
 from des.upkeep import rebuild_catalog
 from tests.fault.simulated_world import Trap
@@ -106,3 +111,48 @@ async def test_a_deleted_file_does_not_come_back(tmp_path: Path) -> None:
         await node.open_file(info.name)
     assert await (await node.open_file(kept.name)).read_whole() == b"kept"
     await node.close()
+
+
+async def test_segments_of_a_lost_node_are_read_side_by_side_and_only_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped_log, "AHEAD", 3)
+    world = World(tmp_path)
+    node = await world.node()
+    files = {(await put(node, data)).name: data for data in (b"x" * size for size in range(1, 9))}
+    await world.lose(node)
+    assert len(await world.catalog.log_segments()) == len(files)
+    reading = most = 0
+    get_range = world.store.get_range
+
+    async def slow(*args: Any, **options: Any) -> bytes:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        reading -= 1
+        return await get_range(*args, **options)
+
+    monkeypatch.setattr(world.store, "get_range", slow)
+    await settled(world, await world.node(), files)
+    assert most == 3
+
+
+async def test_long_segments_are_read_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped_log, "AHEAD_BYTES", 1)
+    world = World(tmp_path)
+    node = await world.node()
+    for size in range(1, 5):
+        await put(node, b"x" * size)
+    await world.lose(node)
+    rows = await world.catalog.log_segments()
+    seen = []
+    async with aclosing(read_ahead(world.store, rows)) as segments:
+        async for row, read in segments:
+            others = [task for task in asyncio.all_tasks() if task.get_coro().__name__ == "read_segment"]
+            assert len(others) == 1
+            seen.append((row, len(await read())))
+    assert seen == [(row, 1) for row in rows]
