@@ -4,7 +4,6 @@ It is a whole node: it serves gRPC, health and metrics as `des serve` does, so w
 read from it at once, and takes the settings of one.
 """
 
-from typing import Annotated
 from uuid import uuid4
 
 import typer
@@ -34,16 +33,10 @@ def pack(
     data_dir: settings.DataDir = None,
     listen: settings.Listen = None,
     http_listen: settings.HttpListen = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    log_level: settings.LogLevel = None,
+    log_format: settings.LogFormat = None,
     sets: settings.Set = None,
-    allow_exposed: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-allow-plaintext-non-loopback",
-            help="Listen beyond this machine without TLS and authentication.",
-        ),
-    ] = False,
+    allow_exposed: settings.AllowExposed = False,
 ) -> None:
     """Pack rows of the source databases until SIGTERM or Ctrl-C: claim, fetch, append, seal, mark.
 

@@ -21,16 +21,10 @@ def serve(
         int | None,
         typer.Option(help="Processes behind the gRPC address, each a node of its own; need PostgreSQL."),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    log_level: settings.LogLevel = None,
+    log_format: settings.LogFormat = None,
     sets: settings.Set = None,
-    allow_exposed: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-allow-plaintext-non-loopback",
-            help="Listen beyond this machine without TLS and authentication.",
-        ),
-    ] = False,
+    allow_exposed: settings.AllowExposed = False,
 ) -> None:
     """Run a store until SIGTERM or Ctrl-C: SQLite and a local folder, on loopback, unless set otherwise.
 

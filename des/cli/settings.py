@@ -39,6 +39,15 @@ HttpListen = Annotated[
     str | None,
     typer.Option("--http-listen", metavar="HOST:PORT", help="Address of health and metrics; '' for none."),
 ]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json.")]
+AllowExposed = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-allow-plaintext-non-loopback",
+        help="Listen beyond this machine without TLS and authentication.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as seal.age_s=60; may be repeated."),

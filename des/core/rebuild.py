@@ -52,6 +52,20 @@ class Rebuilt:
     """Where the walk ended before the end of DATA; None where it did not."""
 
 
+def read_without_ext(source: ByteSource) -> tuple[Footer, bytes]:
+    """Return FOOTER and INDEX of a container that has no EXT.
+
+    Raises:
+        CorruptContainerError: the container is damaged.
+        ExtThereError: it has EXT.
+    """
+    opened = source.drive(open_end(source.size))
+    if opened.ext is not None:
+        raise ExtThereError(f"{source.name!r} has EXT already")
+    check_header(source.read(ByteRange(0, HEADER_SIZE)))
+    return opened.footer, source.drive(read_index(opened.footer))
+
+
 def upgrade(source: ByteSource, target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> Footer:
     """Write a copy of a container without EXT, with EXT; every v1 file is read for its checksum.
 
@@ -60,12 +74,7 @@ def upgrade(source: ByteSource, target: Path, *, on_bytes: Callable[[int], None]
         CorruptContainerError: the container is damaged.
         ExtThereError: it has EXT.
     """
-    opened = source.drive(open_end(source.size))
-    if opened.ext is not None:
-        raise ExtThereError(f"{source.name!r} has EXT already")
-    check_header(source.read(ByteRange(0, HEADER_SIZE)))
-    footer = opened.footer
-    index = source.drive(read_index(footer))
+    footer, index = read_without_ext(source)
     entries = list(ContainerIndex.parse(index, footer))
     _seal(source, target, footer, entries, index, on_bytes=on_bytes, features=Feature.UPGRADED)
     return footer
@@ -96,15 +105,7 @@ def rebuild(source: ByteSource, target: Path, *, on_bytes: Callable[[int], None]
             else:
                 rebuilt.lost.append(problem)
         footer = reader.footer
-        index = _encode_index(entries)
-        _seal(
-            source,
-            target,
-            _framed_footer(footer.data_start, footer.data_stop, entries, index),
-            entries,
-            index,
-            on_bytes=on_bytes,
-        )
+        _seal_framed(source, target, footer.data_start, footer.data_stop, entries, on_bytes)
         rebuilt.kept = len(entries)
         return rebuilt
 
@@ -116,15 +117,7 @@ def _from_frames(source: ByteSource, target: Path, on_bytes: Callable[[int], Non
         raise NothingToRebuildError(
             f"{source.name!r} has no readable INDEX, and no whole frame at {walk.start}"
         )
-    index = _encode_index(entries)
-    _seal(
-        source,
-        target,
-        _framed_footer(walk.start, walk.stop, entries, index),
-        entries,
-        index,
-        on_bytes=on_bytes,
-    )
+    _seal_framed(source, target, walk.start, walk.stop, entries, on_bytes)
     return Rebuilt(kept=len(entries), from_frames=True, unread_from=walk.stop)
 
 
@@ -170,8 +163,17 @@ def _encode_index(entries: Iterable[IndexEntry]) -> bytes:
     return bytes(encoded)
 
 
-def _framed_footer(data_start: int, data_stop: int, entries: list[IndexEntry], index: bytes) -> Footer:
-    return Footer(
+def _seal_framed(
+    source: ByteSource,
+    target: Path,
+    data_start: int,
+    data_stop: int,
+    entries: list[IndexEntry],
+    on_bytes: Callable[[int], None],
+) -> None:
+    """Seal `framed` DATA of the source, in which metadata stand beside the files."""
+    index = _encode_index(entries)
+    footer = Footer(
         data_start=data_start,
         data_length=data_stop - data_start,
         meta_start=data_stop,
@@ -180,6 +182,7 @@ def _framed_footer(data_start: int, data_stop: int, entries: list[IndexEntry], i
         index_length=len(index),
         file_count=len(entries),
     )
+    _seal(source, target, footer, entries, index, on_bytes=on_bytes)
 
 
 def _seal(

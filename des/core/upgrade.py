@@ -12,21 +12,18 @@ from uuid import UUID
 from des.core.byte_source import ByteSource
 from des.core.container_index import ContainerIndex
 from des.core.ext_builder import ExtBuilder
-from des.core.rebuild import ExtThereError
+from des.core.rebuild import read_without_ext
 from des.format.byte_range import ByteRange
 from des.format.compression import CODEC_RAW
 from des.format.crc_combine import combine
-from des.format.ext import open_end
 from des.format.ext_trailer import Feature
 from des.format.footer import Footer
 from des.format.frame import FRAME_HEADER_SIZE, FrameHeader, frame_start
 from des.format.hash_pages import SLOT_UNPROVEN
-from des.format.header import HEADER_SIZE, check_header
 from des.format.index import FIXED, NAME_LENGTH, IndexEntry
 from des.format.layout import Layout
 from des.format.metadata import decode_metadata
 from des.format.name_key import bound_seed, name_digest
-from des.format.plan import read_index
 from des.format.system_metadata import SystemMetadata
 from des.storage.object_store import CopyingUpload, ObjectInfo
 
@@ -51,12 +48,7 @@ def ext_without_data(source: ByteSource, container_id: UUID) -> tuple[Upgraded, 
         CorruptContainerError: the container is damaged.
         ExtThereError: it has EXT.
     """
-    opened = source.drive(open_end(source.size))
-    if opened.ext is not None:
-        raise ExtThereError(f"{source.name!r} has EXT already")
-    check_header(source.read(ByteRange(0, HEADER_SIZE)))
-    footer = opened.footer
-    index = source.drive(read_index(footer))
+    footer, index = read_without_ext(source)
     upgraded = Upgraded(footer)
     builder = ExtBuilder(Feature.UPGRADED)
     meta = bytearray()

@@ -5,7 +5,8 @@ The probe writes a few small objects under `des-probe/`, removes them, and costs
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 from des.errors import DesError
 from des.storage.bucket import BucketStore
@@ -21,8 +22,33 @@ CONTENT: Final = b"0123456789"
 """Of the object whose ranges are asked for."""
 
 
+_NO_CONDITIONS: Final = (
+    "of many creates of one key more than one won: keys are never used twice and only the catalog decides "
+    "what counts, so nothing is lost, but never let two stores share bucket and prefix"
+)
+_NO_CHECKSUMS: Final = (
+    "{}: each container is read back before it counts, and every byte is checked when it is read"
+)
+_NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
+_NO_DELETE_CONDITIONS: Final = "{}: the object is looked at before it is removed"
+_NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
+_NO_COPY: Final = "{} are not copied inside the store: compaction moves the bytes through the node"
+
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """What a kind of store says where it lacks something."""
+
+    checksums: str
+    conditional_delete: str
+    copy: str
+    """What is not copied inside the store: parts, or ranges."""
+
+
 class BucketProbe(ABC):
     """One run; every key it makes is its own."""
+
+    lacks: ClassVar[Lacks]
 
     def __init__(self, store: BucketStore[Any]) -> None:
         """Name a place for its objects."""
@@ -49,6 +75,39 @@ class BucketProbe(ABC):
     @abstractmethod
     async def _created(self, name: str, data: bytes) -> bool | None:
         """Whether a conditional create of an object won; None where the store refuses conditions."""
+
+    @classmethod
+    def _honours(
+        cls,
+        kind: str,
+        *,
+        conditional_create: bool,
+        checksums: bool,
+        conditional_read: bool,
+        conditional_delete: bool,
+        ranges: bool,
+        server_side_copy: bool,
+    ) -> Capabilities:
+        """Return what was found, with what is to be known of each thing that is lacking."""
+        found = (
+            (conditional_create, _NO_CONDITIONS),
+            (checksums, _NO_CHECKSUMS.format(cls.lacks.checksums)),
+            (conditional_read, _NO_READ_CONDITIONS),
+            (conditional_delete, _NO_DELETE_CONDITIONS.format(cls.lacks.conditional_delete)),
+            (ranges, _NO_RANGES),
+            (server_side_copy, _NO_COPY.format(cls.lacks.copy)),
+        )
+        return Capabilities(
+            kind=kind,
+            conditional_create=conditional_create,
+            checksums=checksums,
+            server_side_copy=server_side_copy,
+            survives_node=True,
+            conditional_read=conditional_read,
+            conditional_delete=conditional_delete,
+            ranges=ranges,
+            advice=tuple(sentence for is_honoured, sentence in found if not is_honoured),
+        )
 
     async def _one_winner(self) -> bool:
         """Whether of many creates at once exactly one wins, and its bytes are what stays."""
@@ -86,21 +145,3 @@ class BucketProbe(ABC):
                 await self._bucket.delete(key)
             except DesError:
                 return
-
-
-NO_CONDITIONS: Final = (
-    "of many creates of one key more than one won: keys are never used twice and only the catalog decides "
-    "what counts, so nothing is lost, but never let two stores share bucket and prefix"
-)
-NO_CHECKSUMS: Final = (
-    "{}: each container is read back before it counts, and every byte is checked when it is read"
-)
-NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
-NO_DELETE_CONDITIONS: Final = "{}: the object is looked at before it is removed"
-NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
-NO_COPY: Final = "{} are not copied inside the store: compaction moves the bytes through the node"
-
-
-def advice(*lacking: tuple[bool, str]) -> tuple[str, ...]:
-    """Return the sentences of what is lacking."""
-    return tuple(sentence for lacks, sentence in lacking if lacks)

@@ -24,7 +24,7 @@ from des.storage.object_store import (
     ObjectStoreUnavailableError,
 )
 from des.storage.obstore_clients import StoreConnections
-from des.storage.obstore_reads import OWN_KEYS, ObstoreReads, quoted
+from des.storage.obstore_reads import OWN_KEYS, ObstoreReads, listed_info, quoted
 from des.storage.obstore_upload import STAGING, ObstoreUpload
 from des.storage.s3_errors import of_obstore
 from des.storage.uploads_under_way import is_stale
@@ -176,7 +176,7 @@ class ObstoreBackend(BucketStore[ObstoreUpload]):
         """Return what an answer says of an object, and the token of the write that made it."""
         decode = self.dialect.decode
         metadata = {decode(name): value for name, value in found.attributes.items() if name[:1] in OWN_KEYS}
-        return _described(key, found.meta, untagged(metadata)), metadata.get(TOKEN)
+        return listed_info(key, found.meta, untagged(metadata)), metadata.get(TOKEN)
 
     async def demand_bucket(self) -> None:
         """Raise unless the bucket is there and may be asked.
@@ -206,7 +206,7 @@ class ObstoreBackend(BucketStore[ObstoreUpload]):
             for found in page:
                 key = found["path"].removeprefix(self.prefix)
                 if key.startswith(prefix) and key > start_after and _is_ours(key):
-                    yield _described(key, found, {})
+                    yield listed_info(key, found, {})
 
     async def _pages(self, prefix: str, start_after: str) -> AsyncGenerator[Any, None]:
         """Yield pages of the folder in which `prefix` ends: obstore's prefixes are whole folders."""
@@ -269,18 +269,6 @@ class ObstoreBackend(BucketStore[ObstoreUpload]):
 async def _next_page(stream: Any) -> Any:
     """Return the next page of a listing, and None after the last."""
     return await anext(stream, None)
-
-
-def _described(key: str, meta: Mapping[str, Any], metadata: Mapping[str, str]) -> ObjectInfo:
-    return ObjectInfo(
-        key=key,
-        size=meta["size"],
-        # Azure's listings give it without quotes.
-        etag=quoted(meta["e_tag"]),
-        metadata=metadata,
-        # HEAD gives whole seconds, a listing may give more.
-        modified_ms=int(meta["last_modified"].timestamp()) * 1000,
-    )
 
 
 def _is_ours(key: str) -> bool:

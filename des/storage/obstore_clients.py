@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from des.config import AzureSettings, GcsSettings, StoreSettings
 from des.errors import InvalidInputError
 from des.storage.authorities import read_authorities
+from des.storage.obstore_retries import obstore_retries
 from des.storage.s3_client import MissingExtraError
 
 if TYPE_CHECKING:
@@ -121,15 +122,7 @@ def _connect(
             bucket,
             config=config,
             client_options=_client_options(settings, timeout_s),
-            retry_config={
-                "max_retries": settings.attempts - 1,
-                "retry_timeout": timedelta(seconds=settings.deadline_s),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=5),
-                    "base": 2,
-                },
-            },
+            retry_config=obstore_retries(settings),
         )
 
     try:

@@ -1,19 +1,8 @@
 """What a store behind obstore honours; the probe of buckets with obstore's own words."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from des.storage.bucket_probe import (
-    CONTENT,
-    NO_CHECKSUMS,
-    NO_CONDITIONS,
-    NO_COPY,
-    NO_DELETE_CONDITIONS,
-    NO_RANGES,
-    NO_READ_CONDITIONS,
-    STALE,
-    BucketProbe,
-    advice,
-)
+from des.storage.bucket_probe import CONTENT, STALE, BucketProbe, Lacks
 from des.storage.object_store import Capabilities, ObjectChangedError, ObjectExistsError
 
 if TYPE_CHECKING:
@@ -22,6 +11,12 @@ if TYPE_CHECKING:
 
 class ObstoreProbe(BucketProbe):
     """Where conditions on creates are ignored, looks are taken instead."""
+
+    lacks = Lacks(
+        checksums="no checksum travels with the bytes",
+        conditional_delete="deletes carry no condition",
+        copy="ranges",
+    )
 
     def __init__(self, store: "ObstoreBackend") -> None:
         super().__init__(store)
@@ -33,23 +28,14 @@ class ObstoreProbe(BucketProbe):
         key = await self._create("object", CONTENT)
         conditional_read = await self._read_is_conditional(key)
         ranges = await self._ranges(key)
-        return Capabilities(
-            kind=self._store.dialect.kind,
+        return self._honours(
+            self._store.dialect.kind,
             conditional_create=create,
             checksums=False,
-            server_side_copy=False,
-            survives_node=True,
             conditional_read=conditional_read,
             conditional_delete=False,
             ranges=ranges,
-            advice=advice(
-                (not create, NO_CONDITIONS),
-                (True, _NO_CHECKSUMS),
-                (not conditional_read, NO_READ_CONDITIONS),
-                (True, _NO_DELETE_CONDITIONS),
-                (not ranges, NO_RANGES),
-                (True, _NO_COPY),
-            ),
+            server_side_copy=False,
         )
 
     async def _created(self, name: str, data: bytes) -> bool:
@@ -98,8 +84,3 @@ class ObstoreProbe(BucketProbe):
         key = self._name(name)
         await self._store.put(key, data, metadata={})
         return key
-
-
-_NO_CHECKSUMS: Final = NO_CHECKSUMS.format("no checksum travels with the bytes")
-_NO_DELETE_CONDITIONS: Final = NO_DELETE_CONDITIONS.format("deletes carry no condition")
-_NO_COPY: Final = NO_COPY.format("ranges")

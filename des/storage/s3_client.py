@@ -16,6 +16,7 @@ from des.errors import InvalidInputError
 from des.storage.authorities import read_authorities
 from des.storage.object_store import ObjectStoreUnavailableError
 from des.storage.obstore_reads import ObstoreReads
+from des.storage.obstore_retries import obstore_retries
 from des.storage.s3_errors import Boto3Errors
 
 if TYPE_CHECKING:
@@ -160,15 +161,7 @@ def _obstore(
         endpoint=urlunsplit(place),
         virtual_hosted_style_request=not in_path,
         client_options=options,
-        retry_config={
-            "max_retries": settings.attempts - 1,
-            "retry_timeout": timedelta(seconds=settings.deadline_s),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=100),
-                "max_backoff": timedelta(seconds=5),
-                "base": 2,
-            },
-        },
+        retry_config=obstore_retries(settings),
         credential_provider=_Credentials(session),
     )
 

@@ -1,20 +1,9 @@
 """What an S3 store honours; the probe of buckets with S3's own words."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from des.errors import AlreadyExistsError, DesError
-from des.storage.bucket_probe import (
-    CONTENT,
-    NO_CHECKSUMS,
-    NO_CONDITIONS,
-    NO_COPY,
-    NO_DELETE_CONDITIONS,
-    NO_RANGES,
-    NO_READ_CONDITIONS,
-    STALE,
-    BucketProbe,
-    advice,
-)
+from des.storage.bucket_probe import CONTENT, STALE, BucketProbe, Lacks
 from des.storage.object_store import (
     Capabilities,
     ObjectChangedError,
@@ -32,6 +21,12 @@ if TYPE_CHECKING:
 class S3Probe(BucketProbe):
     """Asks through boto3 itself, with and without the conditions that the backend would send."""
 
+    lacks = Lacks(
+        checksums="bytes are not checked against a checksum on arrival",
+        conditional_delete="If-Match on deletes is ignored",
+        copy="parts",
+    )
+
     def __init__(self, store: "S3StorageBackend") -> None:
         super().__init__(store)
         self._store = store
@@ -45,23 +40,14 @@ class S3Probe(BucketProbe):
         ranges = await self._ranges(key)
         copy = await self._copies(key)
         conditional_delete = await self._delete_is_conditional()
-        return Capabilities(
-            kind="s3",
+        return self._honours(
+            "s3",
             conditional_create=create,
             checksums=checksums,
-            server_side_copy=copy,
-            survives_node=True,
             conditional_read=conditional_read,
             conditional_delete=conditional_delete,
             ranges=ranges,
-            advice=advice(
-                (not create, NO_CONDITIONS),
-                (not checksums, _NO_CHECKSUMS),
-                (not conditional_read, NO_READ_CONDITIONS),
-                (not conditional_delete, _NO_DELETE_CONDITIONS),
-                (not ranges, NO_RANGES),
-                (not copy, _NO_COPY),
-            ),
+            server_side_copy=copy,
         )
 
     async def _checksums(self) -> bool:
@@ -174,8 +160,3 @@ class S3Probe(BucketProbe):
             Key=self._store.prefix + key,
             **arguments,
         )
-
-
-_NO_CHECKSUMS: Final = NO_CHECKSUMS.format("bytes are not checked against a checksum on arrival")
-_NO_DELETE_CONDITIONS: Final = NO_DELETE_CONDITIONS.format("If-Match on deletes is ignored")
-_NO_COPY: Final = NO_COPY.format("parts")

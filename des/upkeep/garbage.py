@@ -181,15 +181,18 @@ class GarbageCollector:
                 yield one
             after = page[-1].name
 
-    async def _prove(self, report: GarbageReport) -> None:
-        if not report.plan.suspects:
-            return
-        proof = SupersededProof(
+    async def _proof(self) -> SupersededProof:
+        return SupersededProof(
             catalog=self._catalog,
             store=self._store,
             bits=self._bits,
             locks=await self._catalog.shard_locks(),
         )
+
+    async def _prove(self, report: GarbageReport) -> None:
+        if not report.plan.suspects:
+            return
+        proof = await self._proof()
         for suspect in report.plan.suspects:
             if objection := await proof.objection(suspect):
                 report.stayed[suspect.key] = objection
@@ -204,12 +207,7 @@ class GarbageCollector:
         """
         if not report.plan.stray_segments:
             return
-        proof = SupersededProof(
-            catalog=self._catalog,
-            store=self._store,
-            bits=self._bits,
-            locks=await self._catalog.shard_locks(),
-        )
+        proof = await self._proof()
         for suspect in report.plan.stray_segments:
             try:
                 objection = await self._settle_segment(suspect, proof, apply=apply)
