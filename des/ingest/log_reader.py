@@ -46,13 +46,16 @@ class LogReader:
         return None if data is None else _verified(data, extent)
 
     async def read(self, extent: Extent) -> bytes:
-        """Return the bytes.
+        """Return the bytes, from memory if that holds them, else read in a thread.
 
         Raises:
             LogCorruptError: they do not match their checksum.
             LogRecordGoneError: the segment was reclaimed.
             LogReadError: the device did not give them.
         """
+        cached = self.read_cached(extent)
+        if cached is not None:
+            return cached
         segment = self._segments.find(extent.segment)
         try:
             data = await self._aside(segment, extent.length, extent.offset)

@@ -336,10 +336,7 @@ class LogShipper:
     async def _read(self, file: OpenFile) -> list[bytes] | None:
         """Return the file's bytes, extent by extent; None when it need not or cannot be shipped."""
         try:
-            return [
-                data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
-                for extent in file.extents
-            ]
+            return [await self._log.read(extent) for extent in file.extents]
         except LogRecordGoneError:
             self.waits.settle(file)  # the log lets go only of what a stored container holds
         except LogCorruptError as error:

@@ -134,9 +134,7 @@ class LogFile:
             low, high = max(start, position), min(stop, position + extent.length)
             if low < high:
                 try:
-                    data = self._log.read_cached(extent)
-                    if data is None:
-                        data = await self._log.read(extent)
+                    data = await self._log.read(extent)
                 except LogRecordGoneError:
                     moved = await self._elsewhere()
                     async for piece in moved.read(low, stop):

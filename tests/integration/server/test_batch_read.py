@@ -20,11 +20,10 @@ from des_proto.v1.file_service_pb2 import (
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 from des_proto.v1.shard_service_pb2 import SealShardRequest
 from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
-from des_server.app import build_server
 from des_server.servicers.batch_read import MESSAGE_BYTES
 
 from des.config import LimitSettings, Settings
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -45,12 +44,8 @@ async def server(tmp_path, limits):
         limits=limits,
         big_file_bytes=MIB,
     )
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    yield server
-    await server.stop()
-    await node.close()
+    async with serving(settings) as (_, server):
+        yield server
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from des_proto.v1.naming_service_pb2 import AssignNameRequest
 from des_proto.v1.naming_service_pb2_grpc import NamingServiceStub
 from des_proto.v1.shard_service_pb2 import SealShardRequest
 from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
-from des_server.app import build_server
 from des_server.servicers.index_set import STRAY_MAX, IndexSet
 from google.rpc import error_details_pb2
 
 from des.config import LimitSettings, LogSettings, Settings
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 MIB = 1 << 20
 
@@ -44,12 +43,8 @@ async def server(tmp_path, limits):
         log=LogSettings(segment_bytes=8 * MIB),
         limits=limits,
     )
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    yield server
-    await server.stop()
-    await node.close()
+    async with serving(settings) as (_, server):
+        yield server
 
 
 @pytest.fixture

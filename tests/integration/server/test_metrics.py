@@ -12,11 +12,10 @@ import google_crc32c
 import httpx
 import pytest
 import yaml
-from des_server.app import build_server
 
 from des.config import Settings
 from des.files import FileSpec
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 ROOT = Path(__file__).parents[3]
 PROMTOOL = ROOT / ".tools" / "promtool" / "bin" / "promtool"
@@ -92,15 +91,11 @@ async def test_prometheus_finds_nothing_wrong_with_what_is_shown(tmp_path):
         data_dir=tmp_path, listen="127.0.0.1:0", http_listen="127.0.0.1:0", shard_bits=0,
         log={"reserve_free_bytes": 0},
     )  # fmt: skip
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    try:
-        async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=30) as http:
-            shown = await http.get("/metrics")
-    finally:
-        await server.stop()
-        await node.close()
+    async with (
+        serving(settings) as (_, server),
+        httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=30) as http,
+    ):
+        shown = await http.get("/metrics")
     ran = await asyncio.to_thread(
         subprocess.run, [PROMTOOL, "check", "metrics"], input=shown.content, capture_output=True, timeout=60,
         check=False,
@@ -125,11 +120,8 @@ async def test_a_put_a_seal_and_a_get_are_counted_everywhere(tmp_path):
         data_dir=tmp_path, listen="127.0.0.1:0", http_listen="127.0.0.1:0", shard_bits=0,
         log={"reserve_free_bytes": 0},
     )  # fmt: skip
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    value = server.registry.get_sample_value
-    try:
+    async with serving(settings) as (node, server):
+        value = server.registry.get_sample_value
         data = b"x" * 1000
         crc = google_crc32c.value(data)
         names = [(await node.put_bytes(FileSpec(), data, crc)).file.name for _ in range(2)]
@@ -163,6 +155,3 @@ async def test_a_put_a_seal_and_a_get_are_counted_everywhere(tmp_path):
         assert value("des_http_requests_total", got) == 1
         assert value("des_http_requests_total", {"door": "other", "method": "GET", "code": "404"}) == 1
         assert name not in text
-    finally:
-        await server.stop()
-        await node.close()

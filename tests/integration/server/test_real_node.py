@@ -11,10 +11,9 @@ from des_proto.v1.naming_service_pb2 import AssignNameRequest
 from des_proto.v1.naming_service_pb2_grpc import NamingServiceStub
 from des_proto.v1.shard_service_pb2 import SealShardRequest
 from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
-from des_server.app import build_server
 
 from des.config import LogSettings, Settings
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 
 @pytest.fixture
@@ -26,13 +25,11 @@ async def channel(tmp_path):
         shard_bits=1,
         log=LogSettings(segment_bytes=1 << 20),
     )
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    async with grpc.aio.insecure_channel(str(server.address)) as channel:
+    async with (
+        serving(settings) as (_, server),
+        grpc.aio.insecure_channel(str(server.address)) as channel,
+    ):
         yield channel
-    await server.stop()
-    await node.close()
 
 
 @pytest.fixture

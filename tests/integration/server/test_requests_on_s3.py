@@ -12,7 +12,6 @@ import pytest
 from des_proto.v1 import types_pb2
 from des_proto.v1.file_service_pb2 import FileSpec, GetFileRequest, PutFileRequest
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
-from des_server.app import build_server
 
 from des.config import S3Settings, Settings, load_settings
 from des.core import S3DesReader
@@ -22,6 +21,7 @@ from des.storage import open_store
 from des.testing.fault_proxy import S3FaultProxy
 from des.testing.s3_requests import Operation
 from des.testing.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, temporary_s3
+from tests.integration.server.one_node import serving
 
 FILES = 4000
 """So many that the pages of their names are longer than the tail that is read first."""
@@ -58,16 +58,12 @@ def settings(tmp_path: Path, server: S3Settings, proxy: S3FaultProxy) -> Setting
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[Node, FileServiceStub]]:
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(str(server.address)) as channel:
-            yield node, FileServiceStub(channel)
-    finally:
-        await server.stop()
-        await node.close()
+async def reading(settings: Settings) -> AsyncIterator[tuple[Node, FileServiceStub]]:
+    async with (
+        serving(settings) as (node, server),
+        grpc.aio.insecure_channel(str(server.address)) as channel,
+    ):
+        yield node, FileServiceStub(channel)
 
 
 async def read(files: FileServiceStub, name: str) -> bytes:
@@ -102,7 +98,7 @@ async def test_a_get_is_two_requests_with_the_catalogs_geometry_and_one_with_its
 ) -> None:
     kept = await filled(settings)
     name = next(iter(kept))
-    async with serving(settings) as (_, files):  # which knows the catalog, and no page
+    async with reading(settings) as (_, files):  # which knows the catalog, and no page
         cost(proxy)
         assert await read(files, name) == kept[name]
         requests, size = cost(proxy)

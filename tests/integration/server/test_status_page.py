@@ -11,7 +11,6 @@ import subprocess
 import google_crc32c
 import httpx
 import pytest
-from des_server.app import build_server
 from des_server.dashboard.grid import grid_of
 from des_server.dashboard.history import Counters, History
 from des_server.dashboard.page import document
@@ -19,7 +18,8 @@ from des_server.dashboard.troubles import RecentTroubles
 
 from des.config import Settings
 from des.files import FileSpec
-from des.node import Node, ShardStatus
+from des.node import ShardStatus
+from tests.integration.server.one_node import serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -94,19 +94,13 @@ def test_the_page_asks_no_other_host_and_runs_nothing_from_outside():
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path):
+async def shown(tmp_path):
     settings = Settings(
         data_dir=tmp_path, listen="127.0.0.1:0", http_listen="127.0.0.1:0", shard_bits=6,
         log={"reserve_free_bytes": 0},
     )  # fmt: skip
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    try:
-        yield node, server
-    finally:
-        await server.stop()
-        await node.close()
+    async with serving(settings) as served:
+        yield served
 
 
 async def fill(node, files):
@@ -118,7 +112,7 @@ async def fill(node, files):
 
 
 async def test_the_facts_behind_it(tmp_path):
-    async with serving(tmp_path) as (node, server):
+    async with shown(tmp_path) as (node, server):
         files = await fill(node, 20)
         await node.seal_shard(files[0].shard)
         url = f"http://{server.http_address}"

@@ -18,11 +18,10 @@ from des_proto.v1.shard_service_pb2 import SealShardRequest
 from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
 from des_proto.v1.system_service_pb2 import GetServerInfoRequest
 from des_proto.v1.system_service_pb2_grpc import SystemServiceStub
-from des_server.app import build_server
 from prometheus_client import CollectorRegistry
 
 from des.config import LimitSettings, LogSettings, Settings, StoredSettings
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 LOCAL, STORED = types_pb2.DURABILITY_LOCAL, types_pb2.DURABILITY_STORED
 
@@ -49,13 +48,11 @@ async def channel(tmp_path, stored, registry):
         limits=LimitSettings(batch_items=5),
         stored=stored,
     )
-    node = await Node.open(settings)
-    server = build_server(node, settings, registry=registry)
-    await server.start()
-    async with grpc.aio.insecure_channel(str(server.address)) as channel:
+    async with (
+        serving(settings, registry=registry) as (_, server),
+        grpc.aio.insecure_channel(str(server.address)) as channel,
+    ):
         yield channel
-    await server.stop()
-    await node.close()
 
 
 @pytest.fixture

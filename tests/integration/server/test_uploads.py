@@ -16,26 +16,21 @@ from des_proto.v1.file_service_pb2 import (
     StartUploadRequest,
 )
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
-from des_server.app import build_server
 
 from des.config import Settings
-from des.node import Node
+from tests.integration.server.one_node import serving
 
 MIB = 1 << 20
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path):
+async def uploading(tmp_path):
     settings = Settings(data_dir=tmp_path, listen="127.0.0.1:0", http_listen="", shard_bits=1)
-    node = await Node.open(settings)
-    server = build_server(node, settings)
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(str(server.address)) as channel:
-            yield FileServiceStub(channel)
-    finally:
-        await server.stop()
-        await node.close()
+    async with (
+        serving(settings) as (_, server),
+        grpc.aio.insecure_channel(str(server.address)) as channel,
+    ):
+        yield FileServiceStub(channel)
 
 
 def parts(upload_id, data, start, stop, *, finish=False, chunk=MIB, **checksums):
@@ -60,17 +55,17 @@ async def status(files, upload_id):
 
 async def test_a_file_arrives_in_three_streams_with_restarts_between_them(tmp_path):
     data = os.urandom(5 * MIB + 3)
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         begun = await files.StartUpload(StartUploadRequest(spec=FileSpec(size_bytes=len(data))))
         assert begun.expire_time.seconds > 0
         upload_id = begun.upload_id
         answer = await files.PutFile(parts(upload_id, data, 0, 2 * MIB))
         assert answer.persisted_size == 2 * MIB
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         assert (await status(files, upload_id)).persisted_size == 2 * MIB
         answer = await files.PutFile(parts(upload_id, data, 2 * MIB, 4 * MIB))
         assert answer.persisted_size == 4 * MIB
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         answer = await files.PutFile(
             parts(upload_id, data, 4 * MIB, len(data), finish=True, crc32c=google_crc32c.value(data))
         )
@@ -84,7 +79,7 @@ async def test_a_file_arrives_in_three_streams_with_restarts_between_them(tmp_pa
 
 
 async def test_what_breaks_the_rules_is_refused_and_what_was_kept_stays(tmp_path, refusal):
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         upload_id = (await files.StartUpload(StartUploadRequest(spec=FileSpec()))).upload_id
         await files.PutFile(parts(upload_id, b"0123456789", 0, 4))
         for messages, code, reason in [
@@ -107,7 +102,7 @@ async def test_what_breaks_the_rules_is_refused_and_what_was_kept_stays(tmp_path
 
 
 async def test_a_second_writer_is_told_and_a_broken_first_one_lets_go(tmp_path, refusal):
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         upload_id = (await files.StartUpload(StartUploadRequest(spec=FileSpec()))).upload_id
         first = files.PutFile()
         await first.write(PutFileRequest(upload_id=upload_id, chunk=types_pb2.DataChunk(data=b"abc")))
@@ -127,7 +122,7 @@ async def test_a_second_writer_is_told_and_a_broken_first_one_lets_go(tmp_path, 
 
 
 async def test_a_cancelled_upload_is_gone(tmp_path, refusal):
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         upload_id = (await files.StartUpload(StartUploadRequest(spec=FileSpec()))).upload_id
         await files.CancelUpload(CancelUploadRequest(upload_id=upload_id))
         async with refusal() as refused:
@@ -140,7 +135,7 @@ async def test_a_cancelled_upload_is_gone(tmp_path, refusal):
 
 @pytest.mark.parametrize("field", ["spec", "upload_id"])
 async def test_a_target_in_a_later_message_is_refused(tmp_path, refusal, field):
-    async with serving(tmp_path) as files:
+    async with uploading(tmp_path) as files:
         upload_id = (await files.StartUpload(StartUploadRequest(spec=FileSpec()))).upload_id
         target = {"spec": FileSpec()} if field == "spec" else {"upload_id": upload_id}
         messages = [PutFileRequest(upload_id=upload_id), PutFileRequest(finish=True, **target)]

@@ -129,6 +129,7 @@ async def test_a_reader_in_flight_keeps_its_file_open(disk, monkeypatch):
         log.mark_stored(files)
         with monkeypatch.context() as patch:
             patch.setattr(SimulatedFile, "pread", slow)
+            disk.cold_reads = 1
             reading = asyncio.ensure_future(log.reader.read(files[0].extents[0]))
             impatient = asyncio.ensure_future(log.reader.read(files[0].extents[0]))
             await asyncio.to_thread(entered.wait, 10)
