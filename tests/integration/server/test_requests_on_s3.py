@@ -74,7 +74,7 @@ async def filled(settings: Settings) -> dict[str, bytes]:
     """Return the files of one sealed container."""
     rng = random.Random(1)
     kept = {}
-    async with serving(settings) as (node, files):
+    async with reading(settings) as (node, files):
         data = rng.randbytes(SIZE)
         message = PutFileRequest(
             spec=FileSpec(size_bytes=SIZE), chunk=types_pb2.DataChunk(data=data), finish=True

@@ -140,7 +140,7 @@ async def test_a_browser_shows_it(tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip("no Chromium (Debian: apt-get install chromium)")
-    async with serving(tmp_path / "data") as (node, server):
+    async with shown(tmp_path / "data") as (node, server):
         files = await fill(node, 40)
         await node.seal_shard(files[0].shard)
         now_ms = node.started_ms
