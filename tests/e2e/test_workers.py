@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from des_client import AsyncDesClient, FileMissing, PutItem, TlsConfig, Unavailable
+from des_client import AsyncDesClient, DeadlineExceeded, FileMissing, PutItem, TlsConfig, Unavailable
 from des_server.dashboard.page import document
 from des_server.security.authenticate import api_key_file
 from des_server.security.principal import Grant, Verb
@@ -215,7 +215,7 @@ async def test_workers_divide_their_store_anew_while_files_are_written(served):
         """Put until told to stop; what is refused for a moment is put again by the client, or dropped."""
         while not done.is_set():
             data = os.urandom(500)
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 files[(await client.put(data)).file.name] = data
 
     async with (
@@ -226,7 +226,7 @@ async def test_workers_divide_their_store_anew_while_files_are_written(served):
 
         def shared_out(count):
             async def look():
-                with contextlib.suppress(Unavailable):
+                with contextlib.suppress(Unavailable, DeadlineExceeded):
                     shards = await client.shard_status()
                     owners = {shard.owner_node for shard in shards if shard.state == "active"}
                     served_all = all(shard.state == "active" for shard in shards)
