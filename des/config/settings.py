@@ -329,6 +329,17 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
 
     @model_validator(mode="after")
+    def _log_has_room(self) -> Self:
+        # With one segment there is no old end to give up while the new one is written.
+        least = 2 * int(self.log.segment_bytes)
+        if self.log.budget_bytes < least:
+            raise ValueError(
+                f"log.budget_bytes is {int(self.log.budget_bytes)}, expected room for two segments, at least "
+                f"{least} (twice log.segment_bytes)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _redis_has_a_place(self) -> Self:
         if self.index_cache == "redis" and not self.redis.url.get_secret_value():
             raise ValueError("index_cache is redis, expected a Redis in redis.url")

@@ -82,7 +82,7 @@ class Serving:
 
 
 async def test_all_is_well_and_every_check_says_so(tmp_path):
-    with made(tmp_path, log=LogSettings(budget_bytes=64 << 20, reserve_free_bytes=1)) as settings:
+    with made(tmp_path, log=LogSettings(budget_bytes=128 << 20, reserve_free_bytes=1)) as settings:
         async with Serving(settings) as served:
             for check in ("database", "object_store", "shard_locks", "log_backlog", "disk", "background"):
                 status, told, found = await served.until(check, "ok")

@@ -69,3 +69,10 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_sizes_take_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DES_LOG__SEGMENT_BYTES", "1MiB")
     assert load_settings().log.segment_bytes == 1 << 20
+
+
+def test_a_log_has_room_for_two_segments(tmp_path):
+    with pytest.raises(ValidationError, match=r"log\.budget_bytes is 1000, expected room for two segments"):
+        load_settings(data_dir=tmp_path, log={"budget_bytes": 1000})
+    settings = load_settings(data_dir=tmp_path, log={"budget_bytes": 1000, "segment_bytes": 500})
+    assert settings.log.budget_bytes == 1000
