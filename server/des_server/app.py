@@ -78,6 +78,10 @@ STOP_GRACE_S: Final = 1.0
 """Time for the last statuses to leave after the last handler has returned."""
 
 
+LOOKAHEAD_BYTES: Final = 1 << 20
+"""What a stream may send before it is read: the next message comes in while this one is worked on."""
+
+
 def channel_options(limits: LimitSettings, *, share_ports: bool = False) -> list[tuple[str, int]]:
     """Return every limit of the transport, none left to a default that may change.
 
@@ -88,6 +92,8 @@ def channel_options(limits: LimitSettings, *, share_ports: bool = False) -> list
         ("grpc.so_reuseport", int(share_ports)),  # else a second server on the port must fail
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
+        ("grpc.http2.bdp_probe", 0),  # which lets a fast sender fill many MiB that nobody reads
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         ("grpc.max_concurrent_streams", 256),  # of one connection
