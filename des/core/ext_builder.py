@@ -174,14 +174,21 @@ class ExtBuilder:
         )
 
 
-def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> Ext:
-    """Write EXT to a sink that has all before it, and read its end as a stranger would."""
+def write_ext(sink: Sink, parts: Iterable[bytes], footer: Footer) -> tuple[Ext, str]:
+    """Write EXT to a sink that has all before it, and read its end as a stranger would.
+
+    Returns what the end says, and the SHA-256 of EXT and FOOTER, in hexadecimal.
+    """
+    digest = hashlib.sha256()
     end = [b"", b""]
     for part in parts:
+        digest.update(part)
         sink.write(part)
         end = [end[1], part]
+    digest.update(footer.encode())
     table_start = sink.size - TRAILER_SIZE - len(end[0])
-    return run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
+    ext = run(read_ext(sink.size + FOOTER_SIZE, table_start, footer), lambda _: b"".join(end))
+    return ext, digest.hexdigest()
 
 
 def _stats(rows: npt.NDArray[Any], names: Sequence[bytes]) -> Stats:

@@ -97,9 +97,11 @@ class DesWriter:
             raise ValueError(f"layout {self.layout.value} has no frame to say how a file is compressed")
         self._compressor: Final = compressor
         self._contents: Final = Contents(framed=self._framed, ext=ext)
+        self._has_digest: Final = digest
         self._container_id: Final = UUID(container_id) if isinstance(container_id, str) else container_id
         self._ext: Ext | None = None
         self._sealed_index: ContainerIndex | None = None
+        self._end_sha256 = ""
         self._failed = False
         self._sink: Final[Sink] = (
             FileSink(Path(target), digest=digest, replace_existing=replace_existing)
@@ -144,6 +146,20 @@ class DesWriter:
         """
         self._flush()
         return self._sink.sha256()
+
+    @property
+    def end_sha256(self) -> str:
+        """SHA-256 of the finished container's EXT and FOOTER, in hexadecimal.
+
+        With `digest` they have the SHA-256 of all before them: this one stands for every byte, and is read
+        back from the end alone.
+
+        Raises:
+            ValueError: not finished, or without what makes it say so much.
+        """
+        if self._ext is None or not self._has_digest:
+            raise ValueError("the container is not finished, or has no EXT with a digest")
+        return self._end_sha256
 
     @property
     def index(self) -> ContainerIndex:
@@ -271,7 +287,7 @@ class DesWriter:
             self._sink.write(meta, index)
             parts = self._contents.ext(footer, meta, index, self._sink.checksums, self._container_id)
             if parts is not None:
-                self._ext = write_ext(self._sink, parts, footer)
+                self._ext, self._end_sha256 = write_ext(self._sink, parts, footer)
             self._sink.write(encoded)
             self._sink.commit()
         except BaseException:

@@ -3,10 +3,12 @@
 from typing import Final
 
 import google_crc32c
+import numpy as np
 
 from des.files import BLOCK_SIZE
 
 _NO_BYTES: Final = 0
+_COPIED_MAX: Final = 1 << 15
 SEALED: Final = google_crc32c.value(bytes(4))
 """The CRC32C of any bytes that end with their own CRC32C, little-endian: that of no bytes is 0.
 
@@ -38,10 +40,12 @@ class BlockChecksums:
 
     def update(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
+        # An array's slice is no copy, and is what the checksum takes; of few bytes a copy is cheaper.
+        view = data if len(data) < _COPIED_MAX else np.frombuffer(data, np.uint8)
         start = 0
         while start < len(data):
             room = self._block_size - self.size % self._block_size
-            part = data[start : start + room]
+            part = view[start : start + room]
             self._open = google_crc32c.extend(self._open, part)
             self.size += len(part)
             start += len(part)

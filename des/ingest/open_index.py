@@ -5,9 +5,10 @@ take back. One event loop owns it; nothing here blocks.
 """
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from des.ingest.name_order import NameOrder
@@ -139,7 +140,7 @@ class OpenIndex:
         keys = [(day, shard) for shard in shards if (day, shard) in self._buckets]
         for key in keys:
             waiting += self._buckets.pop(key).files
-        waiting.sort(key=lambda file: file.seq)
+        waiting.sort(key=attrgetter("seq"))
         taken_bytes = 0
         count = 0
         for file in waiting:
@@ -164,16 +165,18 @@ class OpenIndex:
 
     def remove(self, files: Iterable[OpenFile]) -> None:
         """Forget files that are now readable from their container."""
-        for file in files:
-            if self._by_name.get(file.name) is not file:
-                continue
-            del self._by_name[file.name]
-            self._day_files[file.day] -= 1
-            if not self._day_files[file.day]:
-                del self._day_files[file.day]
-                self._order.pop(file.day, None)
-            self._shard_files[file.shard] -= 1
+        by_name = self._by_name
+        gone = [file for file in files if by_name.get(file.name) is file]
+        for file in gone:
+            del by_name[file.name]
             self._shard_bytes[file.shard] -= file.size
+        for shard, count in Counter(map(attrgetter("shard"), gone)).items():
+            self._shard_files[shard] -= count
+        for day, count in Counter(map(attrgetter("day"), gone)).items():
+            self._day_files[day] -= count
+            if not self._day_files[day]:
+                del self._day_files[day]
+                self._order.pop(day, None)
 
     def days(self) -> list[int]:
         """Return the days of the open files, sorted."""
@@ -216,4 +219,4 @@ class OpenIndex:
 
 
 def _contained_bytes(file: OpenFile) -> int:
-    return sum(extent.length for extent in file.extents)
+    return file.size if file.offset else sum([extent.length for extent in file.blocks])

@@ -10,7 +10,6 @@ from des.config import Settings
 from des.core import DesWriter
 from des.core.container_index import ContainerIndex
 from des.db.catalog import ContainerRow, ContainerState, ShardRun
-from des.errors import ExhaustedError
 from des.files import BLOCK_SIZE
 from des.format.compressor import Compressor, Samples
 from des.format.ext import Ext, ExtGeometry
@@ -20,27 +19,27 @@ from des.format.system_metadata import SystemMetadata
 from des.ingest.facts import FileFacts
 from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile, Sealing
-from des.naming import created_ms, created_ms_of, parse_name
 from des.packer.container_geometry import geometry_of
+from des.packer.container_stream import ContainerStream, KeptBytes
+from des.packer.described_files import DescribedFiles
 from des.packer.log_reads import LoadedFiles, load_files
-from des.packer.staged_sink import StagedSink
-from des.storage.disk import Disk, DiskFile
+from des.packer.object_metadata import ContainerFacts, encode_metadata
+from des.storage.disk import Disk
+from des.storage.object_store import ObjectStore, ObjectUpload
 
 STAGING: Final = "staging"
-"""Folder of containers being built; what a crash leaves in it is removed at the next start."""
+"""Folder in which earlier releases built containers; what one left there is removed."""
+STREAMED_FROM: Final = 16 << 20
+"""Bytes of files from which a container is uploaded while it is built; a shorter one is built in memory."""
 BATCH_BYTES: Final = 4 << 20
 """Record bytes read ahead of the writer."""
 BATCH_FILES: Final = 256
-
-
-class StagingError(ExhaustedError):
-    """The folder in which containers are built takes no more bytes."""
-
-    reason = "DISK_FULL"
+SAMPLES_AT_ONCE: Final = 16
+"""Samples of at most 256 KiB that are read on the event loop before others have their turn."""
 
 
 class ContainerBuilder:
-    """Builds containers in the staging folder."""
+    """Builds containers: short ones in memory, long ones into an upload. Nothing is kept on the disk."""
 
     def __init__(self, *, settings: Settings, disk: Disk, log: LogReader, node: str) -> None:
         self._settings = settings
@@ -49,73 +48,85 @@ class ContainerBuilder:
         self._node = node
 
     def clear_staging(self) -> None:
-        """Remove what an earlier process was building; the log still has all of it."""
-        self._disk.make_directory(STAGING)
+        """Remove what a process of an earlier release was building; the log still has all of it."""
         for name in self._disk.list(STAGING):
             self._disk.remove(f"{STAGING}/{name}")
 
     @asynccontextmanager
-    async def build(self, sealing: Sealing, files: Sequence[OpenFile]) -> AsyncIterator["BuiltContainer"]:
-        """Write the container of `files` to a staging file; it is gone when the block ends.
+    async def build(
+        self, sealing: Sealing, files: Sequence[OpenFile], store: ObjectStore
+    ) -> AsyncIterator["BuiltContainer"]:
+        """Make the container of `files`; a long one goes to `store` meanwhile, where nobody sees it yet.
+
+        When the block ends, an upload that was not finished is dropped.
 
         Raises:
             CorruptError: a record does not match its checksum; nothing was built.
-            StagingError: the staging file could not be written.
+            DesError: the store did not take a part.
         """
-        path = f"{STAGING}/{sealing.container_id}.des"
+        described = await asyncio.to_thread(DescribedFiles.of, files, self._settings.wrap_bits)
+        facts = ContainerFacts(
+            container_id=sealing.container_id,
+            sha256="",
+            epoch=sealing.epoch,
+            run=ShardRun(sealing.first_shard, sealing.span, sealing.bits),
+            node=self._node,
+            name_ms_first=described.ms_first,
+            name_ms_last=described.ms_last,
+            data_bytes=described.data_bytes,
+        )
+        key = container_key(self._settings, sealing)
+        upload: ObjectUpload | None = None
+        if sum(file.size for file in files if _is_in_log(file)) >= STREAMED_FROM:
+            upload = await store.begin_upload(key, metadata=encode_metadata(facts))
+        stream = ContainerStream(upload)
         try:
-            self._disk.remove(path)
-            staged = self._disk.create(path)
-        except OSError as error:
-            raise _staging_error(error) from error
-        try:
-            try:
-                built = await self._write(sealing, files, staged)
-            except OSError as error:
-                raise _staging_error(error) from error
-            yield built
+            yield await self._write(sealing, files, key, described, stream, upload)
         finally:
-            staged.close()
-            self._disk.remove(path)
+            await stream.drop()
+            if upload is not None:
+                await upload.abort()
 
-    async def _write(self, sealing: Sealing, files: Sequence[OpenFile], staged: DiskFile) -> "BuiltContainer":
-        compressor = await self._compressor(sealing, files)
-        sink = StagedSink(staged, aside=self._log.reads_aside)
-        try:
-            writer = DesWriter(
-                sink,
-                layout=sealing.layout,
-                digest=True,
-                compressor=compressor,
-                container_id=sealing.container_id,
-            )
-            await self._add_all(writer, files)
-            footer = await asyncio.to_thread(writer.finish)
-        finally:
-            await asyncio.to_thread(sink.close)
-        run = ShardRun(sealing.first_shard, sealing.span, sealing.bits)
-        first_ms, last_ms = _times(files, self._settings.wrap_bits)
+    async def _write(
+        self,
+        sealing: Sealing,
+        files: Sequence[OpenFile],
+        key: str,
+        described: DescribedFiles,
+        stream: ContainerStream,
+        upload: ObjectUpload | None,
+    ) -> "BuiltContainer":
+        writer = DesWriter(
+            stream,
+            layout=sealing.layout,
+            digest=True,
+            compressor=await self._compressor(sealing, files),
+            container_id=sealing.container_id,
+        )
+        await self._add_all(writer, files, stream)
+        footer = await asyncio.to_thread(writer.finish)
+        kept = await stream.end()
         row = ContainerRow(
             container_id=sealing.container_id,
             day=str(sealing.day),
-            run=run,
-            key=container_key(self._settings, sealing),
+            run=ShardRun(sealing.first_shard, sealing.span, sealing.bits),
+            key=key,
             state=ContainerState.UPLOADING,
             epoch=sealing.epoch,
             layout=sealing.layout,
-            sha256=writer.sha256,
+            sha256=writer.end_sha256,
             geometry=geometry_of(footer, ExtGeometry.of(writer.ext, footer), size=writer.size),
-            name_ms_first=first_ms,
-            name_ms_last=last_ms,
-            data_bytes=sum(file.size for file in files),
+            name_ms_first=described.ms_first,
+            name_ms_last=described.ms_last,
+            data_bytes=described.data_bytes,
             node=self._node,
-            name_first=min(file.name for file in files),
-            name_last=max(file.name for file in files),
+            name_first=described.name_first,
+            name_last=described.name_last,
         )
-        return BuiltContainer(row, staged, files, footer, writer.index, writer.ext)
+        return BuiltContainer(row, kept, files, footer, writer.index, writer.ext, upload)
 
-    async def _add_all(self, writer: DesWriter, files: Sequence[OpenFile]) -> None:
-        """Hand the writer every file, the next batch read from the log while it takes one."""
+    async def _add_all(self, writer: DesWriter, files: Sequence[OpenFile], stream: ContainerStream) -> None:
+        """Hand the writer every file, while the next are read from the log and the last are uploaded."""
         batches = _batches(files)
         batch = next(batches, [])
         loaded = await load_files(self._log, batch)
@@ -123,11 +134,13 @@ class ContainerBuilder:
             following = next(batches, [])
             if not self._log.reads_aside:
                 await asyncio.to_thread(_add_batch, writer, batch, loaded)
+                await stream.hand_on()
                 batch, loaded = following, await load_files(self._log, following)
                 continue
             reading = asyncio.ensure_future(load_files(self._log, following))
             try:
                 await asyncio.to_thread(_add_batch, writer, batch, loaded)
+                await stream.hand_on()
                 batch, loaded = following, await reading
             except BaseException:
                 reading.cancel()
@@ -138,12 +151,11 @@ class ContainerBuilder:
         """Train on a sample of what the container will hold: a first, short pass over the records."""
         if sealing.layout != Layout.FRAMED or self._settings.compression == "off":
             return None
-        samples = Samples.choose(
-            (FileFacts.decode(file.facts).content_type, file.size if _is_in_log(file) else -1)
-            for file in files
-        )
+        samples = await asyncio.to_thread(_choose, files)
         loaded: dict[int, bytes] = {}
-        for place in samples.places:
+        for number, place in enumerate(samples.places):
+            if number % SAMPLES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # the loop is others' too
             parts = [
                 data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
                 for extent in files[place].extents
@@ -154,15 +166,18 @@ class ContainerBuilder:
 
 @dataclass(frozen=True, slots=True)
 class BuiltContainer:
-    """A container in the staging folder, and what must be true of it."""
+    """A container that is whole, and what must be true of it."""
 
     row: ContainerRow
-    body: DiskFile
+    body: KeptBytes
+    """What follows DATA, at least; of a container without an upload everything."""
     files: Sequence[OpenFile]
     footer: Footer
     index: ContainerIndex
     """INDEX as the writer read it back."""
     ext: Ext | None
+    upload: ObjectUpload | None = None
+    """That has taken every byte, and is to be finished."""
 
 
 def container_key(settings: Settings, sealing: Sealing) -> str:
@@ -192,8 +207,10 @@ def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMeta
     )
 
 
-def _staging_error(error: OSError) -> StagingError:
-    return StagingError(f"cannot write to {STAGING}: {error}", retry_after_s=5)
+def _choose(files: Sequence[OpenFile]) -> Samples:
+    return Samples.choose(
+        (FileFacts.decode(file.facts).content_type, file.size if _is_in_log(file) else -1) for file in files
+    )
 
 
 def _add_batch(writer: DesWriter, batch: list[OpenFile], loaded: LoadedFiles) -> None:
@@ -235,16 +252,3 @@ def _batches(files: Sequence[OpenFile]) -> Iterator[list[OpenFile]]:
 
 def _is_in_log(file: OpenFile) -> bool:
     return bool(file.offset or file.blocks)
-
-
-def _times(files: Sequence[OpenFile], wrap_bits: int) -> tuple[int, int]:
-    """Return when the first and the last of the names were made, in UTC milliseconds since 1970.
-
-    Raises:
-        InvalidNameError: the day has no such time; the names were made with other `wrap_bits`.
-    """
-    times = [created_ms_of(file.name, wrap_bits) for file in files]
-    last = max(times)
-    # Counted from the start of the day, so that a time behind its end is the last one.
-    created_ms(parse_name(files[times.index(last)].name), wrap_bits)
-    return min(times), last

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from des.core import S3DesReader
+from des.core.container_index import ContainerIndex
 from des.core.paged_index import check_all_pages
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError
 from des.format.ext import ExtGeometry
-from des.format.index import IndexEntry
+from des.format.index import FLAG_COMPRESSED, IndexEntry
 from des.ingest.values import OpenFile
 from des.packer.container_builder import BuiltContainer
+from des.packer.end_digest import end_sha256
+from des.packer.object_metadata import SHA256
 from des.storage.object_store import ObjectInfo, ObjectStore
 
 SAMPLES: Final = 8
@@ -33,22 +38,29 @@ async def check_readable(
         ContainerUnreadableError: an entry is missing or differs; the container is not committed.
         CorruptError: a section or a sampled file fails its checksum.
     """
+    if info.metadata.get(SHA256) != row.sha256:
+        ext_start = row.geometry.index_start + row.geometry.index_length
+        if (found := await end_sha256(store, info, ext_start)) != row.sha256:
+            raise ContainerUnreadableError(
+                f"the end of container {row.container_id} has SHA-256 {found}, announced was {row.sha256}",
+                container_id=row.container_id,
+            )
     reader = S3DesReader(store, info.key, etag=info.etag, size=info.size)
     await reader.open()
     index = await reader.get_index()
     await reader.check_pages()
-    await asyncio.to_thread(_check_entries, list(index), row, files)
+    await asyncio.to_thread(_check_entries, index, row, files)
     await _check_samples(reader, [(file, index.find(file.name)) for file in _samples(files)], row)
 
 
 def check_built(built: BuiltContainer) -> None:
-    """Demand that the staged container has each file, and leads to it both ways. Reads HASHPAGES; no waits.
+    """Demand that the container has each file, and leads to it both ways. Reads HASHPAGES; no waits.
 
     Raises:
         ContainerUnreadableError: an entry is missing or differs.
         CorruptError: a page is damaged, or does not lead to a file.
     """
-    _check_entries(list(built.index), built.row, built.files)
+    _check_entries(built.index, built.row, built.files)
     geometry = ExtGeometry.of(built.ext, built.footer)
     if geometry is not None:
         pages = geometry.pages
@@ -56,7 +68,7 @@ def check_built(built: BuiltContainer) -> None:
 
 
 async def check_uploaded(store: ObjectStore, info: ObjectInfo, built: BuiltContainer) -> None:
-    """Demand that the object is the staged container: all behind DATA byte for byte, of DATA some files.
+    """Demand that the object is the container as built: all behind DATA byte for byte, of DATA some files.
 
     That the rest of DATA is whole, a store that takes checksums said of every part.
 
@@ -79,14 +91,22 @@ async def check_uploaded(store: ObjectStore, info: ObjectInfo, built: BuiltConta
     )
 
 
-def _check_entries(entries: Sequence[IndexEntry], row: ContainerRow, files: Sequence[OpenFile]) -> None:
-    """Demand an entry for each file, in the order in which they were written."""
-    if len(entries) != len(files):
+def _check_entries(index: ContainerIndex, row: ContainerRow, files: Sequence[OpenFile]) -> None:
+    """Demand an entry for each file, in the order in which they were written.
+
+    For all files at once; where that finds something, one by one, which says what.
+    """
+    if len(index) != len(files):
         raise ContainerUnreadableError(
-            f"container {row.container_id} has {len(entries)} files, expected {len(files)}",
+            f"container {row.container_id} has {len(index)} files, expected {len(files)}",
             container_id=row.container_id,
         )
-    for entry, file in zip(entries, files, strict=True):
+    names, entries = index.table()
+    sizes = np.fromiter((file.size for file in files), np.uint64, len(files))
+    as_long = (entries["data_length"] == sizes) | ((entries["flags"] & FLAG_COMPRESSED) != 0)
+    if names == [file.name.encode() for file in files] and bool(as_long.all()):
+        return
+    for entry, file in zip(index, files, strict=True):
         if entry.name != file.name or (entry.data_length != file.size and not entry.is_compressed):
             raise ContainerUnreadableError(
                 f"container {row.container_id} has {entry} for file {file.name!r} of {file.size} bytes",

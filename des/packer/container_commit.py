@@ -75,7 +75,7 @@ class ContainerCommit:
             # An earlier attempt came this far: its bytes are as good as any built now.
             proof = check_readable(self._store, info, announced, files)
             return await self._commit(announced, claim, info, proof)
-        async with self._builder.build(sealing, files) as built:
+        async with self._builder.build(sealing, files, self._store) as built:
             row = announced or await self._catalog.announce_container(built.row, claim)
             if row.state is not ContainerState.UPLOADING:
                 return row
@@ -83,7 +83,7 @@ class ContainerCommit:
                 return await self._abandon(
                     row, claim, f"its records give SHA-256 {built.row.sha256}, announced was {row.sha256}"
                 )
-            # Beside the upload, which mostly waits: nothing is committed that was not proven.
+            # Beside what is left of the upload: nothing is committed that was not proven.
             proving = asyncio.ensure_future(asyncio.to_thread(check_built, built))
             try:
                 info = await upload_container(self._store, built)

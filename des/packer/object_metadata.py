@@ -30,6 +30,7 @@ class ContainerFacts:
 
     container_id: str
     sha256: str
+    """As in the catalog; empty where the upload began before it was known."""
     epoch: int
     run: ShardRun
     node: str
@@ -38,11 +39,11 @@ class ContainerFacts:
     data_bytes: int
 
 
-def encode_metadata(row: ContainerRow) -> dict[str, str]:
-    """Return the metadata that a container is uploaded with."""
+def encode_metadata(row: ContainerRow | ContainerFacts) -> dict[str, str]:
+    """Return the metadata that a container is uploaded with; without a SHA-256 where it is not known yet."""
     return {
         CONTAINER_ID: row.container_id,
-        SHA256: row.sha256,
+        **({SHA256: row.sha256} if row.sha256 else {}),
         EPOCH: str(row.epoch),
         SHARDS: f"{row.run.first}+{row.run.span}/{row.run.bits}",
         NODE: row.node,
@@ -63,7 +64,7 @@ def decode_metadata(metadata: Mapping[str, str]) -> ContainerFacts:
         name_first, _, name_last = metadata[NAMES_MS].partition("-")
         return ContainerFacts(
             container_id=metadata[CONTAINER_ID],
-            sha256=metadata[SHA256],
+            sha256=metadata.get(SHA256, ""),
             epoch=int(metadata[EPOCH]),
             run=ShardRun(int(first), int(span), int(bits)),
             node=metadata[NODE],

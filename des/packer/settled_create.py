@@ -4,7 +4,7 @@ A create that was refused or not answered is a question, not a failure: the obje
 compared with ours (DESIGN §4). The keys are unique, so nothing is ever overwritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from des.errors import AlreadyExistsError, CorruptError, UnavailableError
 from des.storage.object_store import Body, NoSuchObjectError, ObjectInfo, ObjectStore
@@ -26,13 +26,21 @@ async def settled_create(
         ForeignObjectError: the key holds something else; it is left alone.
         UnavailableError: not settled; safe to repeat.
     """
+    making = store.create(key, body, metadata=metadata)
+    return await settled(making, store, key, size=body.size(), identity=identity)
+
+
+async def settled(
+    making: Awaitable[ObjectInfo], store: ObjectStore, key: str, *, size: int, identity: Mapping[str, str]
+) -> ObjectInfo:
+    """Await what makes our object of `size` bytes under `key`; returns and raises as `settled_create`."""
     try:
-        info = await store.create(key, body, metadata=metadata)
+        info = await making
     except AlreadyExistsError:
-        return await head_of_ours(store, key, size=body.size(), identity=identity)
+        return await head_of_ours(store, key, size=size, identity=identity)
     except UnavailableError as error:
         try:
-            return await head_of_ours(store, key, size=body.size(), identity=identity)
+            return await head_of_ours(store, key, size=size, identity=identity)
         except NoSuchObjectError:
             # Not final: the write may still land, which is harmless under a unique key.
             raise error from None

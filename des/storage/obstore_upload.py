@@ -60,8 +60,8 @@ class ObstoreUpload(PartedUpload):
         self._demand_open()
         self._over = True
         if self._sending is None:
-            return await self._store.put(self.key, bytes(self._buffer), metadata=self._metadata)
-        await self._send_buffer()
+            return await self._store.put(self.key, self._take_filled(), metadata=self._metadata)
+        await self._send_filled()
         await self._hand_over(None)
         await self._store.call(self.key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
         info = await self._moved()
@@ -71,7 +71,7 @@ class ObstoreUpload(PartedUpload):
     async def abort(self) -> None:
         """Drop what was written. Safe after any failure, and twice; a finished object stays."""
         self._over = True
-        self._buffer.clear()
+        self._drop_filled()
         sending, self._sending = self._sending, None
         if sending is None:
             return
@@ -129,9 +129,8 @@ class ObstoreUpload(PartedUpload):
             # `abort_stale_uploads` finds it later.
             return
 
-    async def _send_buffer(self) -> None:
-        data = bytes(self._buffer)
-        self._buffer.clear()
+    async def _send_filled(self) -> None:
+        data = self._take_filled()
         if self._sending is None:
             self.is_under_way = True
             self._sending = asyncio.ensure_future(self._send())

@@ -3,8 +3,12 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Final
 
 from des.storage.object_store import Body, ObjectDamagedError, ObjectInfo, UploadOverError
+
+GATHERED_MAX: Final = 1 << 16
+"""Bytes of a piece below which it is copied to those before it: a part of very many pieces costs too much."""
 
 
 class PartedUpload(ABC):
@@ -18,7 +22,10 @@ class PartedUpload(ABC):
         self._metadata = dict(metadata)
         self._token = token
         self._part_size = part_size
-        self._buffer = bytearray()
+        self._gathered: list[bytes | bytearray | memoryview] = []
+        """Of the part that fills, as they came: joined once, when it is sent."""
+        self._filled = 0
+        """Bytes of theirs."""
         self._size = 0
         self._over = False
 
@@ -32,13 +39,14 @@ class PartedUpload(ABC):
         """
         self._demand_open()
         try:
-            view = memoryview(data)
+            # Of what may change when this returns, a copy is kept.
+            view = memoryview(data if isinstance(data, bytes) else bytes(data))
             while view:
-                # A full buffer is sent only when more comes: what fits one part needs no parts.
-                if len(self._buffer) == self._part_size:
-                    await self._send_buffer()
-                taken = view[: self._part_size - len(self._buffer)]
-                self._buffer += taken
+                # A full part is sent only when more comes: what fits one part needs no parts.
+                if self._filled == self._part_size:
+                    await self._send_filled()
+                taken = view[: self._part_size - self._filled]
+                self._fill(taken)
                 view = view[len(taken) :]
             self._size += len(data)
         except BaseException:
@@ -61,6 +69,23 @@ class PartedUpload(ABC):
             await self.write(data)
             offset += len(data)
 
+    def _fill(self, taken: memoryview) -> None:
+        self._filled += len(taken)
+        if len(taken) >= GATHERED_MAX:
+            self._gathered.append(taken)
+        elif self._gathered and isinstance(last := self._gathered[-1], bytearray):
+            last += taken
+        else:
+            self._gathered.append(bytearray(taken))
+
+    def _take_filled(self) -> bytes:
+        """Return what was gathered, and gather anew."""
+        gathered, self._gathered, self._filled = self._gathered, [], 0
+        return b"".join(gathered)
+
+    def _drop_filled(self) -> None:
+        self._gathered, self._filled = [], 0
+
     def _demand_open(self) -> None:
         if self._over:
             raise UploadOverError(f"upload of {self.key!r} is over")
@@ -81,5 +106,5 @@ class PartedUpload(ABC):
         """Drop what was written. Safe after any failure, and twice; a finished object stays."""
 
     @abstractmethod
-    async def _send_buffer(self) -> None:
+    async def _send_filled(self) -> None:
         """Send what was gathered as a part, and gather anew."""

@@ -94,14 +94,14 @@ class S3Upload(PartedUpload):
         """
         check_key(key)
         self._demand_open()
-        if self._buffer:
-            lead = min(stop, start + max(0, COPY_SIZE_MIN - len(self._buffer)))
+        if self._filled:
+            lead = min(stop, start + max(0, COPY_SIZE_MIN - self._filled))
             await self.write(await self._store.get_range(key, start, lead, etag=etag))
             start = lead
         try:
             if stop - start >= COPY_SIZE_MIN:
-                if self._buffer:
-                    await self._send_buffer()
+                if self._filled:
+                    await self._send_filled()
                 self._crc = None
                 while stop - start >= COPY_SIZE_MIN:
                     end = min(stop, start + COPY_SIZE_MAX)
@@ -126,7 +126,7 @@ class S3Upload(PartedUpload):
         self._demand_open()
         self._over = True
         if not self._parts:
-            data = bytes(self._buffer)
+            data = self._take_filled()
             return await self._store.put(
                 self.key,
                 data,
@@ -134,14 +134,14 @@ class S3Upload(PartedUpload):
                 metadata=self._metadata,
                 checksum=checksum_of(data, self._algorithm),
             )
-        if self._buffer:
-            await self._send_buffer()
+        if self._filled:
+            await self._send_filled()
         return await self._complete([await part for part in self._parts])
 
     async def abort(self) -> None:
         """Drop what was written. Safe after any failure, and twice; a finished object stays."""
         self._over = True
-        self._buffer.clear()
+        self._drop_filled()
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
@@ -185,9 +185,8 @@ class S3Upload(PartedUpload):
         self.is_under_way = False
         return info
 
-    async def _send_buffer(self) -> None:
-        data = bytes(self._buffer)
-        self._buffer.clear()
+    async def _send_filled(self) -> None:
+        data = self._take_filled()
         if self._crc is not None:
             self._crc = google_crc32c.extend(self._crc, data)
         await self._start(self._send_part, data)

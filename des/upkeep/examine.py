@@ -12,6 +12,11 @@ from typing import Final
 from des.core import S3DesReader
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError, DesError, NotFoundError, PreconditionError
+from des.format.block_crc import BlockCrc
+from des.format.byte_range import ByteRange
+from des.format.ext import open_end, read_section
+from des.format.plan import run_async
+from des.format.section_table import SectionKind
 from des.packer.object_metadata import CONTAINER_ID, SHA256
 from des.storage.object_store import NoSuchObjectError, ObjectChangedError, ObjectInfo, ObjectStore
 
@@ -129,10 +134,52 @@ async def _read_structure(store: ObjectStore, row: ContainerRow, info: ObjectInf
 
 
 async def _other_bytes(store: ObjectStore, row: ContainerRow, info: ObjectInfo) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, info.size, READ_SIZE):
-        stop = min(start + READ_SIZE, info.size)
-        digest.update(await store.get_range(row.key, start, stop, etag=info.etag))
-    if digest.hexdigest() == row.sha256:
+    """Say how the bytes differ from those recorded; empty when they do not.
+
+    Recorded is the SHA-256 of EXT and FOOTER, which have that of all before them; or, by earlier releases,
+    that of the whole object.
+    """
+    ext_start = row.geometry.index_start + row.geometry.index_length
+    before, end = hashlib.sha256(), hashlib.sha256()
+    whole = before
+    for first, last in ((0, ext_start), (ext_start, info.size)):
+        for start in range(first, last, READ_SIZE):
+            data = await store.get_range(row.key, start, min(start + READ_SIZE, last), etag=info.etag)
+            whole.update(data)
+            if start >= ext_start:
+                end.update(data)
+        if whole is before:
+            whole = before.copy()
+    if whole.hexdigest() == row.sha256:
         return ""
-    return f"object {row.key!r} has SHA-256 {digest.hexdigest()}, recorded is {row.sha256}"
+    if end.hexdigest() != row.sha256:
+        return (
+            f"object {row.key!r} has SHA-256 {whole.hexdigest()}, its end {end.hexdigest()}, "
+            f"recorded is {row.sha256}"
+        )
+    root = await _root(store, info)
+    if root == before.digest():
+        return ""
+    return (
+        f"object {row.key!r} has SHA-256 {before.hexdigest()} before its end, which says "
+        f"{'nothing' if root is None else root.hex()}"
+    )
+
+
+async def _root(store: ObjectStore, info: ObjectInfo) -> bytes | None:
+    """Return the SHA-256 that EXT has of all before it; None where it has none.
+
+    Raises:
+        CorruptError: the end is damaged.
+    """
+
+    async def read(wanted: ByteRange) -> bytes:
+        return await store.get_range(info.key, wanted.start, wanted.stop, etag=info.etag)
+
+    opened = await run_async(open_end(info.size), read)
+    section = None if opened.ext is None else opened.ext.section(SectionKind.BLOCKCRC)
+    if section is None:
+        return None
+    return BlockCrc.decode(
+        await run_async(read_section(section), read), section, opened.footer.index_stop
+    ).root

@@ -24,6 +24,7 @@ from des.format.name_key import hash_of, name_digest
 from des.format.plan import run_async
 from des.packer.container_geometry import geometry_of
 from des.packer.deleted_names import read_deleted
+from des.packer.end_digest import end_sha256
 from des.packer.object_metadata import decode_metadata
 from des.packer.segment_row import segment_row
 from des.storage.identity import WrongStoreError, read_identity
@@ -70,7 +71,7 @@ async def rebuild_catalog(
 ) -> RebuildReport:
     """Make the rows that the objects say there were; rows that are there stay.
 
-    Costs a listing, and about three requests and INDEX of each container. Needs every shard's lock, and
+    Costs a listing, and about four requests, INDEX and EXT of each container. Needs every shard's lock, and
     raises the locks' epochs above those that made the containers, so that no writer of before the loss
     passes for the holder.
 
@@ -200,7 +201,7 @@ async def _row_of(
         state=ContainerState.STORED,
         epoch=facts.epoch,
         layout=footer.layout.value,
-        sha256=facts.sha256,
+        sha256=facts.sha256 or await end_sha256(store, info, footer.index_stop),
         geometry=geometry_of(footer, ExtGeometry.of(opened.ext, footer), size=info.size),
         name_ms_first=facts.name_ms_first,
         name_ms_last=facts.name_ms_last,

@@ -1,6 +1,7 @@
 """What outlives a process, simulated; and traps at its doors, where a process dies or is not answered."""
 
 import asyncio
+import copy
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
@@ -12,6 +13,9 @@ from des.testing.memory_catalog import MemoryCatalog
 from des.testing.simulated_clock import SimulatedClock
 from des.testing.simulated_disk import SimulatedDisk
 
+MAKING = {"create", "finish"}
+"""Calls that make an object."""
+
 
 class Crash(BaseException):
     """The process is gone. Not an Exception: nothing may handle it."""
@@ -21,6 +25,7 @@ class Trap:
     """Counts calls through the doors; the N-th one fails before or after its effect.
 
     "late" fails a create whose effect comes behind whatever is created next: a timeout of the client.
+    Where `begin_upload` is counted, so is all that is done to the upload but to drop it.
     """
 
     def __init__(
@@ -49,17 +54,21 @@ class Trap:
                 async def call(*args: Any, **kwargs: Any) -> Any:
                     trap.calls += trap.armed
                     hit = trap.armed and trap.calls == trap.number
-                    if hit and trap.when == "late" and name == "create":
-                        trap.landing = lambda: method(*args, **kwargs)
+                    if hit and trap.when == "late" and name in MAKING:
+                        # What was sent is sent, also when its upload is dropped meanwhile.
+                        sent = getattr(copy.copy(target), name) if name == "finish" else method
+                        trap.landing = lambda: sent(*args, **kwargs)
                         raise trap.failure(door)
                     if hit and trap.when == "before":
                         raise trap.failure(door)
-                    if trap.landing is not None and name == "create":
+                    if trap.landing is not None and name in MAKING:
                         landing, trap.landing = trap.landing, None
                         await landing()
                     result = await method(*args, **kwargs)
                     if hit:
                         raise trap.failure(door)
+                    if name == "begin_upload":
+                        return trap.guard(result, door, {"write", "finish"})
                     return result
 
                 return call

@@ -132,8 +132,10 @@ async def run_through(
 
 @pytest.mark.timeout(400)
 async def test_every_fault_of_every_request_of_a_seal(
-    server: tuple[S3Settings, bool], tmp_path: Path
+    server: tuple[S3Settings, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of short containers in one request, and of long ones in parts, which go while they are built."""
+    monkeypatch.setattr("des.packer.container_builder.STREAMED_FROM", 1 << 20)
     starting = asyncio.Lock()
     await asyncio.gather(
         *(

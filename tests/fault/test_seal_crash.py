@@ -18,7 +18,7 @@ import pytest
 
 from des.config import load_settings
 from des.core import S3DesReader
-from des.db.catalog import CatalogUnavailableError, ContainerRow, ContainerState
+from des.db.catalog import CatalogUnavailableError, ContainerRow, ContainerState, FencedError
 from des.errors import CorruptError, DesError
 from des.files import FileSpec
 from des.ingest.values import Sealing
@@ -27,7 +27,7 @@ from des.packer import MultiShardPacker
 from des.packer.container_check import ContainerUnreadableError, check_built
 from des.packer.recovery import RecoverySummary, SealDebt, void_seals
 from des.storage.memory import MemoryObjectStore
-from des.storage.object_store import ObjectStoreUnavailableError
+from des.storage.object_store import NoSuchObjectError, ObjectStoreUnavailableError
 from des.testing.memory_catalog import MemoryCatalog
 from tests.fault.simulated_world import Crash, SimulatedWorld, Trap
 
@@ -36,7 +36,7 @@ CATALOG_CALLS = {"container", "announce_container", "commit_container", "abandon
 
 
 class World(SimulatedWorld):
-    trapped: ClassVar = {"catalog": CATALOG_CALLS, "store": {"create", "head", "get_range"}}
+    trapped: ClassVar = {"catalog": CATALOG_CALLS, "store": {"create", "begin_upload", "head", "get_range"}}
 
     def __init__(self, tmp_path: Path, layout: str) -> None:
         super().__init__(
@@ -105,6 +105,76 @@ async def settled(world: World, node: Node, files: dict[str, bytes]) -> None:
     assert await names_in_live_containers(world) == Counter(dict.fromkeys(files, 1))
     await node.close()
     assert await world.catalog.containers(state=ContainerState.UPLOADING) == []
+
+
+@pytest.fixture
+def uploaded_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every container is uploaded while it is built, as only long ones are."""
+    monkeypatch.setattr("des.packer.container_builder.STREAMED_FROM", 0)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.usefixtures("uploaded_meanwhile")
+async def test_a_crash_while_a_container_is_uploaded_as_it_is_built_loses_and_doubles_nothing(
+    tmp_path: Path, when: str
+) -> None:
+    await test_a_crash_at_any_call_of_a_seal_loses_and_doubles_nothing(tmp_path, when, "framed")
+
+
+@pytest.mark.parametrize("when", ["before", "after", "late"])
+@pytest.mark.usefixtures("uploaded_meanwhile")
+async def test_a_store_that_does_not_answer_while_a_container_is_built_only_delays_its_seal(
+    tmp_path: Path, when: str
+) -> None:
+    await test_a_dependency_that_does_not_answer_only_delays_a_seal(tmp_path, when)
+
+
+@pytest.mark.usefixtures("uploaded_meanwhile")
+async def test_of_a_container_uploaded_as_it_was_built_the_end_proves_what_is_there(tmp_path: Path) -> None:
+    """Its metadata does not say the SHA-256: an object of the same id and size is ours only by its bytes."""
+    world = World(tmp_path, "framed")
+    trap = Trap(CALLS_MAX, "before", lambda _: Crash(), armed=False)
+    node = await world.node(trap)
+    files = await put_some(node)
+    catalog: Any = world.catalog
+    announce = catalog.announce_container
+
+    async def die(*arguments: Any) -> ContainerRow:
+        await announce(*arguments)
+        raise Crash
+
+    catalog.announce_container = die
+    assert not await seal_until_hurt(node, trap)
+    catalog.announce_container = announce
+    await world.power_cut(node)
+    (row,) = await world.catalog.containers(state=ContainerState.UPLOADING)
+    with pytest.raises(NoSuchObjectError):
+        await world.store.head(row.key)  # all parts were there, and nobody saw an object
+    upload = await world.store.begin_upload(row.key, metadata={"des-container-id": row.container_id})
+    await upload.write(b"z" * row.geometry.size)
+    await upload.finish()
+    await settled(world, await world.node(), files)
+    (abandoned,) = await world.catalog.containers(state=ContainerState.ABANDONED)
+    assert abandoned.container_id == row.container_id
+
+
+@pytest.mark.usefixtures("uploaded_meanwhile")
+async def test_a_seal_that_lost_its_shard_while_it_uploaded_makes_no_object(tmp_path: Path) -> None:
+    world = World(tmp_path, "framed")
+    node = await world.node()
+    await put_some(node)
+    catalog: Any = world.catalog
+
+    async def fenced(*_: Any) -> ContainerRow:
+        raise FencedError("another node has the shard")
+
+    catalog.announce_container = fenced
+    before = [info.key async for info in world.store.list("")]
+    with pytest.raises(FencedError):
+        await node.seal_shard(0)
+    assert [info.key async for info in world.store.list("")] == before
+    del catalog.announce_container
+    await node.close()
 
 
 @pytest.mark.parametrize("layout", ["framed", "v1"])
@@ -444,7 +514,7 @@ async def test_a_container_that_reads_back_with_one_wrong_byte_is_never_committe
 
 
 async def test_what_was_built_is_proven_before_it_is_committed(tmp_path: Path) -> None:
-    """A page that leads astray, and an INDEX of other files, are found in the staged container."""
+    """A page that leads astray, and an INDEX of other files, are found before anything is uploaded."""
     world = World(tmp_path, "framed")
     node = await world.node()
     await put_some(node)
@@ -455,7 +525,7 @@ async def test_what_was_built_is_proven_before_it_is_committed(tmp_path: Path) -
     sealing = Sealing(
         "01900000-0000-7000-8000-000000000000", files[0].day, 0, 1, 1, "framed", 1, [f.seq for f in files]
     )
-    async with packer._containers._builder.build(sealing, files) as built:
+    async with packer._containers._builder.build(sealing, files, world.store) as built:
         check_built(built)
         with pytest.raises(ContainerUnreadableError, match="expected"):
             check_built(dataclasses.replace(built, files=files[1:]))
@@ -463,7 +533,7 @@ async def test_what_was_built_is_proven_before_it_is_committed(tmp_path: Path) -
             check_built(dataclasses.replace(built, files=files[::-1]))
         start = built.row.geometry.pages_start
         byte = built.body.pread(1, start + 100)
-        built.body.pwrite([bytes([byte[0] ^ 1])], start + 100)
+        built.body.data[start + 100 - built.body.start] = byte[0] ^ 1
         with pytest.raises(CorruptError):
             check_built(built)
     await node.close()

@@ -3,16 +3,19 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import google_crc32c
 import pytest
 
 from des.config import S3Settings, Settings, load_settings
+from des.db.catalog import CatalogUnavailableError
 from des.files import FileSpec
 from des.node import Node
 from des.storage import open_store
 from des.storage.object_store import NoSuchBucketError
+from des.storage.s3_client import S3Client
 from des.testing.s3_server import BUCKET, temporary_moto
 
 
@@ -67,6 +70,44 @@ async def test_sealed_and_big_files_lie_in_s3_and_outlive_the_node(settings: Set
     node = await Node.open(settings)
     for name, data in files.items():
         assert await (await node.open_file(name)).read_whole() == data
+    await node.close()
+
+
+async def test_a_long_container_is_uploaded_in_parts_while_it_is_built(settings: Settings) -> None:
+    """Five files of 4 MiB in parts of 5 MiB; no object is seen before its row, no part is left behind."""
+    rng = random.Random(6)
+    node = await Node.open(settings.model_copy(update={"shard_bits": 0, "big_file_bytes": 8 << 20}))
+    files: dict[str, bytes] = {}
+    for _ in range(5):
+        data = rng.randbytes(4 << 20)
+        files[await put(node, data)] = data
+    packer: Any = node._packer
+    catalog: Any = packer._containers._catalog
+    announce = catalog.announce_container
+    client: Any = S3Client(BUCKET, settings.s3).client
+    prefix = settings.object_store.partition(f"{BUCKET}/")[2]
+
+    async def unavailable(*_: Any) -> Any:
+        listed = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+        (upload,) = listed["Uploads"]
+        parts = client.list_parts(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+        assert len(parts["Parts"]) >= 3
+        assert client.list_objects_v2(Bucket=BUCKET, Prefix=upload["Key"])["KeyCount"] == 0
+        raise CatalogUnavailableError("no answer")
+
+    catalog.announce_container = unavailable
+    with pytest.raises(CatalogUnavailableError):
+        await node.seal_shard(0)
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+    catalog.announce_container = announce
+    (row,) = await node.seal_shard(0)
+    found = client.head_object(Bucket=BUCKET, Key=f"{prefix}/{row.key}")
+    assert found["ContentLength"] == row.geometry.size
+    assert found["Metadata"]["des-container-id"] == row.container_id
+    assert "des-sha256" not in found["Metadata"]
+    for name, data in files.items():
+        assert await (await node.open_file(name)).read_whole() == data
+    client.close()
     await node.close()
 
 

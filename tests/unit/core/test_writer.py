@@ -84,9 +84,15 @@ def test_size_and_sha256_are_those_of_the_container(path):
         writer.add_file("a", b"one" * 1_000_000)
         writer.add_file("b", b"two")
     assert writer.size == path.stat().st_size
-    assert writer.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = path.read_bytes()
+    assert writer.sha256 == hashlib.sha256(whole).hexdigest()
+    ext_start = writer.ext.trailer.ext_start
+    assert hashlib.sha256(whole[:ext_start]).digest() in whole[ext_start:]
+    assert writer.end_sha256 == hashlib.sha256(whole[ext_start:]).hexdigest()
     with DesWriter(io.BytesIO()) as writer, pytest.raises(ValueError, match="digest"):
         _ = writer.sha256
+    with pytest.raises(ValueError, match="digest"):
+        _ = writer.end_sha256
 
 
 def test_an_exception_leaves_no_container(path):

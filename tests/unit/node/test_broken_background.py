@@ -83,19 +83,19 @@ async def test_a_seal_that_never_succeeds_does_not_hold_up_the_others(world, mon
     assert "poison" in node._packer.seal_error
 
 
-async def test_a_disk_that_does_not_remove_a_staged_file_does_not_end_sealing(world, monkeypatch) -> None:
+async def test_an_error_of_the_store_that_nobody_foresaw_does_not_end_sealing(world, monkeypatch) -> None:
     node = await node_with(world, seal={"age_s": 100})
     file = await put(node)
-    remove, removed = world.disk.remove, []
+    create, created = world.store.create, []
 
-    def refuses_once(path):
-        if path.startswith("staging/"):
-            removed.append(path)
-            if len(removed) == 2:  # the first one clears the way for the staged file, this one follows it
+    async def breaks_once(key, body, *, metadata):
+        if key.endswith(".des"):
+            created.append(key)
+            if len(created) == 1:
                 raise OSError(errno.EIO, "planned")
-        remove(path)
+        return await create(key, body, metadata=metadata)
 
-    monkeypatch.setattr(world.disk, "remove", refuses_once)
+    monkeypatch.setattr(world.store, "create", breaks_once)
     world.clock.advance(101)
     with suppress(OSError):
         await node._packer.step()
@@ -105,7 +105,7 @@ async def test_a_disk_that_does_not_remove_a_staged_file_does_not_end_sealing(wo
         return (await node.stat(file.name)).state is FileState.STORED
 
     await step_until(node, is_stored)
-    assert len(removed) >= 2
+    assert len(created) >= 2
 
 
 async def test_locks_are_renewed_after_an_unforeseen_error_and_health_tells_of_it(world, monkeypatch) -> None:
