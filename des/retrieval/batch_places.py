@@ -88,6 +88,7 @@ class BatchPlaces:
         containers: StoredContainers,
         tombstones: Tombstones,
         absent: Callable[[str], DesError],
+        leave: Callable[[str], None],
         shards: Shards | None = None,
     ) -> None:
         self._shards = shards
@@ -97,6 +98,7 @@ class BatchPlaces:
         self._containers = containers
         self._tombstones = tombstones
         self._absent = absent
+        self._leave = leave
 
     async def locate(self, names: Sequence[str], cost: ReadCost) -> Places:
         """Return where files lie; those that cannot be found are among the failed."""
@@ -108,7 +110,12 @@ class BatchPlaces:
         bits, wrap_bits = self._bits, self._wrap_bits
         for at, name in enumerate(names):
             if self._shards is not None and not self._shards.owns(consistent_hash(name, bits)):
-                plan.lone.append(at)  # other nodes' files are looked for one by one, and afresh
+                try:
+                    self._leave(name)
+                except DesError as error:
+                    plan.failed[at] = error
+                else:
+                    plan.lone.append(at)  # other nodes' files are looked for one by one, and afresh
                 continue
             file = get_open(name)
             if file is not None:

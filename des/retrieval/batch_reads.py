@@ -49,6 +49,7 @@ class BatchReader:
         open_file: Callable[[str], Coroutine[object, object, OpenedFile]],
         stat_file: Callable[[str], Coroutine[object, object, FileInfo]],
         absent: Callable[[str], DesError],
+        leave: Callable[[str], None],
         shards: Shards | None = None,
     ) -> None:
         self._log = BatchLog(log, describe_open)
@@ -61,6 +62,7 @@ class BatchReader:
             containers=containers,
             tombstones=tombstones,
             absent=absent,
+            leave=leave,
             shards=shards,
         )
 

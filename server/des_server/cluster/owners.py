@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, MutableSequence, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
 import structlog
@@ -11,8 +12,9 @@ from des.cluster import NotShardOwnerError
 from des.db.membership import NodeRow
 from des.errors import DesError, UnavailableError
 from des.node import ClusterSide
+from des.retrieval.owner_next import owner_is_next
 from des_server.cluster.hints import OwnerHints
-from des_server.cluster.onward import Onward, OnwardCalls
+from des_server.cluster.onward import SERVED, Onward, OnwardCalls, was_forwarded
 from des_server.cluster.peers import Peers
 from des_server.from_wire import error_from_call
 from des_server.status import STATUS_KEY, info_in
@@ -63,6 +65,12 @@ class Owners:
         """Return what the call that the running task serves takes along."""
         return self._calls.current()
 
+    @staticmethod
+    def left() -> AbstractContextManager[None]:
+        """Leave the reads of a block to their shards' owners, unless another node sent the call here."""
+        context = SERVED.get()
+        return nullcontext() if context is not None and was_forwarded(context) else owner_is_next()
+
     def channel(self, node: NodeRow) -> Channel:
         """Return the channel to a node."""
         return self._peers.channel(node.address)
@@ -75,6 +83,7 @@ class Owners:
         there: "Callable[[Channel, Onward, list[int], Answer[T]], Awaitable[None]]",
         on_lost: Callable[[list[int]], None] = lambda _: None,
         call: Onward | None = None,
+        is_read: bool = False,
     ) -> None:
         """Replace the refusals among `outcomes` by what the owners say, as far as they answer in time.
 
@@ -84,6 +93,8 @@ class Owners:
             there: asks another node, and hands over each answer as it comes.
             on_lost: hears of places that another node was asked about and gave no answer.
             call: what goes along; what the running task's call takes along where None.
+            is_read: this node's own attempt was `left` to the owners: where there is none that answers, this
+                node is asked once more.
         """
         pending: Pending = {
             at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, NotShardOwnerError)
@@ -103,6 +114,14 @@ class Owners:
             for at, outcome in zip(places, await here(places), strict=True):
                 answer(at, outcome)
 
+        looked: set[int] = set()
+
+        async def look(places: list[int]) -> None:
+            due = [at for at in places if is_read and at in pending and at not in looked]
+            looked.update(due)
+            if due:
+                await ask_here(due)
+
         async def ask(owner: NodeRow, places: list[int]) -> None:
             left = set(places)
 
@@ -121,16 +140,23 @@ class Owners:
                     self.forward_failures += 1
                     _log.debug("owner is away", owner=owner.node, error=str(error.details()))
                     on_lost(lost)
+                    await look(lost)
                     return
                 failed = error_from_call(error)
                 for at in lost:
                     told(at, failed)
 
+        await look(self.ownerless(pending))
         async for mine, theirs in self.rounds(pending, call):
             asked = [ask(owner, places) for owner, places in theirs]
             if mine:
                 asked.append(ask_here(mine))
             await asyncio.gather(*asked)
+        await look(list(pending))
+
+    def ownerless(self, pending: Pending) -> list[int]:
+        """Return the places of shards that nobody owns, as far as this node knows."""
+        return [at for at, refusal in pending.items() if self._cluster.owner(refusal.shard) is None]
 
     async def rounds(self, pending: Pending, call: Onward) -> AsyncGenerator[Round, None]:
         """Yield whom to ask about what is `pending`, until nothing is or the time is up.

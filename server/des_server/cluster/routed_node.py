@@ -229,7 +229,8 @@ class RoutedNode:
     async def open_file(self, name: str) -> OpenedFile:
         """See `Node.open_file`."""
         try:
-            return await self._node.open_file(name)
+            with self._owners.left():
+                return await self._node.open_file(name)
         except NotShardOwnerError as error:
             outcomes: list[OpenedFile | DesError] = [error]
 
@@ -244,7 +245,7 @@ class RoutedNode:
             told = _stat(result)
             answer(0, told if isinstance(told, DesError) else RemoteFile(channel, call, told))
 
-        await self._owners.settle(outcomes, here=here, there=there)
+        await self._owners.settle(outcomes, here=here, there=there, is_read=True)
         return _only(outcomes)
 
     async def stat(self, name: str) -> FileInfo:
@@ -256,7 +257,8 @@ class RoutedNode:
 
     async def stat_many(self, names: Sequence[str], *, cost: ReadCost) -> list[FileInfo | DesError]:
         """See `Node.stat_many`."""
-        found = await self._node.stat_many(names, cost=cost)
+        with self._owners.left():
+            found = await self._node.stat_many(names, cost=cost)
 
         async def there(
             channel: Channel, call: Onward, places: list[int], answer: "Answer[FileInfo]"
@@ -269,6 +271,7 @@ class RoutedNode:
             found,
             here=lambda places: self._node.stat_many([names[at] for at in places], cost=cost),
             there=there,
+            is_read=True,
         )
         return found
 

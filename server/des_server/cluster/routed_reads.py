@@ -35,11 +35,32 @@ class RoutedReads:
         """See `Node.read_many`. What other nodes have comes last, from all of them at the same time."""
         pending: dict[int, NotShardOwnerError] = {}
         async with aclosing(self._read_here(wanted, range(len(wanted)), pending, part_bytes, cost)) as groups:
-            async for parts in groups:
+            while True:
+                with self._owners.left():
+                    parts = await anext(groups, None)
+                if parts is None:
+                    break
                 yield parts
         if not pending:
             return
         call = self._owners.current()
+        looked: set[int] = set()
+
+        async def look(places: Sequence[int]) -> AsyncGenerator[list[Part], None]:
+            """Read here, once, what was left to owners that do not answer."""
+            due = [at for at in places if at in pending and at not in looked]
+            if not due:
+                return
+            looked.update(due)
+            for at in due:
+                pending.pop(at)
+            async with aclosing(self._read_here(wanted, due, pending, part_bytes, cost)) as groups:
+                async for parts in groups:
+                    yield parts
+
+        async with aclosing(look(self._owners.ownerless(pending))) as groups:
+            async for parts in groups:
+                yield parts
         async with aclosing(self._owners.rounds(pending, call)) as rounds:
             async for mine, theirs in rounds:
                 sources = [self._read_there(wanted, places, owner, call, pending) for owner, places in theirs]
@@ -50,6 +71,12 @@ class RoutedReads:
                 async with aclosing(_merged(sources)) as groups:
                     async for parts in groups:
                         yield parts
+                async with aclosing(look([at for _, places in theirs for at in places])) as groups:
+                    async for parts in groups:
+                        yield parts
+        async with aclosing(look(list(pending))) as groups:
+            async for parts in groups:
+                yield parts
         if pending:
             yield [Part(at, None, 0, b"", 0, last=True, error=error) for at, error in sorted(pending.items())]
 

@@ -22,6 +22,7 @@ from des.db.membership import NodeRow
 from des.errors import UnavailableError
 from des.node import ClusterSide
 from des.node.resumable import NODE_MARK, UploadNotFoundError
+from des.retrieval.owner_next import owner_is_next
 from des_server.cluster.hints import OwnerHints
 from des_server.cluster.node_keys import HOME_KEY
 from des_server.cluster.onward import SERVED, Onward, OnwardCalls, has, was_forwarded
@@ -186,6 +187,7 @@ class Router:
                 lambda: handler(request, outgoing),  # type: ignore[arg-type]  # what such a handler takes
                 lambda channel, call: self._stream_out(channel, path, request, outgoing, call),
                 lambda: outgoing.count == 0,
+                is_read=True,
             )
 
         return cast("Handler", get)
@@ -219,21 +221,30 @@ class Router:
         local: Callable[[], Any],
         remote: Callable[[grpc.aio.Channel, Onward], Any],
         repeatable: Callable[[], bool],
+        *,
+        is_read: bool = False,
     ) -> Any:
-        """Serve a call here or there, waiting a little for a shard that nobody serves right now."""
+        """Serve a call here or there, waiting a little for a shard that nobody serves right now.
+
+        A read is left to the owner first, and looked into here only where there is none that answers.
+        """
         loop = asyncio.get_running_loop()
         remaining = context.time_remaining()
         ends_at = loop.time() + min(self._wait_s, remaining if remaining is not None else self._wait_s)
         wait_s = WAIT_FIRST_S
+        hopped = was_forwarded(context)
+        is_left = is_read and not hopped
         while True:
             try:
+                if is_left:
+                    with owner_is_next():
+                        return await local()
                 return await local()
             except NotShardOwnerError as error:
                 refusal = error
             marked = NODE_MARK in refusal.details
-            if not repeatable() or (self._cluster.owns(refusal.shard) and not marked):
+            if not repeatable() or (self._cluster.owns(refusal.shard) and not marked and not is_left):
                 raise refusal
-            hopped = was_forwarded(context)
             owner = await self._owner(refusal, look_again=hopped or wait_s > WAIT_FIRST_S)
             if owner is not None and not hopped:
                 try:
@@ -243,7 +254,8 @@ class Router:
                     _log.debug("owner is away", shard=refusal.shard, owner=owner.node, error=str(error))
                     if not repeatable():
                         raise refusal from error
-            if self._cluster.owns(refusal.shard) and not marked:
+            if is_left or (self._cluster.owns(refusal.shard) and not marked):
+                is_left = False
                 continue
             if hopped and not self._cluster.is_gaining(refusal.shard):
                 raise refusal  # at once: whoever sent it here may know by now who owns the shard

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import time
 from contextlib import AsyncExitStack
 
 import grpc
+import httpx
 import pytest
 from des_client import FileMissing
 from des_proto.v1.file_service_pb2 import (
@@ -15,7 +17,7 @@ from des_proto.v1.file_service_pb2 import (
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
 
 from des.naming import consistent_hash
-from tests.integration.server.cluster_in_process import SHARD_BITS, running_cluster
+from tests.integration.server.cluster_in_process import SETTLE_S, SHARD_BITS, running_cluster
 
 ROUNDS_MAX = 12
 HINTS = {"des-node", "des-owner"}
@@ -118,13 +120,16 @@ async def test_reads_of_a_stored_file_are_spread_over_all_nodes(cluster):
         for _ in range(6):
             await client.get(name)
         await client.seal_shard(consistent_hash(name, SHARD_BITS))
-        for _ in range(20):
-            await client.get(name)
-        before = [member.server.metrics.totals()[2] for member in cluster.members]
-        for _ in range(30):
-            await client.get(name)
-        after = [member.server.metrics.totals()[2] for member in cluster.members]
-        assert [b - a for a, b in zip(before, after, strict=True)] == [10, 10, 10]
+        # For a moment nodes do not know that it is stored now, and ask the shard's owner.
+        counts = []
+        deadline = time.monotonic() + SETTLE_S
+        while counts != [10, 10, 10]:
+            assert time.monotonic() < deadline, counts
+            before = [member.server.metrics.totals()[2] for member in cluster.members]
+            for _ in range(30):
+                await client.get(name)
+            after = [member.server.metrics.totals()[2] for member in cluster.members]
+            counts = [b - a for a, b in zip(before, after, strict=True)]
 
 
 async def told(call):
@@ -170,3 +175,50 @@ async def test_an_answer_tells_who_owns_the_shard_only_where_it_was_sent_on_or_t
         # Another node's question is not answered: what it relays would be taken for its own.
         by_node = {"metadata": (("des-follow", "1"), ("des-forwarded-by", other.node.node_uuid))}
         assert [await told(call) for call in calls(at_owner, **by_node)] == [{}] * 5
+
+
+@pytest.mark.timeout(120)
+async def test_an_open_file_of_another_node_costs_the_catalog_nothing_each_time(cluster):
+    asked = 0
+    containers_of = cluster.catalog.containers_of
+
+    async def counted(*args, **options):
+        nonlocal asked
+        asked += 1
+        return await containers_of(*args, **options)
+
+    async with cluster.client(1) as client:
+        (name,) = await cluster.names_at(cluster.members[0], 1, client)
+        await client.put(b"content", name=name)
+        cluster.catalog.containers_of = counted
+        for _ in range(20):
+            before = asked
+            assert await client.get(name) == b"content"
+            assert (await client.stat(name)).state == "open"
+            assert [one.unwrap() async for one in client.get_many([name])] == [b"content"]
+            if asked == before:
+                break
+        assert asked == before
+
+
+@pytest.mark.timeout(120)
+async def test_a_stored_file_of_an_owner_that_vanished_is_read_where_it_was_open_a_moment_ago(
+    cluster,
+):
+    owner = cluster.members[0]
+    async with cluster.client(1, retry=None) as client:
+        names = await cluster.names_at(owner, 4, client)
+        for name in names:
+            await client.put(b"content", name=name)
+            # From now on this node knows of no container of the shard.
+            assert await client.get(name) == b"content"
+        for shard in {consistent_hash(name, SHARD_BITS) for name in names}:
+            await client.seal_shard(shard)
+        await owner.vanish()
+        alone, described, together, over_http = names
+        assert await client.get(alone) == b"content"
+        assert (await client.stat(described)).state == "stored"
+        assert [one.unwrap() async for one in client.get_many([together])] == [b"content"]
+        async with httpx.AsyncClient(base_url=f"http://{cluster.members[1].server.http_address}") as door:
+            assert (await door.get(f"/files/{over_http}")).content == b"content"
+    cluster.members.remove(owner)
