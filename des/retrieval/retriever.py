@@ -30,7 +30,7 @@ from des.retrieval.opened_file import (
     ReadCost,
     SmallFile,
 )
-from des.retrieval.owner_next import SEEN_S, is_left_to_owner
+from des.retrieval.owner_next import Leaving, is_left_to_owner
 from des.retrieval.stored_containers import StoredContainers, StoredEntry
 from des.retrieval.tombstones import Tombstones, file_deleted
 from des.storage.object_store import NoSuchObjectError, ObjectStore
@@ -107,6 +107,7 @@ class Retriever:
         self.damaged = damaged
         """Whether a part of the log, or of a shipped segment, that may have held a name is damaged."""
         self._places: OrderedDict[str, _Found] = OrderedDict()
+        self._leaving = Leaving(settings, containers, shards)
         self._batches = BatchReader(
             settings=settings,
             log=log,
@@ -118,7 +119,7 @@ class Retriever:
             open_file=self.open,
             stat_file=self.stat,
             absent=self.absent,
-            leave=lambda name: self._leave_to_owner(name, parse_name(name)),
+            leave=self._leaving.leave_at_once,
             shards=shards,
         )
 
@@ -141,7 +142,7 @@ class Retriever:
             self._places.move_to_end(name)
             return await self._open_found(found, ReadCost())
         parsed = parse_name(name)
-        self._leave_to_owner(name, parsed)
+        await self._leaving.leave(name, parsed)
         return await self._open_stored(name, parsed)
 
     def read_many(
@@ -158,7 +159,7 @@ class Retriever:
         """Return what is known of a file. Same errors as `open`; costs at most one small request."""
         if self._open_index.get(name) is None:
             parsed = parse_name(name)
-            self._leave_to_owner(name, parsed)
+            await self._leaving.leave(name, parsed)
             await self._demand_kept(name, parsed.day, consistent_hash(name, self._settings.shard_bits))
         info = await self.find(name, parse_name(name))
         if info is None:
@@ -184,23 +185,6 @@ class Retriever:
                 raise self.absent(name)
             return None
         return self._describe_stored(found, await self._read_metadata(found, cost))
-
-    def _leave_to_owner(self, name: str, parsed: ParsedName) -> None:
-        """Let go of a file of another node's shard, of which no container was seen lately.
-
-        Raises:
-            NotShardOwnerError: the shard's owner is asked next (`owner_is_next`).
-        """
-        if self._shards is None or not is_left_to_owner():
-            return
-        bits = self._settings.shard_bits
-        shard = consistent_hash(name, bits)
-        if self._shards.owns(shard):
-            return
-        rows = self._containers.known_rows(parsed.day, shard, bits=bits, age_max_s=SEEN_S)
-        time_ms = created_ms(parsed, self._settings.wrap_bits)
-        if rows is not None and not any(row.name_ms_first <= time_ms <= row.name_ms_last for row in rows):
-            self._shards.check_absence(shard, time_ms)
 
     def is_absent(self, name: str, shard: int) -> bool:
         """Whether no file has this valid name, as far as that is certain without waiting."""

@@ -86,13 +86,11 @@ async def test_a_shard_that_is_handed_over_fails_no_call_and_is_followed(cluster
     owner, target = max(cluster.members, key=cluster.share), min(cluster.members, key=cluster.share)
     async with cluster.client() as client:
         names = await cluster.names_at(owner, 8, client)
-        written = []
 
         async def work():
             for name in names:
                 await client.put(b"content", name=name)
                 assert await client.get(name) == b"content"
-            written.append(len(names))
 
         await until_none_is_sent_on(cluster, work)
         moved = consistent_hash(names[0], SHARD_BITS)
@@ -103,11 +101,11 @@ async def test_a_shard_that_is_handed_over_fails_no_call_and_is_followed(cluster
             while not stop.is_set():
                 await work()
 
-        working = asyncio.create_task(keep_working())
-        await owner.node._lease._hand_over_portion([moved], row)
-        await cluster.owned_by(moved, target)
-        stop.set()
-        await working  # not one call has failed
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_working())  # not one call fails
+            assert await owner.node._lease.hand_over.to_node([moved], row) == {}
+            await cluster.owned_by(moved, target)
+            stop.set()
         await until_none_is_sent_on(cluster, work)
         assert target.node.cluster.owns(moved)
 
