@@ -28,7 +28,8 @@ def on_config(config: Any) -> Any:
     docs = Path(config["docs_dir"])
     more = sorted(path.name for path in docs.glob("*.md") if path.name not in named)
     config["nav"] += [{"More": more}] if more else []
-    config["nav"].append({"Decisions": [f"adr/{path.name}" for path in sorted((docs / "adr").glob("*.md"))]})
+    numbered = [f"adr/{path.name}" for path in sorted((docs / "adr").glob("0*.md"))]
+    config["nav"].append({"Decisions": ["adr/README.md", *numbered]})
     return config
 
 
