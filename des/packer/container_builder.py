@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from des.config import Settings
@@ -34,6 +35,8 @@ STREAMED_FROM: Final = 16 << 20
 BATCH_BYTES: Final = 4 << 20
 """Record bytes read ahead of the writer."""
 BATCH_FILES: Final = 256
+FACTS_KEPT_MAX: Final = 512
+"""Bytes of facts, of a thousand of which it is remembered what they say."""
 SAMPLES_AT_ONCE: Final = 16
 """Samples of at most 256 KiB that are read on the event loop before others have their turn."""
 
@@ -209,14 +212,22 @@ def system_metadata(file: OpenFile, facts: FileFacts, layout: str) -> SystemMeta
 
 def _choose(files: Sequence[OpenFile]) -> Samples:
     return Samples.choose(
-        (FileFacts.decode(file.facts).content_type, file.size if _is_in_log(file) else -1) for file in files
+        (_facts(file.facts).content_type, file.size if _is_in_log(file) else -1) for file in files
     )
+
+
+def _facts(encoded: bytes) -> FileFacts:
+    """Return the facts of a file; of files of one kind mostly the same is known."""
+    return _decode_known(encoded) if len(encoded) <= FACTS_KEPT_MAX else FileFacts.decode(encoded)
+
+
+_decode_known: Final = lru_cache(maxsize=1024)(FileFacts.decode)
 
 
 def _add_batch(writer: DesWriter, batch: list[OpenFile], loaded: LoadedFiles) -> None:
     """Hand files to the writer, which compares each with its checksum."""
     for file in batch:
-        facts = FileFacts.decode(file.facts)
+        facts = _facts(file.facts)
         system = system_metadata(file, facts, writer.layout)
         if facts.external is not None:
             writer.add_external(

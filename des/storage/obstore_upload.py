@@ -66,6 +66,7 @@ class ObstoreUpload(PartedUpload):
         await self._store.call(self.key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
         info = await self._moved()
         await self._drop_staged()
+        self._sending = None  # nothing is left that an abort would have to drop
         return info
 
     async def abort(self) -> None:

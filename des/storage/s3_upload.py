@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import google_crc32c
 
 from des.errors import AlreadyExistsError, DesError, InvalidInputError
+from des.format.crc_combine import combine
 from des.storage.checks import check_key
 from des.storage.object_store import (
     Body,
@@ -44,8 +46,8 @@ class S3Upload(PartedUpload):
         self._store = store
         self._s3 = store.s3
         self._algorithm = store.s3.settings.checksum
-        self._crc: int | None = 0
-        """CRC32C of everything so far; None once the store copied bytes that were never here."""
+        self._sums: dict[int, tuple[int, int]] = {}
+        """Of the parts that were here, by number: CRC32C and bytes."""
         self._upload_id = ""
         self._parts: list[asyncio.Task[dict[str, Any]]] = []
         store.under_way.add(self)
@@ -75,8 +77,6 @@ class S3Upload(PartedUpload):
             if not data:
                 raise ObjectDamagedError(f"body of {self.key!r} ends at {self._size}, its size is {size}")
             pieces.append(data)
-            if self._crc is not None:
-                self._crc = google_crc32c.extend(self._crc, data)
             self._size += len(data)
             wanted -= len(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -102,7 +102,6 @@ class S3Upload(PartedUpload):
             if stop - start >= COPY_SIZE_MIN:
                 if self._filled:
                     await self._send_filled()
-                self._crc = None
                 while stop - start >= COPY_SIZE_MIN:
                     end = min(stop, start + COPY_SIZE_MAX)
                     await self._start(self._copy_part, key, start, end, etag)
@@ -157,8 +156,10 @@ class S3Upload(PartedUpload):
 
     async def _complete(self, parts: list[dict[str, Any]]) -> ObjectInfo:
         whole: dict[str, Any] = {}
-        if self._crc is not None and self._algorithm == "crc32c":
-            whole = {"ChecksumCRC32C": encode_crc32c(self._crc), "ChecksumType": "FULL_OBJECT"}
+        # Not where the store copied bytes that were never here.
+        if self._algorithm == "crc32c" and len(self._sums) == len(parts):
+            crc = await asyncio.to_thread(self._whole_crc)
+            whole = {"ChecksumCRC32C": encode_crc32c(crc), "ChecksumType": "FULL_OBJECT"}
         try:
             answer = await self._s3.call(
                 self.key,
@@ -186,10 +187,13 @@ class S3Upload(PartedUpload):
         return info
 
     async def _send_filled(self) -> None:
-        data = self._take_filled()
-        if self._crc is not None:
-            self._crc = google_crc32c.extend(self._crc, data)
-        await self._start(self._send_part, data)
+        await self._start(self._send_part, self._take_filled())
+
+    def _whole_crc(self) -> int:
+        crc = 0
+        for _, (part, size) in sorted(self._sums.items()):
+            crc = combine(crc, part, size)
+        return crc
 
     async def _start(self, send: Any, *arguments: Any) -> None:
         """Start a part when there is room for it; raise what an earlier one failed with."""
@@ -231,10 +235,9 @@ class S3Upload(PartedUpload):
         self._upload_id = answer["UploadId"]
 
     async def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
-        checksum = checksum_of(data, self._algorithm)
         answer = await self._s3.call(
             self.key,
-            self._s3.client.upload_part,
+            partial(self._upload_part, number),
             sent_bytes=len(data),
             needs=("ETag",),
             Bucket=self._s3.bucket,
@@ -242,10 +245,21 @@ class S3Upload(PartedUpload):
             UploadId=self._upload_id,
             PartNumber=number,
             Body=data,
-            **checksum,
         )
-        crc = {name: value for name, value in checksum.items() if name == "ChecksumCRC32C"}
+        crc: dict[str, Any] = {}
+        if number in self._sums:
+            crc = {"ChecksumCRC32C": encode_crc32c(self._sums[number][0])}
         return {"PartNumber": number, "ETag": answer["ETag"], **crc}
+
+    def _upload_part(self, number: int, *, Body: bytes, **arguments: Any) -> Any:  # noqa: N803  boto3's name
+        """Send a part, summed once, in the thread that sends it."""
+        if self._algorithm == "crc32c":
+            crc = google_crc32c.value(Body)
+            self._sums[number] = crc, len(Body)
+            checksum: Mapping[str, Any] = {"ChecksumCRC32C": encode_crc32c(crc)}
+        else:
+            checksum = checksum_of(Body, self._algorithm)
+        return self._s3.client.upload_part(Body=Body, **arguments, **checksum)
 
     async def _copy_part(self, number: int, key: str, start: int, stop: int, etag: str) -> dict[str, Any]:
         answer = await self._s3.call(
