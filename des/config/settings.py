@@ -348,6 +348,11 @@ class Settings(BaseSettings):
     cluster: ClusterSettings = ClusterSettings()
 
     @property
+    def keeps_objects_here(self) -> bool:
+        """Whether the objects lie in a folder, most likely on the disk that has the data folder."""
+        return not self.object_store or self.object_store.startswith("file:")
+
+    @property
     def in_cluster(self) -> bool:
         """Whether this node shares the store with others."""
         return self.cluster.enabled

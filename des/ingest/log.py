@@ -97,6 +97,7 @@ class IngestLog:
         publish: Publish,
         directory: str = "log",
         salt: Callable[[], int],
+        disk_share: float = 1.0,
     ) -> tuple[Self, RecoveredLog]:
         """Recover the log in `directory` and open it for appending.
 
@@ -112,6 +113,8 @@ class IngestLog:
                 before their appends return.
             directory: folder of the log on the disk.
             salt: gives 32 random bits for each new segment.
+            disk_share: part of the room on the disk that it may take; where what it holds is sealed onto the
+                same disk, half of it.
 
         Raises:
             LogVersionError: a newer version wrote part of it; nothing was changed.
@@ -134,6 +137,7 @@ class IngestLog:
             salt=salt,
             next_number=recovery.next_number,
             next_seq=recovery.next_seq,
+            disk_share=disk_share,
         )
         log = cls(
             disk,
@@ -162,7 +166,8 @@ class IngestLog:
     @property
     def fill(self) -> LogFill:
         """What it holds of what it may hold."""
-        return LogFill(self.bytes_used, self._bytes_max, self.next_seq - self.first_seq, self._records_max)
+        records = self.next_seq - self.first_seq
+        return LogFill(self.bytes_used, self._bytes_max, records, self._records_max, self._writer.disk_max)
 
     @property
     def fullness(self) -> float:
@@ -373,6 +378,7 @@ class IngestLog:
     def _refused(self, append: Append) -> None:
         """Nothing of it was written: its blocks are loose again, or released when nobody waits."""
         self.counts.refused += 1
+        self._fullness = self.fill.fullness  # the disk may have turned out to be smaller than it was
         if append.file is not None:
             self._segments.loose.update(append.file.blocks)
             if append.done.cancelled():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ from des.monitoring.log_fill import LogFill
 from des.storage.disk import Disk, DiskFile
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_SEGMENTS_MIN: Final = 4
+"""The disk makes no log smaller: sealing one that holds less makes little room, and many objects."""
 URGENT_SEGMENT_BYTES: Final = 1 << 20
 """Length of a segment made when the log is full, for the records without which it stays full."""
 
@@ -73,6 +76,7 @@ class SegmentWriter:
         salt: Callable[[], int],
         next_number: int,
         next_seq: int,
+        disk_share: float,
     ) -> None:
         self._disk = disk
         self._directory = directory
@@ -83,6 +87,9 @@ class SegmentWriter:
         self.next_seq = next_seq
         self._segment_bytes = int(settings.segment_bytes)
         self._reserve_free_bytes = int(settings.reserve_free_bytes)
+        self._disk_share = disk_share
+        self.disk_max = sys.maxsize
+        """Disk the log could take when a segment was last to be made; `LogFill.disk_max`."""
         self._active: LiveSegment | None = None
         self._last_crc = 0
 
@@ -176,6 +183,15 @@ class SegmentWriter:
                 needed_bytes=size,
             )
         free = self._disk.free_bytes()
+        room = int(self._disk_share * (fill.bytes_used + free - self._reserve_free_bytes))
+        self.disk_max = max(room, DISK_SEGMENTS_MIN * self._segment_bytes)
+        if fill.bytes_used + size > self.disk_max:
+            raise LogFullError(
+                f"the ingest log uses {fill.bytes_used} bytes and {free} bytes of disk are free, another "
+                f"segment of {size} would leave too little to seal what it holds",
+                free_bytes=free,
+                needed_bytes=size,
+            )
         if free - size < self._reserve_free_bytes:
             raise LogFullError(
                 f"{free} bytes of disk are free, another segment of {size} would leave less than the "

@@ -1,5 +1,6 @@
 """How full a log is: of disk, and of records, each of which costs memory."""
 
+import sys
 from dataclasses import dataclass
 
 
@@ -13,6 +14,13 @@ class LogFill:
     records: int
     """From its first to its last, those that nobody needs any more included."""
     records_max: int
+    disk_max: int = sys.maxsize
+    """Disk it could take when that was last looked at: what it has, and what is free beyond the reserve."""
+
+    @property
+    def bytes_limit(self) -> int:
+        """The smaller of what its budget and what the disk allow."""
+        return min(self.bytes_max, self.disk_max)
 
     @property
     def fullness(self) -> float:
@@ -21,8 +29,8 @@ class LogFill:
         >>> LogFill(bytes_used=10, bytes_max=100, records=3, records_max=4).fullness
         0.75
         """
-        return max(self.bytes_used / self.bytes_max, self.records / self.records_max)
+        return max(self.bytes_used / self.bytes_limit, self.records / self.records_max)
 
     def share(self, *, records: int, data_bytes: int) -> float:
         """Return how much emptier the log would be without so many records of so many bytes together."""
-        return max(data_bytes / self.bytes_max, records / self.records_max)
+        return max(data_bytes / self.bytes_limit, records / self.records_max)

@@ -48,6 +48,8 @@ from des.upkeep import GarbageCollector, GcLimits
 
 _log = structlog.get_logger(__name__)
 
+SHARE_BESIDE_OBJECTS: Final = 0.5
+"""Of the disk's room, for the log, where the objects lie on it too: a sealed file is there twice at first."""
 FLOOR_AHEAD_MS: Final = 3000
 """How far names are reserved ahead of the clock: one synced log record per this time."""
 
@@ -90,6 +92,7 @@ async def assemble(
         executor=executor,
         publish=lambda files: published[0](files),  # noqa: PLW0108  it changes below
         salt=lambda: int.from_bytes(doors.random_bytes(4), "little"),
+        disk_share=SHARE_BESIDE_OBJECTS if settings.keeps_objects_here else 1.0,
     )
     if sharding.generation:
         recovered = placed_anew(recovered, settings.shard_bits)

@@ -45,8 +45,7 @@ class Backpressure:
         wait_max_s: float,
     ) -> None:
         """Connect the parts; a write that would have to wait longer than `wait_max_s` is refused."""
-        self._full = 1 - settings.segment_bytes / settings.budget_bytes
-        """Share from which the log has no room for another segment."""
+        self._segment_bytes = int(settings.segment_bytes)
         self._log = log
         self._open_index = open_index
         self._packer = packer
@@ -57,6 +56,11 @@ class Backpressure:
         self._looked_at = -math.inf
         self._free_at = 0.0
         """When the next write may begin, monotonic."""
+
+    @property
+    def _full(self) -> float:
+        """Share from which the log has no room for another segment."""
+        return 1 - self._segment_bytes / self._log.fill.bytes_limit
 
     async def admit(self, records: int, data_bytes: int) -> None:
         """Return when so much may be written: at once, but for a log that seals cannot keep empty.

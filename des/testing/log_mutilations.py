@@ -44,6 +44,7 @@ async def open_log(
     settings: LogSettings = SETTINGS,
     executor: Executor | None = None,
     log_type: type[IngestLog] = IngestLog,
+    disk_share: float = 1.0,
 ) -> tuple[IngestLog, RecoveredLog]:
     """Open the log on a simulated disk."""
     return await log_type.open(
@@ -55,6 +56,7 @@ async def open_log(
         executor=executor,
         publish=lambda _: None,
         salt=lambda: disk.rng.getrandbits(32),
+        disk_share=disk_share,
     )
 
 

@@ -179,3 +179,16 @@ async def test_a_closed_log_takes_and_gives_nothing(disk):
         await log.append_file(draft("c", b"3"))
     with pytest.raises(LogRecordGoneError):
         await log.reader.read(file.extents[0])
+
+
+async def test_a_log_beside_its_objects_takes_no_more_of_the_disk_than_can_be_sealed(disk):
+    segment = 100_000
+    disk.capacity = 20 * segment
+    few = log_settings(segment_bytes=segment, budget_bytes=1 << 30, reserve_free_bytes=4 * segment)
+    log, _ = await open_log(disk, 1, settings=few, disk_share=0.5)
+    with pytest.raises(LogFullError, match="too little to seal what it holds"):
+        for number in range(100):
+            await log.append_file(draft(f"f{number}", bytes(segment // 2)))
+    assert 6 * segment <= log.bytes_used <= 8 * segment
+    assert log.fullness > 0.75
+    await log.close()

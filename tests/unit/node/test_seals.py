@@ -276,3 +276,35 @@ async def test_deletes_under_a_full_log_are_copied_once_for_each_segment_that_th
             await node._deletions.copy()
     copies = [info.key async for info in world.store.list("") if "_deleted" in info.key]
     assert len(copies) <= 1
+
+
+async def test_a_log_that_fills_a_disk_smaller_than_its_budget_is_sealed_and_emptied(world) -> None:
+    node = await restart_with(
+        world,
+        log={"segment_bytes": 1 << 20, "budget_bytes": 4 << 30, "reserve_free_bytes": 8 << 20},
+        seal={"age_s": 10**6},
+    )
+    world.disk.capacity -= world.disk.room() - (24 << 20)
+    names = [(await put(node, bytes(200_000))).name for _ in range(20)]
+    with pytest.raises(LogFullError):
+        for _ in range(100):
+            await put(node, bytes(200_000))
+    used = node._log.bytes_used
+    await node._packer.step()
+    await node._packer.step()
+    assert node.backlog() == (0, 0)
+    assert node._log.bytes_used < used / 2
+    await put(node, bytes(200_000))
+    for name in names:
+        assert await (await node.open_file(name)).read_whole() == bytes(200_000)
+
+
+async def test_a_full_disk_does_not_make_a_container_of_every_file(world) -> None:
+    node = await restart_with(world, seal={"age_s": 10**6})
+    await put(node)
+    world.disk.capacity -= world.disk.room()
+    with pytest.raises(LogFullError):
+        for _ in range(200):
+            await put(node, bytes(1 << 20))
+    await node._packer.step()
+    assert await stored(world) == []
