@@ -111,7 +111,8 @@ class BatchPlaces:
         for at, name in enumerate(names):
             if self._shards is not None and not self._shards.owns(consistent_hash(name, bits)):
                 try:
-                    self._leave(name)
+                    if len(names) > 1:
+                        self._leave(name)
                 except DesError as error:
                     plan.failed[at] = error
                 else:

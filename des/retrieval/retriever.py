@@ -119,7 +119,7 @@ class Retriever:
             open_file=self.open,
             stat_file=self.stat,
             absent=self.absent,
-            leave=self._leaving.leave_at_once,
+            leave=self._leaving.leave_of_many,
             shards=shards,
         )
 

@@ -128,15 +128,9 @@ class StoredContainers:
         self._rows.move_to_end(key)
         return rows
 
-    def known_rows(
-        self, day: str, shard: int, *, bits: int, age_max_s: float | None = None
-    ) -> list[ContainerRow] | None:
+    def known_rows(self, day: str, shard: int, *, bits: int) -> list[ContainerRow] | None:
         """Return what `rows` would, None where it would have to ask the catalog."""
-        key = (day, shard, bits)
-        rows = self._rows.get(key)
-        if age_max_s is None or rows is None:
-            return rows
-        return rows if self._clock.monotonic() - self._loaded_at[key] <= age_max_s else None
+        return self._rows.get((day, shard, bits))
 
     async def _load_rows(self, key: tuple[str, int, int]) -> list[ContainerRow]:
         day, shard, bits = key

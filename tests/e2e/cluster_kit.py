@@ -203,7 +203,8 @@ class Cluster:
         for row in rows:
             path = self.folder / "one.des"
             await asyncio.to_thread(client.download_file, BUCKET, f"{self.folder.name}/{row.key}", str(path))
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
+            ext_start = row.geometry.index_start + row.geometry.index_length
+            assert hashlib.sha256(path.read_bytes()[ext_start:]).hexdigest() == row.sha256
             with DesReader(path) as reader:
                 names.update(reader.list_files())
         return names

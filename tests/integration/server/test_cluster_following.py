@@ -205,7 +205,7 @@ async def test_a_stored_file_of_an_owner_that_vanished_is_read_where_it_was_open
 ):
     owner = cluster.members[0]
     async with cluster.client(1, retry=None) as client:
-        names = await cluster.names_at(owner, 4, client)
+        names = await cluster.names_at(owner, 6, client)
         for name in names:
             await client.put(b"content", name=name)
             # From now on this node knows of no container of the shard.
@@ -213,10 +213,11 @@ async def test_a_stored_file_of_an_owner_that_vanished_is_read_where_it_was_open
         for shard in {consistent_hash(name, SHARD_BITS) for name in names}:
             await client.seal_shard(shard)
         await owner.vanish()
-        alone, described, together, over_http = names
+        alone, described, over_http, *together = names
         assert await client.get(alone) == b"content"
         assert (await client.stat(described)).state == "stored"
-        assert [one.unwrap() async for one in client.get_many([together])] == [b"content"]
+        assert [one.unwrap() async for one in client.get_many(together)] == [b"content"] * 3
+        assert [one.unwrap().state async for one in client.stat_many(together)] == ["stored"] * 3
         async with httpx.AsyncClient(base_url=f"http://{cluster.members[1].server.http_address}") as door:
             assert (await door.get(f"/files/{over_http}")).content == b"content"
     cluster.members.remove(owner)
