@@ -11,42 +11,33 @@ from des.core.file_view import (
     ExternalFileOutOfReachError,
     StoredFile,
     clip_range,
-    digest_of,
     missing,
-    sorted_names,
 )
+from des.core.local_container import LocalContainer
 from des.core.local_file import LocalFile
 from des.core.located import Located
 from des.core.plain_end import open_plain
 from des.core.plain_read import ReadAt, find_place, find_places, read_place, read_places
 from des.files import BLOCK_SIZE
 from des.format.byte_range import ByteRange
-from des.format.dictionaries import Dictionaries
 from des.format.errors import CorruptContainerError
-from des.format.ext import Ext, ExtGeometry, OpenedContainer, open_end, read_section
+from des.format.ext import Ext
 from des.format.extent import PIECE_SIZE_MAX, bound_extent, extent_of, learn_blocks, pieces, read_piece
 from des.format.footer import Footer
-from des.format.hash_pages import PAGE_SIZE, PagesGeometry, Record
 from des.format.header import HEADER_SIZE, check_header
 from des.format.index import IndexEntry
-from des.format.index_directory import GROUP_SIZE, decode_directory
+from des.format.index_directory import GROUP_SIZE
 from des.format.layout import Layout
 from des.format.locate import (
-    check_record,
-    check_same_place,
-    look_up,
     read_bare,
-    read_described,
-    read_entry,
     read_group,
     read_group_metadata,
     read_indexed,
 )
 from des.format.metadata import Metadata, decode_metadata
 from des.format.name_key import name_digest
-from des.format.names import NamesDirectory, list_names, read_directory
-from des.format.plan import read_file, read_index, read_metadata, run
-from des.format.section_table import BadSectionError, Section, SectionKind
+from des.format.plan import read_file, read_metadata, run
+from des.format.section_table import SectionKind
 
 TAIL_SIZE: Final = 1 << 10
 """Bytes read first: FOOTER, trailer and section table. A second read costs a local file next to nothing."""
@@ -81,21 +72,17 @@ class DesReader:
             self._source.read_at if isinstance(self._source, LocalFile) else self._read_range
         )
         self._external = external
-        self._opened: OpenedContainer | None = None
-        self._dictionaries_known: Dictionaries | None = None
-        self._pages: PagesGeometry | None = None
-        """Where names are found by the long way; known once the end was looked at."""
-        self._index: ContainerIndex | None = None
-        self._names: NamesDirectory | None = None
         try:
             size = self._source.size
-            self._tail: Final = self._read_at(min(TAIL_SIZE, size), max(0, size - TAIL_SIZE)) if size else b""
-            self._plain: Final = open_plain(self._tail, size)
+            tail = self._read_at(min(TAIL_SIZE, size), max(0, size - TAIL_SIZE)) if size else b""
+            self._container: Final = LocalContainer(self._source, tail)
+            self._dictionaries: Final = self._container.dictionaries
+            self._plain: Final = open_plain(tail, size)
             if self._plain is None:
-                self._look_at_end()
+                self._container.end()
             check_header(self._read_at(HEADER_SIZE, 0))
-            if self._plain is None and self._pages is None:
-                self._load_index()
+            if self._plain is None and self._container.pages is None:
+                self._container.index()
         except BaseException:
             self.close()
             raise
@@ -112,11 +99,11 @@ class DesReader:
         return self.footer.file_count if self._plain is None else self._plain.file_count
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._locate(name) is not None
+        return isinstance(name, str) and self._container.locate(name) is not None
 
     def __iter__(self) -> Iterator[StoredFile]:
         """Yield every file's entry and metadata, in the order they were written."""
-        directory = self._section(SectionKind.INDEXDIR)
+        directory = self._container.section(SectionKind.INDEXDIR)
         if directory is None:
             for entry in self.index:
                 yield StoredFile(entry, self.read_metadata(entry))
@@ -134,17 +121,17 @@ class DesReader:
     @property
     def footer(self) -> Footer:
         """Where the sections lie."""
-        return self._look_at_end().footer
+        return self._container.end().footer
 
     @property
     def ext(self) -> Ext | None:
         """What the container's end says about EXT; None where it has none."""
-        return self._look_at_end().ext
+        return self._container.end().ext
 
     @property
     def index(self) -> ContainerIndex:
         """INDEX, whole and proven; a container with EXT is read without ever asking for this."""
-        return self._index or self._load_index()
+        return self._container.index()
 
     def get_index(self) -> ContainerIndex:
         """Return INDEX, as `index`."""
@@ -169,20 +156,16 @@ class DesReader:
 
     def list_files(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> list[str]:
         """Return names that start with `prefix` and sort after `start_after`, sorted, at most `limit`."""
-        section = self._section(SectionKind.NAMES)
-        if section is None:
-            return sorted_names(self.index, prefix, start_after, limit)
-        if self._names is None:
-            self._names = run(read_directory(section, self.footer), self._read)
-        plan = list_names(self._names, prefix=prefix, start_after=start_after, limit=limit)
-        return run(plan, self._read)
+        return self._container.list_names(prefix, start_after, limit)
 
     def find(self, name: str) -> IndexEntry | None:
         """Return the entry of `name`; None when the container does not have it."""
-        found = self._locate(name)
+        found = self._container.locate(name)
         if found is None or found.record is None:
             return None if found is None else found.entry
-        return run(read_indexed(self._directory(), self.footer, found.record.ordinal, name), self._read)
+        return run(
+            read_indexed(self._container.directory(), self.footer, found.record.ordinal, name), self._read
+        )
 
     def stat(self, name: str) -> StoredFile:
         """Return everything known of a file but its bytes.
@@ -190,7 +173,7 @@ class DesReader:
         Raises:
             FileNotInContainerError: no such name.
         """
-        return self._describe(self._demand(name))
+        return self._container.describe(self._container.demand(name))
 
     def get_meta(self, name: str) -> Metadata:
         """Return a file's metadata.
@@ -221,7 +204,7 @@ class DesReader:
                 data = read_place(encoded, digest, place, self._dictionaries, self._read_at)
                 if data is not None:
                     return data
-        return self._read_located(self._demand(name))
+        return self._read_located(self._container.demand(name))
 
     def get_files_batch(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return many files by name, in the order asked, read in the order they lie.
@@ -235,18 +218,22 @@ class DesReader:
         files = dict.fromkeys(wanted, b"")
         plain = self._plain
         if plain is None:
-            return self._read_others(files, {name: self._demand(name) for name in wanted})
+            return self._read_others(files, {name: self._container.demand(name) for name in wanted})
         # A name that is no Unicode is encoded to what no container has.
         encoded = [name.encode(errors="surrogatepass") for name in wanted]
         digests = list(map(name_digest, encoded))
         places = find_places(encoded, digests, plain, self._read_at)
-        others = {name: self._demand(name) for name, place in zip(wanted, places, strict=True) if not place}
+        others = {
+            name: self._container.demand(name)
+            for name, place in zip(wanted, places, strict=True)
+            if not place
+        }
         found = read_places(encoded, digests, places, self._dictionaries, self._read_at)
         for name, data in zip(wanted, found, strict=True):
             if data is not None:
                 files[name] = data
             elif name not in others:
-                others[name] = self._demand(name)
+                others[name] = self._container.demand(name)
         return self._read_others(files, others)
 
     def _read_others(self, files: dict[str, bytes], others: Mapping[str, Located]) -> dict[str, bytes]:
@@ -263,7 +250,7 @@ class DesReader:
             FileNotInContainerError: no such name.
             RangeOutsideFileError: `offset` lies behind the end.
         """
-        found = self._demand(name)
+        found = self._container.demand(name)
         if found.entry.is_compressed:
             data = self._read_located(found)
             start, stop = clip_range(name, len(data), offset, limit)
@@ -279,8 +266,8 @@ class DesReader:
         """Return a file, whole and verified, and its metadata. Raises as `get_file`."""
         entry.check_readable(self.footer.layout)
         if self._proves_v1:
-            found = self._demand(entry.name)
-            return self._read_located(found), self._describe(found).metadata
+            found = self._container.demand(entry.name)
+            return self._read_located(found), self._container.describe(found).metadata
         if not entry.is_external:
             return run(read_file(entry, self.footer.layout, self._dictionaries()), self._read)
         metadata = self.read_metadata(entry)
@@ -291,13 +278,13 @@ class DesReader:
         if entry.is_external or entry.data_length <= PIECE_SIZE_MAX:
             yield self.read_entry(entry)[0]
         else:
-            found = self._demand(entry.name) if self._proves_v1 else Located(entry)
+            found = self._container.demand(entry.name) if self._proves_v1 else Located(entry)
             yield from self._read_long(found, 0, entry.data_length)
 
     def _read_long(self, found: Located, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes `[start, stop)` of a file that is not held whole."""
         found.entry.check_readable(self.footer.layout)
-        described = self._describe(found)
+        described = self._container.describe(found)
         extent = extent_of(described.entry, described.metadata)
         if found.record is not None and found.record.is_proven:
             extent = bound_extent(extent, found.digest, found.record.proof)
@@ -323,7 +310,7 @@ class DesReader:
             CorruptContainerError: what is stored there is not its metadata.
         """
         if self._proves_v1:
-            return self._describe(self._demand(entry.name)).metadata
+            return self._container.describe(self._container.demand(entry.name)).metadata
         return run(read_metadata(entry, self.footer.layout), self._read)
 
     def _verified(self, data: bytes, entry: IndexEntry, metadata: Metadata) -> bytes:
@@ -338,103 +325,20 @@ class DesReader:
             run(read_piece(extent, piece), lambda wanted: data[wanted.start : wanted.stop])
         return data
 
-    def _look_at_end(self) -> OpenedContainer:
-        """Return what the end of the container says, taken apart; a short read does without."""
-        opened = self._opened
-        if opened is None:
-            opened = run(open_end(self._source.size, tail=self._tail), self._read)
-            geometry = ExtGeometry.of(opened.ext, opened.footer)
-            self._pages = None if geometry is None else geometry.pages
-            self._opened = opened
-        return opened
-
-    def _dictionaries(self) -> Dictionaries:
-        if self._dictionaries_known is None:
-            self._dictionaries_known = Dictionaries(self._look_at_end().footer.data_start)
-        return self._dictionaries_known
-
     def _read_range(self, size: int, offset: int) -> bytes:
         return self._read(ByteRange(offset, offset + size))
 
     @property
     def _proves_v1(self) -> bool:
         """Whether EXT proves the files of a v1 container, which prove nothing themselves."""
-        return self._plain is None and self._pages is not None and self.footer.layout is Layout.V1
-
-    def _demand(self, name: str) -> Located:
-        found = self._locate(name)
-        if found is None:
-            raise missing(name, self._source.name)
-        return found
-
-    def _locate(self, name: str) -> Located | None:
-        """Return where a file lies, by its page or by INDEX."""
-        self._look_at_end()
-        if self._pages is None:
-            entry = self.index.find(name)
-            return None if entry is None else Located(entry)
-        digest = digest_of(name)
-        if digest is None:
-            return None
-        for record in self._look_up(self._pages, digest):
-            if not record.check_index:
-                entry = check_record(record, name, self.footer)
-                return Located(entry, record if self._proves_v1 else None, digest, self.footer.layout)
-            entry = run(read_entry(self._directory(), self.footer, record.ordinal), self._read)
-            if entry.name == name:
-                return Located(entry)
-        return None
-
-    def _look_up(self, pages: PagesGeometry, digest: bytes) -> list[Record]:
-        plan = look_up(pages, digest)
-        try:
-            page = next(plan)
-            # One read brings the next page too, which is asked for where this one is full.
-            span = pages.read_range(page)
-            data = self._read(span)
-            while True:
-                start = (page * PAGE_SIZE + pages.start) - span.start
-                found = data[start : start + PAGE_SIZE]
-                pages.check_page(page, found)
-                page = plan.send(found)
-        except StopIteration as done:
-            records: list[Record] = done.value
-            return records
+        return self._plain is None and self._container.proves_v1
 
     def _read_located(self, found: Located) -> bytes:
         entry = found.entry
         entry.check_readable(self.footer.layout)
         if entry.is_external:
-            described = self._describe(found)
+            described = self._container.describe(found)
             return self._read_external(described.entry, described.metadata)
         if found.record is not None:
             return run(read_bare(found.record, entry.name, found.digest), self._read)
         return run(read_file(entry, self.footer.layout, self._dictionaries()), self._read)[0]
-
-    def _describe(self, found: Located) -> StoredFile:
-        if found.record is None:
-            metadata = run(read_metadata(found.entry, self.footer.layout), self._read)
-            return StoredFile(found.entry, metadata)
-        plan = read_described(self._directory(), self.footer, found.record.ordinal, found.entry.name)
-        entry, metadata = run(plan, self._read)
-        check_same_place(found.record, entry)
-        return StoredFile(entry, metadata)
-
-    def _section(self, kind: SectionKind) -> Section | None:
-        return None if self.ext is None else self.ext.section(kind)
-
-    def _directory(self) -> Section:
-        """Return INDEXDIR, which a record refers to."""
-        section = self._section(SectionKind.INDEXDIR)
-        if section is None:
-            raise BadSectionError(f"{self._source.name!r} has HASHPAGES that refer to INDEXDIR, and has none")
-        return section
-
-    def _load_index(self) -> ContainerIndex:
-        index = ContainerIndex.parse(run(read_index(self.footer), self._read), self.footer)
-        section = self._section(SectionKind.INDEXDIR)
-        if section is not None:
-            directory = run(read_section(section), self._read)
-            index.check(decode_directory(directory, self.footer.index_length, self.footer.file_count))
-        self._index = index
-        return index

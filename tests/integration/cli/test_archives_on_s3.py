@@ -187,7 +187,7 @@ def test_what_was_proven_is_still_and_what_was_not_is_marked(des, moto, url, tmp
         damaged[place] ^= 1
     (tmp_path / "damaged.des").write_bytes(damaged)
     with DesReader(tmp_path / "damaged.des") as reader:
-        assert reader._locate("docs/000.json").record.slot == SLOT_UNPROVEN
+        assert reader._container.locate("docs/000.json").record.slot == SLOT_UNPROVEN
         assert reader.get_file("docs/000.json") != FILES["docs/000.json"]  # as before: nobody could know
         for name in ("docs/001.json", "long"):
             with pytest.raises(Exception, match="CRC32C"):
