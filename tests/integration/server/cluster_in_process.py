@@ -27,6 +27,7 @@ class Member:
         self.node = None
         self.server = None
         self.address = ""
+        self.clock = cluster.clocks.get(number, SystemClock())
 
     async def start(self, listen="127.0.0.1:0"):
         settings = Settings(
@@ -42,7 +43,9 @@ class Member:
                 | {key: value for key, value in self.cluster.options.items() if key != "cluster"}
             ),
         )
-        self.node = await Node.open(settings, catalog=self.cluster.catalog, store=self.cluster.store)
+        self.node = await Node.open(
+            settings, clock=self.clock, catalog=self.cluster.catalog, store=self.cluster.store
+        )
         self.server = build_server(self.node, settings)
         await self.server.start()
         self.address = str(self.server.address)
@@ -77,7 +80,7 @@ class Member:
 
 
 class Cluster:
-    def __init__(self, folder, ttl_s, options, client_options):
+    def __init__(self, folder, ttl_s, options, client_options, clocks):
         clock = SystemClock()
         self.folder = folder
         self.ttl_s = ttl_s
@@ -85,6 +88,7 @@ class Cluster:
         self.client_options = client_options
         self.catalog = MemoryCatalog(clock)
         self.store = MemoryObjectStore(clock)
+        self.clocks = clocks
         self.members = []
 
     async def settled(self, *, without=()):
@@ -131,9 +135,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running_cluster(folder, *, nodes=3, ttl_s=60.0, client=None, **options):
-    """Run nodes; none of them is left."""
-    cluster = Cluster(folder, ttl_s, options, client or {})
+async def running_cluster(folder, *, nodes=3, ttl_s=60.0, client=None, clocks=None, **options):
+    """Run nodes, some by other clocks than the catalog; none of them is left."""
+    cluster = Cluster(folder, ttl_s, options, client or {}, clocks or {})
     try:
         for number in range(nodes):
             member = Member(cluster, number)

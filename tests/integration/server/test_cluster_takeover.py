@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import pytest
 from des_client import DesClientError, Durability, FileMissing, PutItem, Unavailable
 
+from des.clock import SystemClock
 from des.core import DesReader
 from des.db.catalog import CatalogUnavailableError, ContainerState
-from des.naming import consistent_hash, day_of, encode_name, parse_name
+from des.naming import consistent_hash, created_ms_of, day_of, encode_name, parse_name
 from tests.integration.server.cluster_in_process import SETTLE_S, SHARD_BITS, running_cluster
 
 TTL_S = 4.0
@@ -207,3 +209,49 @@ async def test_a_name_far_ahead_of_the_databases_clock_waits_for_its_time_and_it
         with pytest.raises(FileMissing):
             await client.get(early)
         assert await client.get(assigned.name) == b"now"
+
+
+@pytest.mark.timeout(120)
+async def test_a_shard_that_is_lost_while_a_node_says_that_it_may_hold_files_takes_none(tmp_path):
+    """The estate was noted before that: nobody would wait for a file that is acknowledged now."""
+    async with running_cluster(tmp_path, nodes=1) as cluster, cluster.client(0, retry=None) as client:
+        (name,) = await cluster.names_at(cluster.members[0], 1, client)
+        locks = cluster.catalog._locks
+
+        def lose(method, moment):
+            if (method, moment) == ("beat_node", "before"):
+                locks.update(
+                    (shard, replace(lock, holder="another", node="another", epoch=lock.epoch + 1))
+                    for shard, lock in locks.items()
+                )
+
+        cluster.catalog.fault = lose
+        with pytest.raises(Unavailable):
+            await client.put(b"data", name=name)
+        cluster.catalog.fault = None
+
+
+class OtherClock(SystemClock):
+    """Wrong by a number of seconds."""
+
+    def __init__(self, ahead_s):
+        self.ahead_s = ahead_s
+
+    def now_ms(self):
+        return super().now_ms() + int(self.ahead_s * 1000)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+async def test_a_node_whose_clock_is_wrong_by_an_hour_names_files_by_the_databases(tmp_path, ahead_s):
+    async with running_cluster(tmp_path, nodes=2, clocks={1: OtherClock(ahead_s)}) as cluster:
+        begun_ms = SystemClock().now_ms()
+        async with cluster.client(1) as client:
+            made = [(await client.put(b"data")).file.name]
+            made += [assigned.name for assigned in await client.assign_names(3)]
+        ended_ms = SystemClock().now_ms()
+        wrap_bits = cluster.members[1].node.settings.wrap_bits
+        assert all(begun_ms - 30_000 <= created_ms_of(name, wrap_bits) <= ended_ms + 30_000 for name in made)
+        async with cluster.client(0) as client:  # whoever owns them takes them
+            for name in made:
+                assert (await client.put(b"data", name=name)).file.name == name
