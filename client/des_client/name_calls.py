@@ -63,6 +63,10 @@ class NameCalls:
             self._next_index += len(names)
         return [name for _, name in self._asked]
 
+    def repeated(self) -> None:
+        """Note that the call is made once more: an attempt whose answer was lost may have done all of it."""
+        self._lost.update(index for index, _ in self._asked)
+
     def accept(self, results: Sequence[file_service_pb2.StatResult], now: float) -> float:
         """Take the answers; return how long to wait before the next call.
 

@@ -181,7 +181,7 @@ class ManyMixin:
         return file_service_pb2.DeleteFileResponse(file=result.file)
 
     async def BatchDeleteFiles(self, request, context):
-        await self._arrive("BatchDeleteFiles", context, request)
+        fault = await self._arrive("BatchDeleteFiles", context, request)
         results = []
         for name in request.names:
             result = self._about(name)
@@ -190,6 +190,8 @@ class ManyMixin:
             elif request.allow_missing and result.status.code == CODES["NOT_FOUND"]:
                 result = file_service_pb2.StatResult()
             results.append(result)
+        if fault.code and fault.after_effect:
+            await self._break(fault, context)
         return file_service_pb2.BatchDeleteFilesResponse(results=results)
 
     async def WaitStored(self, request, context):

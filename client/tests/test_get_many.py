@@ -257,6 +257,17 @@ def test_a_delete_whose_answer_was_lost_is_done(des, double):
     assert double.calls["DeleteFile"] == 2
 
 
+def test_deletes_whose_answer_was_lost_are_done(des, double):
+    *names, before = add(double, 4)
+    des.delete(before)
+    double.fail("BatchDeleteFiles", code="UNAVAILABLE", after_effect=True)
+    outcomes = list(des.delete_many([*names, "missing"]))
+    assert [one.error is None for one in outcomes] == [True, True, True, False]
+    assert double.calls["BatchDeleteFiles"] == 2
+    # The next call, which is not repeated, says what it finds.
+    assert [one.error is None for one in des.delete_many([before])] == [False]
+
+
 def test_delete_many_answers_every_name(des, double):
     names = add(double, 3)
     outcomes = list(des.delete_many([*names, "missing"]))

@@ -144,6 +144,7 @@ class AsyncBatch(AsyncMany):
                 lambda channel: channel.files.BatchDeleteFiles,
                 file_service_pb2.BatchDeleteFilesRequest(names=asked, allow_missing=allow_missing),
                 plan.timeout_s,
+                repeated=plan.repeated,
             )
             await self._sleep(plan.accept(answer.results, time.monotonic()))
             for outcome in plan.drain():

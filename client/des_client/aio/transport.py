@@ -139,10 +139,11 @@ class AsyncTransport:
         *,
         retry: RetryConfig | None = None,
         road: Road | None = None,
+        repeated: Callable[[], None] | None = None,
     ) -> ResponseT:
         """Make a call of one request and one answer, as often as it takes.
 
-        One about a single file has a `road`.
+        One about a single file has a `road`. `repeated` is called before every attempt but the first.
         """
         loop = self._own_loop()
         ends_at = loop.time() + timeout_s
@@ -176,6 +177,8 @@ class AsyncTransport:
                 attempts = Attempts(retry, random.random)
             await self._wait_or_raise(attempts, error, ends_at - loop.time())
             timeout_s = ends_at - loop.time()
+            if repeated is not None:
+                repeated()
 
     def _raise_if_over(self, failed: Exception) -> None:
         """Raise the failure of one item if it is not the item's own."""

@@ -142,6 +142,7 @@ class Batch(Many):
                 lambda channel: channel.files.BatchDeleteFiles,
                 file_service_pb2.BatchDeleteFilesRequest(names=asked, allow_missing=allow_missing),
                 plan.timeout_s,
+                repeated=plan.repeated,
             )
             self._sleep(plan.accept(answer.results, time.monotonic()))
             yield from plan.drain()

@@ -122,10 +122,11 @@ class Transport:
         *,
         retry: RetryConfig | None = None,
         road: Road | None = None,
+        repeated: Callable[[], None] | None = None,
     ) -> ResponseT:
         """Make a call of one request and one answer, as often as it takes.
 
-        One about a single file has a `road`.
+        One about a single file has a `road`. `repeated` is called before every attempt but the first.
         """
         ends_at = time.monotonic() + timeout_s
         retry = retry or self._retry
@@ -154,6 +155,8 @@ class Transport:
                 attempts = Attempts(retry, random.random)
             self._wait_or_raise(attempts, error, ends_at - time.monotonic())
             timeout_s = ends_at - time.monotonic()
+            if repeated is not None:
+                repeated()
 
     def _raise_if_over(self, failed: Exception) -> None:
         """Raise the failure of one item if it is not the item's own."""
