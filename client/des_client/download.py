@@ -3,7 +3,8 @@
 from des_proto.v1 import file_service_pb2, types_pb2
 
 from des_client import checksum, convert
-from des_client.errors import ChecksumMismatch, DataLoss, Internal, InvalidArgument, Unavailable
+from des_client.errors import ChecksumMismatch, DataLoss, Internal, Unavailable
+from des_client.items import check_range
 from des_client.types import FileInfo
 
 
@@ -28,8 +29,7 @@ class Download:
     )
 
     def __init__(self, name: str, *, offset: int = 0, limit: int | None = None, verify: bool = True) -> None:
-        if limit is not None and limit < 1:
-            raise InvalidArgument(f"limit is {limit}, expected at least 1", reason="INVALID_FIELD")
+        check_range(offset, limit)
         self.name = name
         self.offset = offset
         """Where the range starts, as asked for; negative counts from the end."""

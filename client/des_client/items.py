@@ -2,11 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from des_client.errors import InvalidArgument
 from des_client.source import Data
 from des_client.types import FileInfo, PutResult, ShardInfo
+
+INT64_MAX: Final = (1 << 63) - 1
+"""Largest number that a message carries."""
+
+
+def check_range(offset: int, limit: int | None) -> None:
+    """Refuse a range that no request can ask for.
+
+    Raises:
+        InvalidArgument: `limit` is below 1, or one of the two is no 64-bit number.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidArgument(f"limit is {limit}, expected at least 1", reason="INVALID_FIELD")
+    for field, value in (("offset", offset), ("limit", limit or 0)):
+        if not -INT64_MAX <= value <= INT64_MAX:
+            raise InvalidArgument(f"{field} is {value}, expected at most {INT64_MAX}", reason="INVALID_FIELD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +56,7 @@ class GetItem:
     """Anything that tells the caller which file this is; it comes back in the outcome."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InvalidArgument(f"limit is {self.limit}, expected at least 1", reason="INVALID_FIELD")
+        check_range(self.offset, self.limit)
 
 
 @dataclass(frozen=True, slots=True)

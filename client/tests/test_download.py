@@ -4,6 +4,7 @@ import google_crc32c
 import pytest
 from des_client.download import Download
 from des_client.errors import ChecksumMismatch, DataLoss, Internal, InvalidArgument, Unavailable
+from des_client.items import GetItem
 from des_proto.v1 import file_service_pb2, types_pb2
 
 DATA = b"0123456789"
@@ -138,3 +139,14 @@ def test_any_flipped_bit_is_noticed(bit):
     flipped[bit // 8] ^= 1 << bit % 8
     with pytest.raises(ChecksumMismatch):
         begun().accept(first(bytes(flipped)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"offset": 1 << 63}, {"offset": -(1 << 63) - 1}, {"limit": 1 << 63}, {"limit": 0}]
+)
+def test_a_range_that_no_message_carries_is_refused(changes):
+    with pytest.raises(InvalidArgument, match=f"{next(iter(changes))} is -?[0-9]+, expected"):
+        Download("x", **changes)
+    with pytest.raises(InvalidArgument):
+        GetItem("x", **changes)
+    assert Download("x", offset=(1 << 63) - 1).request().range.offset == (1 << 63) - 1

@@ -24,7 +24,8 @@ def unpack(
     archive: archives.Archive,
     *,
     folder: Annotated[
-        str, typer.Option("--directory", "-C", metavar="DIR", help="Where to; made if absent.")
+        str,
+        typer.Option("--output", "-o", "--directory", "-C", metavar="DIR", help="Where to; made if absent."),
     ] = ".",
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only names that start with it.")] = "",
     mapped: archives.MapNames = False,

@@ -19,7 +19,7 @@ from des.errors import ConflictError, DesError, ExhaustedError, NotFoundError
 from des.files import FileInfo, FileSpec
 from des.naming import parse_name
 from des.node import upload_folder
-from des.node.upload_disk import UploadDisk
+from des.node.upload_disk import UploadDisk, UploadStorageError
 from des.node.upload_folder import Extent, UploadFolder, UploadRecord
 from des.node.upload_writer import UnfinishedUpload, UploadWriter
 from des.node.write_path import WritePath
@@ -216,10 +216,17 @@ class ResumableUploads:
             UploadStorageError: one could not be removed; it is tried again.
         """
         now = self._clock.now_ms()
+        failed: UploadStorageError | None = None
         for key, upload in list(self._uploads.items()):
             if upload.record.expires_ms <= now and not upload.busy:
                 del self._uploads[key]
-                await self._disk.run(self._folder.remove, key)
+                try:
+                    await self._disk.run(self._folder.remove, key)
+                except UploadStorageError as error:
+                    self._uploads[key] = upload
+                    failed = error
+        if failed is not None:
+            raise failed
 
     async def run(self) -> None:
         """Repeat `step` until cancelled."""

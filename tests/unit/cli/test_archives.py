@@ -107,9 +107,10 @@ def hostile(folder, names, layout="framed"):
 
 
 def test_what_is_packed_unpacks_to_the_same_tree(des, tree, archive):
-    done = des("unpack", "tree.des", "-C", "out")
-    assert (done.code, done.out) == (0, b"")
-    assert files_below(des.folder / "out") == files_below(tree)
+    for option in ("-C", "-o"):
+        done = des("unpack", "tree.des", option, f"out{option}")
+        assert (done.code, done.out) == (0, b"")
+        assert files_below(des.folder / f"out{option}") == files_below(tree)
 
 
 def test_packing_is_repeatable_and_links_are_left_out(des, tree, archive):

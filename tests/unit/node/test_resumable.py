@@ -157,6 +157,19 @@ async def test_an_upload_is_given_up_after_its_time(world) -> None:
     assert world.disk.list("uploads") == []
 
 
+async def test_uploads_that_the_disk_does_not_remove_are_removed_later_and_hold_up_no_other(world) -> None:
+    for _ in range(2):
+        await world.node.uploads.start(FileSpec())
+    world.clock.advance(world.settings.limits.upload_ttl_s + 1)
+    before = len(world.disk.list("uploads"))
+    world.disk.faults.append(Fault(at=0, code=errno.EIO, only="remove"))
+    with pytest.raises(UploadStorageError):
+        await world.node.uploads.step()
+    assert 0 < len(world.disk.list("uploads")) < before
+    await world.node.uploads.step()
+    assert world.disk.list("uploads") == []
+
+
 async def test_a_repeated_start_is_one_upload(world) -> None:
     first = await world.node.uploads.start(FileSpec(request_id="r", size=3))
     assert await world.node.uploads.start(FileSpec(request_id="r", size=3)) == first
