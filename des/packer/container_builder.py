@@ -80,7 +80,7 @@ class ContainerBuilder:
         )
         key = container_key(self._settings, sealing)
         upload: ObjectUpload | None = None
-        if sum(file.size for file in files if _is_in_log(file)) >= STREAMED_FROM:
+        if described.contained_bytes >= STREAMED_FROM:
             upload = await store.begin_upload(key, metadata=encode_metadata(facts))
         stream = ContainerStream(upload)
         try:

@@ -23,6 +23,8 @@ class DescribedFiles:
     ms_last: int
     data_bytes: int
     """Bytes of all files, those outside the container included."""
+    contained_bytes: int
+    """The same without those outside."""
 
     @classmethod
     def of(cls, files: Sequence[OpenFile], wrap_bits: int) -> Self:
@@ -44,4 +46,5 @@ class DescribedFiles:
             ms_first=start + int(offsets.min()),
             ms_last=ms_last,
             data_bytes=sum([file.size for file in files]),
+            contained_bytes=sum([file.size for file in files if file.offset or file.blocks]),
         )

@@ -60,7 +60,7 @@ class ObstoreUpload(PartedUpload):
         self._demand_open()
         self._over = True
         if self._sending is None:
-            return await self._store.put(self.key, self._take_filled(), metadata=self._metadata)
+            return await self._store.put(self.key, b"".join(self._take_filled()), metadata=self._metadata)
         await self._send_filled()
         await self._hand_over(None)
         await self._store.call(self.key, self._sent, sent_bytes=(PARTS_AT_ONCE + 1) * self._part_size)
@@ -131,7 +131,7 @@ class ObstoreUpload(PartedUpload):
             return
 
     async def _send_filled(self) -> None:
-        data = self._take_filled()
+        data = b"".join(self._take_filled())
         if self._sending is None:
             self.is_under_way = True
             self._sending = asyncio.ensure_future(self._send())

@@ -3,10 +3,11 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from des.storage.object_store import Body, ObjectDamagedError, ObjectInfo, UploadOverError
 
+Bytes: TypeAlias = bytes | bytearray | memoryview
 GATHERED_MAX: Final = 1 << 16
 """Bytes of a piece below which it is copied to those before it: a part of very many pieces costs too much."""
 
@@ -22,7 +23,7 @@ class PartedUpload(ABC):
         self._metadata = dict(metadata)
         self._token = token
         self._part_size = part_size
-        self._gathered: list[bytes | bytearray | memoryview] = []
+        self._gathered: list[Bytes] = []
         """Of the part that fills, as they came: joined once, when it is sent."""
         self._filled = 0
         """Bytes of theirs."""
@@ -78,10 +79,10 @@ class PartedUpload(ABC):
         else:
             self._gathered.append(bytearray(taken))
 
-    def _take_filled(self) -> bytes:
-        """Return what was gathered, and gather anew."""
+    def _take_filled(self) -> list[Bytes]:
+        """Return what was gathered, which is to be joined, and gather anew."""
         gathered, self._gathered, self._filled = self._gathered, [], 0
-        return b"".join(gathered)
+        return gathered
 
     def _drop_filled(self) -> None:
         self._gathered, self._filled = [], 0

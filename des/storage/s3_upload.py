@@ -1,7 +1,7 @@
 """One object written to S3 in parts: bounded memory, one winner, nothing visible before the end."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from des.storage.object_store import (
     ObjectInfo,
     ObjectStoreUnavailableError,
 )
-from des.storage.parted_upload import PartedUpload
+from des.storage.parted_upload import Bytes, PartedUpload
 from des.storage.s3_body import checksum_of, encode_crc32c
 from des.storage.s3_errors import taken
 from des.storage.write_token import tagged
@@ -64,7 +64,7 @@ class S3Upload(PartedUpload):
         try:
             while self._size < size:
                 data = await asyncio.to_thread(self._read_part, body, size)
-                await self._start(self._send_part, data)
+                await self._start(self._send_part, [data])
         except BaseException:
             self._over = True
             raise
@@ -125,7 +125,7 @@ class S3Upload(PartedUpload):
         self._demand_open()
         self._over = True
         if not self._parts:
-            data = self._take_filled()
+            data = b"".join(self._take_filled())
             return await self._store.put(
                 self.key,
                 data,
@@ -234,32 +234,32 @@ class S3Upload(PartedUpload):
         )
         self._upload_id = answer["UploadId"]
 
-    async def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+    async def _send_part(self, number: int, pieces: Sequence[Bytes]) -> dict[str, Any]:
         answer = await self._s3.call(
             self.key,
-            partial(self._upload_part, number),
-            sent_bytes=len(data),
+            partial(self._upload_part, number, pieces),
+            sent_bytes=sum(map(len, pieces)),
             needs=("ETag",),
             Bucket=self._s3.bucket,
             Key=self._store.prefix + self.key,
             UploadId=self._upload_id,
             PartNumber=number,
-            Body=data,
         )
         crc: dict[str, Any] = {}
         if number in self._sums:
             crc = {"ChecksumCRC32C": encode_crc32c(self._sums[number][0])}
         return {"PartNumber": number, "ETag": answer["ETag"], **crc}
 
-    def _upload_part(self, number: int, *, Body: bytes, **arguments: Any) -> Any:  # noqa: N803  boto3's name
-        """Send a part, summed once, in the thread that sends it."""
+    def _upload_part(self, number: int, pieces: Sequence[Bytes], **arguments: Any) -> Any:
+        """Send a part, joined and summed once, in the thread that sends it."""
+        data = b"".join(pieces)
         if self._algorithm == "crc32c":
-            crc = google_crc32c.value(Body)
-            self._sums[number] = crc, len(Body)
+            crc = google_crc32c.value(data)
+            self._sums[number] = crc, len(data)
             checksum: Mapping[str, Any] = {"ChecksumCRC32C": encode_crc32c(crc)}
         else:
-            checksum = checksum_of(Body, self._algorithm)
-        return self._s3.client.upload_part(Body=Body, **arguments, **checksum)
+            checksum = checksum_of(data, self._algorithm)
+        return self._s3.client.upload_part(Body=data, **arguments, **checksum)
 
     async def _copy_part(self, number: int, key: str, start: int, stop: int, etag: str) -> dict[str, Any]:
         answer = await self._s3.call(
