@@ -110,8 +110,9 @@ def log_check(log: IngestLog, packer: MultiShardPacker, settings: LogSettings) -
         if log.failure is not None:
             return Reading(CheckState.FAILED, str(log.failure), LOG_FAILED_ADVICE)
         fill = log.fill
+        whose = " that the disk has room for" if fill.bytes_limit < fill.bytes_max else ""
         used = (
-            f"{fill.bytes_used >> 20:,} of {fill.bytes_max >> 20:,} MiB and "
+            f"{fill.bytes_used >> 20:,} of {fill.bytes_limit >> 20:,} MiB{whose} and "
             f"{fill.records:,} of {fill.records_max:,} records used"
         )
         no_segment = fill.bytes_used + int(settings.segment_bytes) > fill.bytes_max

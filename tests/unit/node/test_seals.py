@@ -308,3 +308,20 @@ async def test_a_full_disk_does_not_make_a_container_of_every_file(world) -> Non
             await put(node, bytes(1 << 20))
     await node._packer.step()
     assert await stored(world) == []
+
+
+async def test_health_says_that_the_disk_limits_the_log(world) -> None:
+    node = await restart_with(
+        world,
+        log={"segment_bytes": 1 << 20, "budget_bytes": 4 << 30, "reserve_free_bytes": 8 << 20},
+        seal={"age_s": 10**6},
+    )
+    (check,) = [check for check in node.health_checks() if check.name == "log_backlog"]
+    assert "of 4,096 MiB and" in (await check.look()).found
+    world.disk.capacity -= world.disk.room() - (24 << 20)
+    with pytest.raises(LogFullError):
+        for _ in range(100):
+            await put(node, bytes(200_000))
+    found = (await check.look()).found
+    assert found.startswith("nearly full: ")
+    assert "MiB that the disk has room for and" in found
