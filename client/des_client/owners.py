@@ -24,11 +24,13 @@ OWNER_KEY: Final = "des-owner"
 """Trailer of a call that was sent on: owner, shard and shard bits."""
 
 SHARDS_MAX: Final = 1 << 14
-"""Shards whose owners are remembered, about 3 MiB of them; most stores have 256."""
+"""Shards whose owners are remembered, about 4 MiB of them; most stores have 256."""
 ASKS: Final = 3
 """Calls over a connection that ask who answers, before it is taken for one that never says."""
-READS: Final = 8
-"""Reads of stored files, which any node answers, until reads of their shard take turns again."""
+REPEATS: Final = 8
+"""Reads of one stored file, with no other of its shard in between, after which reads of it take turns.
+
+Any node answers them; but the first at each but the owner costs queries that the owner need not make."""
 
 _NODE: Final = re.compile(r"[!-:<-~]{1,64}")
 _OWNED: Final = re.compile(r"([!-:<-~]{1,64});([0-9]{1,20});([0-9]{1,2})")
@@ -36,12 +38,14 @@ _BITS_MAX: Final = 64
 
 
 class _Shard:
-    __slots__ = ("node", "reads")
+    __slots__ = ("node", "read", "repeats")
 
-    def __init__(self, node: str, reads: int) -> None:
+    def __init__(self, node: str) -> None:
         self.node = node
-        self.reads = reads
-        """Reads that may go to the owner in vain before they take turns again."""
+        self.read = ""
+        """The stored file of the shard that was read last."""
+        self.repeats = 0
+        """How often it was read since another one was."""
 
 
 class _Table:
@@ -77,7 +81,7 @@ class Owners:
         if not (road.name and table.shards):
             return ()
         known = table.shards.get(shard_of(road.name, table.bits))
-        if known is None or (road.is_read and not known.reads):
+        if known is None or (road.is_read and known.repeats >= REPEATS and known.read == road.name):
             return ()
         return self._leads.get(known.node, ())
 
@@ -112,7 +116,7 @@ class Owners:
         if hint is not None:
             road.told, shard, bits = hint[1], int(hint[2]), int(hint[3])
             if bits <= _BITS_MAX and shard < 1 << bits:
-                self._own(road.told, shard, bits, reads=0 if is_stored else READS)
+                self._own(road.told, shard, bits)
             return
         table = self._table
         if file is None or road.node or not (file.name and table.shards and road.told):
@@ -120,9 +124,10 @@ class Owners:
         shard = shard_of(file.name, table.bits)
         if not (road.is_read and is_stored):
             # Only a shard's owner writes, deletes and has the open files; whoever else is asked says so.
-            self._own(road.told, shard, table.bits, reads=READS)
-        elif (known := table.shards.get(shard)) is not None and known.reads:
-            known.reads -= 1
+            self._own(road.told, shard, table.bits)
+        elif (known := table.shards.get(shard)) is not None:
+            known.repeats = known.repeats + 1 if known.read == file.name else 0
+            known.read = file.name
 
     def failed(self, road: Road, *, silent: bool) -> None:
         """Hear that an attempt failed; `silent` where no server answered it."""
@@ -143,11 +148,10 @@ class Owners:
                     leads[one] = (*leads.get(one, ()), connection)
             self._leads = leads
 
-    def _own(self, node: str, shard: int, bits: int, *, reads: int) -> None:
+    def _own(self, node: str, shard: int, bits: int) -> None:
         table = self._table
         known = table.shards.get(shard) if table.bits == bits else None
         if known is not None and known.node == node:
-            known.reads = max(known.reads, reads)
             return
         with self._changing:
             if self._table.bits != bits:
@@ -157,7 +161,7 @@ class Owners:
             shards.pop(shard, None)
             while len(shards) >= SHARDS_MAX:
                 del shards[next(iter(shards))]
-            shards[shard] = _Shard(node, reads)
+            shards[shard] = _Shard(node)
 
 
 def shard_of(name: str, bits: int) -> int:

@@ -1,7 +1,7 @@
 """What a client learns of who owns which shard, answer by answer."""
 
 import pytest
-from des_client.owners import ASKS, READS, SHARDS_MAX, Owners, shard_of
+from des_client.owners import ASKS, REPEATS, SHARDS_MAX, Owners, shard_of
 from des_client.road import Road
 from des_proto.v1 import types_pb2
 
@@ -103,22 +103,24 @@ def test_another_number_of_shards_begins_anew(owners):
     assert owners.leads(road()) == (1,)
 
 
-def test_reads_of_stored_files_are_spread_again(owners):
+def test_a_stored_file_that_is_read_again_and_again_is_read_at_all_nodes(owners):
     owners.answered(road(0, is_read=True), hint("a", "c"), file())
-    for _ in range(READS):
+    for _ in range(REPEATS + 1):
         assert owners.leads(road(is_read=True)) == (2,)
         owners.answered(road(2, is_read=True), (), file(STORED))
     assert owners.leads(road(is_read=True)) == ()
-    assert owners.leads(road()) == (2,)  # what only the owner can do goes there all the same
-    owners.answered(road(0, is_read=True), (), file(STORED))
-    owners.answered(road(0, is_read=True), hint("a", "c"), file(OPEN))
-    assert owners.leads(road(is_read=True)) == (2,)
-
-
-def test_a_stored_file_that_was_sent_on_makes_no_reads_stick(owners):
-    owners.answered(road(0, is_read=True), hint("a", "c"), file(STORED))
+    owners.answered(road(1, is_read=True), (), file(STORED))
     assert owners.leads(road(is_read=True)) == ()
-    assert owners.leads(road()) == (2,)
+    assert owners.leads(road()) == (2,)  # what only the owner can do goes there all the same
+
+
+def test_stored_files_that_are_read_in_between_each_other_are_read_at_the_owner(owners):
+    number = next(n for n in range(100) if shard_of(f"x{n}", BITS) == SHARD)
+    owners.answered(road(0, is_read=True), hint("a", "c"), file(STORED))
+    for _ in range(3 * REPEATS):
+        for name in (NAME, f"x{number}"):
+            assert owners.leads(road(name=name, is_read=True)) == (2,)
+            owners.answered(road(2, name=name, is_read=True), (), file(STORED, name=name))
 
 
 def test_after_a_failure_the_attempts_of_the_call_take_turns(owners):
