@@ -1,5 +1,6 @@
 """A whole node with its objects in a real S3 server: put, seal, read back, start again, fail well."""
 
+import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,8 +91,9 @@ async def test_a_long_container_is_uploaded_in_parts_while_it_is_built(settings:
     async def unavailable(*_: Any) -> Any:
         listed = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
         (upload,) = listed["Uploads"]
-        parts = client.list_parts(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
-        assert len(parts["Parts"]) >= 3
+        place = {"Bucket": BUCKET, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        while len(client.list_parts(**place).get("Parts", ())) < 3:
+            await asyncio.sleep(0.05)  # they are on their way
         assert client.list_objects_v2(Bucket=BUCKET, Prefix=upload["Key"])["KeyCount"] == 0
         raise CatalogUnavailableError("no answer")
 
