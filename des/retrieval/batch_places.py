@@ -145,7 +145,7 @@ class BatchPlaces:
                     raise file_deleted(name, deleted_now.get(name) or deleted[name])
                 created_ms = created_ms_of(name, wrap_bits)
             except ValueError:
-                plan.failed[at] = self._not_found(name)  # no name of DES has such a time
+                self._note_absent(at, name, plan)  # no name of DES has such a time
             except DesError as error:
                 plan.failed[at] = error
             else:
@@ -154,7 +154,7 @@ class BatchPlaces:
                 if rows:
                     searched.append((at, raw, digest, shard, created_ms, rows))
                 else:
-                    plan.failed[at] = self._not_found(name)
+                    self._note_absent(at, name, plan)
         while searched:
             searched = await self._ask(searched, plan, cost)
         return plan
@@ -262,7 +262,7 @@ class BatchPlaces:
                 elif len(rows) > 1:
                     going_on.append((at, name, digest, shard, created_ms, rows[1:]))
                 else:
-                    plan.failed[at] = self._not_found(name.decode())
+                    self._note_absent(at, name.decode(), plan)
                 continue
             start, length, flags, meta_length = record
             stop = start + FRAME_HEADER_SIZE + length + len(name) + meta_length
@@ -278,6 +278,16 @@ class BatchPlaces:
         if frames:
             plan.frames[row.container_id] = (row, plan.frames.get(row.container_id, (row, []))[1] + frames)
         return going_on
+
+    def _note_absent(self, at: int, name: str, plan: Places) -> None:
+        """Note that a file was not found, unless it came to this node's log while it was looked for.
+
+        One that is brought home is in the log before its absence can be told: so this looks once more, last.
+        """
+        plan.failed[at] = self._not_found(name)
+        if self._open_index.get(name) is not None:
+            del plan.failed[at]
+            plan.lone.append(at)
 
     def _not_found(self, name: str) -> DesError:
         try:

@@ -309,3 +309,23 @@ async def test_files_whose_segment_went_meanwhile_come_from_their_container(worl
     assert gone
     assert not errors
     assert {names[at]: some for at, some in data.items()} == files
+
+
+async def test_a_file_that_comes_home_while_a_batch_looks_for_it_is_not_called_missing(world) -> None:
+    data = b"came home"
+    name = (await world.node.put_bytes(FileSpec(), data, google_crc32c.value(data))).file.name
+    places = world.node._retriever._batches._places
+    index = places._open_index
+
+    class Late:
+        """Has nothing at the first look."""
+
+        looks = 0
+
+        def get(self, wanted):
+            self.looks += 1
+            return index.get(wanted) if self.looks > 1 else None
+
+    places._open_index = Late()
+    (found,) = await world.node.stat_many([name], cost=ReadCost())
+    assert (found.name, found.size) == (name, len(data))
