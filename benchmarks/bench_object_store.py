@@ -45,6 +45,7 @@ from des.storage import S3StorageBackend, open_store
 from des.storage.bytes_body import BytesBody
 from des.testing.fault_proxy import S3FaultProxy
 from des.testing.s3_server import BUCKET, temporary_versitygw
+from des_server import process_memory
 
 MIB = 1 << 20
 FILES = 20_000
@@ -271,6 +272,7 @@ def plain_boto3(s3: S3Settings) -> Any:
 
 async def upload(s3: S3Settings, bucket: str, folder: str, arguments: argparse.Namespace) -> None:
     """Print megabytes per second of a seal, and of uploads of the container that it made."""
+    process_memory.settle()  # as a process that serves does
     rows: dict[str, list[float]] = {}
     for _ in range(arguments.rounds):
         settings = node_settings(folder, s3, bucket, f"upload-{len(rows.get('seal and upload', []))}")

@@ -159,10 +159,7 @@ class ContainerBuilder:
         for number, place in enumerate(samples.places):
             if number % SAMPLES_AT_ONCE == 0:
                 await asyncio.sleep(0)  # the loop is others' too
-            parts = [
-                data if (data := self._log.read_cached(extent)) is not None else await self._log.read(extent)
-                for extent in files[place].extents
-            ]
+            parts = [await self._log.read(extent) for extent in files[place].extents]
             loaded[place] = b"".join(parts)
         return await asyncio.to_thread(Compressor.train, samples, loaded)
 
