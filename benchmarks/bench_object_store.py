@@ -35,6 +35,7 @@ import boto3
 import google_crc32c
 import structlog
 from botocore.config import Config
+from des_server import process_memory
 from pydantic import SecretStr
 
 from des.config import S3Settings, Settings, load_settings
@@ -45,7 +46,6 @@ from des.storage import S3StorageBackend, open_store
 from des.storage.bytes_body import BytesBody
 from des.testing.fault_proxy import S3FaultProxy
 from des.testing.s3_server import BUCKET, temporary_versitygw
-from des_server import process_memory
 
 MIB = 1 << 20
 FILES = 20_000
