@@ -390,6 +390,8 @@ def open_call(channel, method, requests, **options):
         request_serializer=lambda request: request.SerializeToString(),
         response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
     )
+    if isinstance(channel, grpc.Channel) and not method.server_streaming:
+        stub = stub.future
     return stub(iter(requests) if method.client_streaming else requests[0], **options)
 
 
@@ -420,10 +422,24 @@ async def ending_of(call, method) -> tuple[grpc.StatusCode, str, list[str]]:
     try:
         return OK, "", item_reasons(await responses_of(call, method))
     except grpc.aio.AioRpcError as error:
-        rich = dict(error.trailing_metadata()).get("grpc-status-details-bin")
-        # What the transport refuses, it refuses in words of its own.
-        reason = reason_of(status_pb2.Status.FromString(rich)) if rich is not None else ""
-        return error.code(), reason, []
+        return *refusal_of(error), []
+
+
+def blocking_refusal_of(call, method) -> tuple[grpc.StatusCode, str]:
+    """Return code and reason that a call over a blocking channel ends with.
+
+    grpc.aio says "Internal error from Core" in place of the server's status when that comes while a message
+    is being sent.
+    """
+    with pytest.raises(grpc.RpcError) as raised:
+        list(call) if method.server_streaming else call.result()
+    return refusal_of(raised.value)
+
+
+def refusal_of(error) -> tuple[grpc.StatusCode, str]:
+    rich = dict(error.trailing_metadata()).get("grpc-status-details-bin")
+    # What the transport refuses, it refuses in words of its own.
+    return error.code(), reason_of(status_pb2.Status.FromString(rich)) if rich is not None else ""
 
 
 @pytest.mark.parametrize("name", MATRIX)
