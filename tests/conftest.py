@@ -47,6 +47,7 @@ class ServerProcess:
                     "DES_DATA_DIR": str(self.data_dir),
                     "DES_LISTEN": self.listen,
                     "DES_HTTP_LISTEN": "127.0.0.1:0",
+                    "PYTHONFAULTHANDLER": "1",  # what hangs says where, see `ended`
                 }
                 | self.environment,
             )
@@ -76,9 +77,18 @@ class ServerProcess:
         return self.ended()
 
     def ended(self) -> int:
-        """Wait for the process to end; its exit code."""
+        """Wait for the process to end; its exit code.
+
+        Raises:
+            TimeoutExpired: it does not; it was aborted, and where its threads were is in its log.
+        """
         assert self.process is not None
-        code = self.process.wait(START_S)
+        try:
+            code = self.process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(START_S)
+            raise
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None

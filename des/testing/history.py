@@ -50,32 +50,44 @@ class Event:
     """Digest of what was put or read; empty where there is none."""
 
 
-def violations(events: Iterable[Event]) -> list[str]:
-    """Return what no store may do, a sentence each; nothing for a history that is explained."""
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What no store may do, seen at one name; a name may have several."""
+
+    name: str
+    why: str
+    """What was seen, after the name in a sentence."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+def violations(events: Iterable[Event]) -> list[Violation]:
+    """Return what no store may do, by name; nothing for a history that is explained."""
     by_name: dict[str, list[Event]] = {}
     for event in events:
         by_name.setdefault(event.name, []).append(event)
-    return [line for name in sorted(by_name) for line in _of_name(name, by_name[name])]
+    return [Violation(name, why) for name in sorted(by_name) for why in _of_name(by_name[name])]
 
 
-def _of_name(name: str, events: list[Event]) -> list[str]:
+def _of_name(events: list[Event]) -> list[str]:
     found: list[str] = []
     puts = [event for event in events if event.call is Call.PUT and event.answer is not Answer.REFUSED]
     done = [put for put in puts if put.answer is Answer.DONE]
     if len({put.content for put in done}) > 1:
-        found.append(f"{name}: two contents were acknowledged: {sorted({put.content for put in done})}")
+        found.append(f"two contents were acknowledged: {sorted({put.content for put in done})}")
     gets = [event for event in events if event.call is Call.GET and event.answer is Answer.DONE]
     seen = {get.content for get in gets}
     if len(seen) > 1:
-        found.append(f"{name}: two contents were read: {sorted(seen)}")
+        found.append(f"two contents were read: {sorted(seen)}")
     if done and seen - {put.content for put in done}:
-        found.append(f"{name}: other bytes were read than acknowledged")
+        found.append("other bytes were read than acknowledged")
     if not all(any(put.content == get.content and put.began < get.ended for put in puts) for get in gets):
-        found.append(f"{name}: bytes were read that nobody had begun to put")
-    return found + _of_deletes(name, events, done=done, gets=gets)
+        found.append("bytes were read that nobody had begun to put")
+    return found + _of_deletes(events, done=done, gets=gets)
 
 
-def _of_deletes(name: str, events: list[Event], *, done: list[Event], gets: list[Event]) -> list[str]:
+def _of_deletes(events: list[Event], *, done: list[Event], gets: list[Event]) -> list[str]:
     found: list[str] = []
     # Visible at the latest when a put was acknowledged or a read gave the file; until the earliest moment
     # at which a delete may have begun to work.
@@ -87,14 +99,14 @@ def _of_deletes(name: str, events: list[Event], *, done: list[Event], gets: list
     for event in events:
         gone = event.answer is Answer.ABSENT and shown_at is not None and event.began > shown_at
         if gone and (deletes_begin is None or deletes_begin > event.ended):
-            found.append(f"{name}: was acknowledged or read, and later absent for a {event.call}")
+            found.append(f"was acknowledged or read, and later absent for a {event.call}")
         late = event.answer is Answer.DONE and deleted_at is not None and event.began > deleted_at
         if late and event.call is Call.GET:
-            found.append(f"{name}: was deleted, and later read")
+            found.append("was deleted, and later read")
         if late and event.call is Call.LIST:
-            found.append(f"{name}: was deleted, and later listed")
+            found.append("was deleted, and later listed")
         if late and event.call is Call.PUT:
-            found.append(f"{name}: was deleted, and later acknowledged again")
+            found.append("was deleted, and later acknowledged again")
     # A read that found the file gone says that a delete had worked by then: the file stays gone.
     absent_after_shown = min(
         (
@@ -108,7 +120,7 @@ def _of_deletes(name: str, events: list[Event], *, done: list[Event], gets: list
         default=None,
     )
     if absent_after_shown is not None and any(get.began > absent_after_shown for get in gets):
-        found.append(f"{name}: was gone, and later read")
+        found.append("was gone, and later read")
     return found
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from des_client import (
@@ -33,6 +34,8 @@ SETTLE_S: Final = 120.0
 CALL_S: Final = 30.0
 BATCH: Final = 12
 THREADS: Final = 40
+HTTP_AGAIN: Final = frozenset({429, 503, 504})
+"""What HTTP answers where a retry may help."""
 KINDS: Final = {
     "auto": 4, "named": 4, "again": 1, "get": 8, "stale": 1, "delete": 1,
     "put many": 1, "get many": 2, "delete many": 0.2, "list": 0.4, "http": 3,
@@ -54,6 +57,8 @@ class Traffic:
     """Calls that failed in the end, by kind, after the client's own retries."""
     last_failures: dict[str, str] = field(default_factory=dict)
     """The last message of each."""
+    unexpected: list[str] = field(default_factory=list)
+    """Failures that no fault explains: a retry would not help, so the call or the store is wrong."""
     slowest_s: float = 0.0
     stored: set[str] = field(default_factory=set)
     """Names that were acknowledged as stored."""
@@ -113,10 +118,14 @@ class Traffic:
     def _note(self, name: str, call: Call, answer: Answer, began: float, content: str = "") -> None:
         self.events.append(Event(name, call, answer, began, time.monotonic(), content))
 
-    def _failed(self, what: str, error: BaseException) -> None:
-        kind = f"{what} {type(error).__name__}"
+    def _failed(self, what: str, error: DesClientError) -> None:
+        self._failed_as(f"{what} {type(error).__name__}", str(error), explained=error.retryable)
+
+    def _failed_as(self, kind: str, said: str, *, explained: bool) -> None:
         self.failures[kind] += 1
-        self.last_failures[kind] = str(error)
+        self.last_failures[kind] = said
+        if not explained:
+            self.unexpected.append(f"{datetime.now(UTC):%T} {kind}: {said}")
 
     async def _put(self, client: AsyncDesClient, dice: random.Random, *, named: bool) -> None:
         data = dice.randbytes(dice.choice([0, 10, 1000, 5000, 40_000]) + dice.randrange(64))
@@ -241,21 +250,25 @@ class Traffic:
                 self._note(name, Call.LIST, Answer.ABSENT, began)
 
     async def _http(self, target: str, name: str) -> None:
-        def ask() -> tuple[Answer, str]:
+        def ask() -> tuple[Answer, str, tuple[str, str, bool] | None]:
             url = f"http://{target}/files/{urllib.parse.quote(name)}"
             try:
                 with urllib.request.urlopen(url, timeout=CALL_S) as response:
-                    return Answer.DONE, hashlib.sha256(response.read()).hexdigest()
+                    return Answer.DONE, hashlib.sha256(response.read()).hexdigest(), None
             except urllib.error.HTTPError as error:
                 with error:
-                    return (Answer.ABSENT if error.code in {404, 410} else Answer.UNKNOWN), ""
-            except (OSError, http.client.HTTPException):
-                return Answer.UNKNOWN, ""
+                    if error.code in {404, 410}:
+                        return Answer.ABSENT, "", None
+                    said = error.read().decode(errors="replace")
+                return Answer.UNKNOWN, "", (f"http {error.code}", said, error.code in HTTP_AGAIN)
+            except (OSError, http.client.HTTPException) as error:
+                return Answer.UNKNOWN, "", ("http without an answer", repr(error), True)
 
         began = time.monotonic()
-        answer, content = await asyncio.to_thread(ask)
-        if answer is Answer.UNKNOWN:
-            self.failures["http"] += 1
+        answer, content, failed = await asyncio.to_thread(ask)
+        if failed is not None:
+            kind, said, explained = failed
+            self._failed_as(kind, said, explained=explained)
         self._note(name, Call.GET, answer, began, content)
 
     async def _get(self, client: AsyncDesClient, name: str) -> Answer:

@@ -14,10 +14,8 @@ import httpx
 import pytest
 from des_client import AsyncDesClient, Unavailable
 
-from tests.e2e.cluster_kit import (
+from tests.e2e.cluster_faults import (
     FAULTS,
-    TTL_S,
-    Cluster,
     cut_off,
     divide_anew,
     divide_anew_and_kill,
@@ -25,11 +23,11 @@ from tests.e2e.cluster_kit import (
     pause_and_resume,
     restart_postgresql,
     rolling_restart,
-    running_cluster,
     store_down_briefly,
     store_down_for_long,
-    torture,
 )
+from tests.e2e.cluster_kit import TTL_S, Cluster, running_cluster
+from tests.e2e.cluster_torture import torture
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +124,8 @@ async def test_while_an_owner_is_away_its_open_files_are_unavailable_and_never_m
 
 @pytest.mark.timeout(600)
 async def test_a_node_killed_other_shards_and_a_store_that_is_away_lose_and_double_nothing(cluster):
-    counts = await torture(cluster, [kill_and_restart, divide_anew, store_down_briefly], seed=4)
-    assert counts["acknowledged"] > 0
+    verdict = await torture(cluster, [kill_and_restart, divide_anew, store_down_briefly], seed=4)
+    assert verdict.acknowledged > 0
 
 
 @pytest.mark.slow
@@ -142,8 +140,8 @@ async def test_each_fault_once_loses_and_doubles_nothing(cluster):
         rolling_restart,
         divide_anew_and_kill,
     ]
-    counts = await torture(cluster, faults, seed=1)
-    assert counts["acknowledged"] > 50
+    verdict = await torture(cluster, faults, seed=1)
+    assert verdict.acknowledged > 50
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ import sys
 import pytest
 
 from tests.e2e import namespaces
-from tests.e2e.cluster_kit import TTL_S, Cluster, Member, kill_and_restart, running_cluster, torture
+from tests.e2e.cluster_faults import kill_and_restart
+from tests.e2e.cluster_kit import TTL_S, Cluster, Member, running_cluster
+from tests.e2e.cluster_torture import torture
 
 INSIDE = "DES_TEST_IN_NAMESPACE"
 WITHIN_S = 840
@@ -99,5 +101,5 @@ async def test_in_a_namespace(tmp_path):
     dice = random.Random(seed)
     faults = [dice.choice(FAULTS) for _ in range(count)] or [cable_out, parted_from_peers, cable_out_briefly]
     with running_cluster(tmp_path, 3, cluster_type=WiredCluster) as cluster:
-        counts = await torture(cluster, faults, seed=seed)
-    assert counts["acknowledged"] > 0
+        verdict = await torture(cluster, faults, seed=seed)
+    assert verdict.acknowledged > 0

@@ -70,7 +70,7 @@ def test_what_a_store_may_do_is_explained(history):
     ],
 )
 def test_what_no_store_may_do_is_found(history, message):
-    assert any(message in line for line in violations(history)), violations(history)
+    assert any(message in one.why for one in violations(history)), violations(history)
 
 
 def test_names_do_not_mix():
