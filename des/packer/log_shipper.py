@@ -316,7 +316,12 @@ class LogShipper:
             if taken and size > self._settings.stored.object_bytes:
                 break
             self.waits.take()
-            pieces = await self._read(file)
+            try:
+                pieces = await self._read(file)
+            except DesError:
+                if taken:
+                    break  # it was put behind all others, which need not wait for it
+                raise
             if pieces is not None:
                 taken.append((file, pieces))
         if not taken:

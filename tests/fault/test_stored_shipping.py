@@ -12,6 +12,7 @@ from des.db.catalog import ContainerState, FencedError
 from des.db.rows import LogSegmentState
 from des.errors import DisabledError, NotFoundError
 from des.files import Durability, FileInfo, FileSpec, FileState
+from des.ingest.errors import LogReadError
 from des.packer.log_shipper import NotStoredYetError
 from des.storage.object_store import ObjectStoreUnavailableError
 from tests.fault.simulated_world import Trap
@@ -103,6 +104,38 @@ async def test_many_waiting_puts_share_an_object(tmp_path: Path) -> None:
     node = await world.node()
     await asyncio.gather(*(put(node, b"x" * n) for n in range(200)))
     assert len(await world.objects("_log/")) <= 5
+    await node.close()
+
+
+async def test_a_record_that_cannot_be_read_for_now_holds_no_other_back(tmp_path: Path) -> None:
+    world = World(tmp_path, uploads=1, wait_s=20)
+    node = await world.node()
+    files = [await put(node, b"x" * n, durability=Durability.LOCAL) for n in range(1, 6)]
+    shipper = node._parts.shipper
+    log, read = shipper._log, shipper._log.read
+    is_failing, healed = asyncio.Event(), asyncio.Event()
+
+    async def unless_failing(extent: Any) -> bytes:
+        if not healed.is_set() and extent.length == files[2].size:
+            is_failing.set()
+            raise LogReadError("segment 1 could not be read: Input/output error")
+        return await read(extent)
+
+    class Log:
+        read = staticmethod(unless_failing)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(log, name)
+
+    shipper._log = Log()  # type: ignore[assignment]
+    waiting = asyncio.create_task(node.wait_stored([file.name for file in files]))
+    await is_failing.wait()
+    others = await node.wait_stored([file.name for file in files if file is not files[2]])
+    assert [outcome for outcome in others if isinstance(outcome, Exception)] == []
+    healed.set()
+    assert [outcome for outcome in await waiting if isinstance(outcome, Exception)] == []
+    rows = await world.catalog.log_segments()
+    assert sum(row.file_count for row in rows) == len(files)
     await node.close()
 
 
