@@ -110,6 +110,7 @@ class Node:
         self._watch = ShardWatch(
             lambda: self.shard_status(None),
             boot_epoch=parts.directory.boot_epoch,
+            node_id=parts.node_id,
             clock=parts.doors.clock,
             heartbeat_s=parts.settings.limits.watch_heartbeat_s,
         )

@@ -10,17 +10,20 @@ from typing import Final
 
 from des.clock import Clock
 from des.core.single_flight import SingleFlight
+from des.db.membership import NODE_IDS
 from des.errors import OutOfRangeError
 from des.node.shard_status import ShardStatus
 
 LOOK_S: Final = 0.25
 """How often shards are looked at, at most, while somebody watches."""
-REVISIONS_OF_A_START: Final = 1 << 40
+REVISIONS_OF_A_NODE: Final = 1 << 32
+"""Of one start; nodes that started equally often count in ranges of their own: each sees other changes."""
+REVISIONS_OF_A_START: Final = NODE_IDS * REVISIONS_OF_A_NODE
 """So that the revisions of every start lie above those of the one before."""
 
 
 class WatchRevisionError(OutOfRangeError):
-    """The revision is not one of this start of the node: begin with a snapshot."""
+    """The revision is another node's, or of another start of this one: begin with a snapshot."""
 
     reason = "WATCH_REVISION_COMPACTED"
 
@@ -44,6 +47,7 @@ class ShardWatch:
         look: "Callable[[], Awaitable[Sequence[ShardStatus]]]",
         *,
         boot_epoch: int,
+        node_id: int,
         clock: Clock,
         heartbeat_s: float,
     ) -> None:
@@ -52,6 +56,7 @@ class ShardWatch:
         Args:
             look: returns every shard's state.
             boot_epoch: number of this start of the node.
+            node_id: of this node, which no other of the store has.
             clock: time between looks.
             heartbeat_s: a watcher hears something at least this often.
         """
@@ -59,7 +64,7 @@ class ShardWatch:
         self._look_s = LOOK_S
         self._clock = clock
         self._heartbeat_s = heartbeat_s
-        self._first = max(1, boot_epoch) * REVISIONS_OF_A_START
+        self._first = max(1, boot_epoch) * REVISIONS_OF_A_START + node_id * REVISIONS_OF_A_NODE
         self.revision = self._first
         """Of the last change that was seen."""
         self._seen: dict[int, ShardStatus] = {}

@@ -14,6 +14,8 @@ from des_proto.v1.file_service_pb2 import (
     StartUploadRequest,
 )
 from des_proto.v1.file_service_pb2_grpc import FileServiceStub
+from des_proto.v1.shard_service_pb2 import WatchShardStatusRequest
+from des_proto.v1.shard_service_pb2_grpc import ShardServiceStub
 
 from des.naming import consistent_hash
 from tests.integration.server.cluster_in_process import SHARD_BITS, running_cluster
@@ -223,3 +225,26 @@ async def test_a_watch_at_any_node_tells_of_every_shard_and_of_what_changes_else
         assert told[shard].owner_node == cluster.members[2].node.node_uuid
         assert (told[shard].open_files, told[shard].open_bytes) == (1, 4)
         assert told[shard].oldest_open_age is not None
+
+
+@pytest.mark.timeout(120)
+async def test_a_watch_that_moves_to_another_node_begins_with_a_snapshot(tmp_path, refusal):
+    async with running_cluster(tmp_path, nodes=2, limits={"watch_heartbeat_s": 1}) as cluster:
+        async with cluster.client(0) as client:
+            async for update in client.watch_shards():
+                revision = update.revision
+                break
+        # What changed before the other node first looked is no change there.
+        async with cluster.client(1) as client:
+            await client.put(b"open")
+            async with grpc.aio.insecure_channel(cluster.members[1].address) as channel:
+                watching = ShardServiceStub(channel).WatchShardStatus(
+                    WatchShardStatusRequest(start_revision=revision)
+                )
+                async with refusal() as refused:
+                    await watching.read()
+                assert refused().reason == "WATCH_REVISION_COMPACTED"
+            async for update in client.watch_shards(start_revision=revision):
+                assert update.snapshot
+                assert sum(one.open_files for one in update.shards) == 1
+                break
