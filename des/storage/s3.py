@@ -24,7 +24,7 @@ from des.storage.object_store import (
     ObjectStoreUnavailableError,
 )
 from des.storage.obstore_reads import tail_or_nothing
-from des.storage.s3_body import BodyFile, checksum_of_body
+from des.storage.s3_body import BodyFile, PiecesFile, checksum_of_body
 from des.storage.s3_client import S3Client
 from des.storage.s3_errors import NoSuchUploadError, WriteConflictError, taken
 from des.storage.s3_upload import S3Upload
@@ -83,7 +83,7 @@ class S3StorageBackend(BucketStore[S3Upload]):
         return S3Upload(self, key, metadata)
 
     async def put(
-        self, key: str, data: BodyFile | bytes, *, size: int, metadata: Mapping[str, str], checksum: Any
+        self, key: str, data: BodyFile | PiecesFile, *, size: int, metadata: Mapping[str, str], checksum: Any
     ) -> ObjectInfo:
         """Write a new object in one request, and settle what came of it. Same errors as `create`."""
         token = self.new_token()
@@ -105,7 +105,7 @@ class S3StorageBackend(BucketStore[S3Upload]):
     async def _put(
         self,
         key: str,
-        data: BodyFile | bytes,
+        data: BodyFile | PiecesFile,
         *,
         size: int,
         metadata: Mapping[str, str],

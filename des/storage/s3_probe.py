@@ -65,7 +65,7 @@ class S3Probe(BucketProbe):
                 f"the store takes no {algorithm} checksums: set s3.checksum to md5 or when_required ({error})"
             ) from error
         try:
-            await self._put("wrong", data, checksum=checksum_of(b"other", algorithm))
+            await self._put("wrong", data, checksum=checksum_of([b"other"], algorithm))
         except DesError:
             return True
         return False
@@ -144,7 +144,7 @@ class S3Probe(BucketProbe):
         return upload_id
 
     async def _put(self, name: str, data: bytes, *, checksum: Any = None, condition: Any = None) -> str:
-        given = checksum_of(data, self._s3.settings.checksum) if checksum is None else checksum
+        given = checksum_of([data], self._s3.settings.checksum) if checksum is None else checksum
         try:
             await self._call("put_object", name, Body=data, **given, **(condition or {}))
         except DesError as error:

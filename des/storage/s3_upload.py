@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import google_crc32c
-
 from des.errors import AlreadyExistsError, DesError, InvalidInputError
 from des.format.crc_combine import combine
 from des.storage.checks import check_key
@@ -18,7 +16,7 @@ from des.storage.object_store import (
     ObjectStoreUnavailableError,
 )
 from des.storage.parted_upload import Bytes, PartedUpload
-from des.storage.s3_body import checksum_of, encode_crc32c
+from des.storage.s3_body import PiecesFile, checksum_of, crc32c_of, encode_crc32c
 from des.storage.s3_errors import taken
 from des.storage.write_token import tagged
 
@@ -125,13 +123,13 @@ class S3Upload(PartedUpload):
         self._demand_open()
         self._over = True
         if not self._parts:
-            data = b"".join(self._take_filled())
+            pieces = self._take_filled()
             return await self._store.put(
                 self.key,
-                data,
-                size=len(data),
+                PiecesFile(pieces),
+                size=self._size,
                 metadata=self._metadata,
-                checksum=checksum_of(data, self._algorithm),
+                checksum=checksum_of(pieces, self._algorithm),
             )
         if self._filled:
             await self._send_filled()
@@ -251,15 +249,14 @@ class S3Upload(PartedUpload):
         return {"PartNumber": number, "ETag": answer["ETag"], **crc}
 
     def _upload_part(self, number: int, pieces: Sequence[Bytes], **arguments: Any) -> Any:
-        """Send a part, joined and summed once, in the thread that sends it."""
-        data = b"".join(pieces)
+        """Send a part, unjoined, and sum it, in the thread that sends it."""
         if self._algorithm == "crc32c":
-            crc = google_crc32c.value(data)
-            self._sums[number] = crc, len(data)
+            crc = crc32c_of(pieces)
+            self._sums[number] = crc, sum(map(len, pieces))
             checksum: Mapping[str, Any] = {"ChecksumCRC32C": encode_crc32c(crc)}
         else:
-            checksum = checksum_of(data, self._algorithm)
-        return self._s3.client.upload_part(Body=data, **arguments, **checksum)
+            checksum = checksum_of(pieces, self._algorithm)
+        return self._s3.client.upload_part(Body=PiecesFile(pieces), **arguments, **checksum)
 
     async def _copy_part(self, number: int, key: str, start: int, stop: int, etag: str) -> dict[str, Any]:
         answer = await self._s3.call(
