@@ -11,6 +11,7 @@ remember more).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Call(StrEnum):
@@ -21,13 +22,17 @@ class Call(StrEnum):
     DELETE = "delete"
     LIST = "list"
     """Of all files: an event for each name of which it said something."""
+    STAT = "stat"
+
+
+_SHOWING: Final = (Call.LIST, Call.STAT)
 
 
 class Answer(StrEnum):
     """What it was told."""
 
     DONE = "done"
-    """Of a put or delete: it happened. Of a get: here are the bytes. Of a list: the name is among them."""
+    """Of a put or delete: it happened. Of a get: here are the bytes. Of a list or stat: the file is there."""
     ABSENT = "absent"
     """There is no such file, or it was deleted."""
     REFUSED = "refused"
@@ -91,8 +96,8 @@ def _of_deletes(events: list[Event], *, done: list[Event], gets: list[Event]) ->
     found: list[str] = []
     # Visible at the latest when a put was acknowledged or a read gave the file; until the earliest moment
     # at which a delete may have begun to work.
-    lists = [event for event in events if event.call is Call.LIST and event.answer is Answer.DONE]
-    shown_at = min((event.ended for event in [*done, *gets, *lists]), default=None)
+    shown = [event for event in events if event.call in _SHOWING and event.answer is Answer.DONE]
+    shown_at = min((event.ended for event in [*done, *gets, *shown]), default=None)
     deletes = [event for event in events if event.call is Call.DELETE and event.answer is not Answer.REFUSED]
     deletes_begin = min((event.began for event in deletes if event.answer is not Answer.ABSENT), default=None)
     deleted_at = min((event.ended for event in deletes if event.answer is Answer.DONE), default=None)
@@ -103,8 +108,8 @@ def _of_deletes(events: list[Event], *, done: list[Event], gets: list[Event]) ->
         late = event.answer is Answer.DONE and deleted_at is not None and event.began > deleted_at
         if late and event.call is Call.GET:
             found.append("was deleted, and later read")
-        if late and event.call is Call.LIST:
-            found.append("was deleted, and later listed")
+        if late and event.call in _SHOWING:
+            found.append(f"was deleted, and later there for a {event.call}")
         if late and event.call is Call.PUT:
             found.append("was deleted, and later acknowledged again")
     # A read that found the file gone says that a delete had worked by then: the file stays gone.

@@ -104,6 +104,7 @@ class Cluster:
             "DES_SEAL__USEFUL_BYTES": "2000000",
             "DES_LOG__SEGMENT_BYTES": "8000000",
             "DES_LOG__RECLAIM_DELAY_S": "2",
+            "DES_BIG_FILE_BYTES": "9000000",
             "DES_DRAIN_S": "20",
         } | environment
         self.members: list[Member] = []

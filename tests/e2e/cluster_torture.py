@@ -14,6 +14,7 @@ from tests.e2e.cluster_faults import Fault
 from tests.e2e.cluster_kit import Cluster
 from tests.e2e.cluster_traffic import Traffic
 from tests.e2e.cluster_verdict import Kind, Verdict
+from tests.e2e.cluster_watch import ShardFollower
 
 
 async def torture(
@@ -32,11 +33,15 @@ async def torture(
     dice = random.Random(seed)
     traffic = Traffic(cluster, seed, durabilities)
     verdict = Verdict(seed, len(faults), traffic)
+    follower = ShardFollower(cluster, traffic)
+    following = asyncio.create_task(follower.run())
     try:
         async with _epochs_watched(cluster, verdict):
             await _work(cluster, traffic, faults, dice, verdict)
-        await _judge(cluster, traffic, verdict)
+        await _judge(cluster, traffic, follower, verdict)
     finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         # Broken off or not: what was counted up to here.
         print("\n".join(f"  {line}" for line in verdict.lines()), flush=True)
         if not verdict.is_clean():
@@ -69,12 +74,13 @@ async def _work(
     await working
 
 
-async def _judge(cluster: Cluster, traffic: Traffic, verdict: Verdict) -> None:
+async def _judge(cluster: Cluster, traffic: Traffic, follower: ShardFollower, verdict: Verdict) -> None:
     """Heal, wait until nothing is owed, read everything, and hold it against the history."""
     await cluster.settled()
     await traffic.read_all()
     await cluster.all_sealed()
     await traffic.read_all()
+    verdict.find(Kind.WATCH, [("", line) for line in await follower.differences()])
     verdict.find(Kind.TOLD_WRONG, [(one.name, one.why) for one in violations(traffic.events)])
     verdict.find(
         Kind.LOST, [(name, "was acknowledged, and the last read failed") for name in lost(traffic.events)]

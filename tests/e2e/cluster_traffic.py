@@ -38,9 +38,12 @@ HTTP_AGAIN: Final = frozenset({429, 503, 504})
 """What HTTP answers where a retry may help."""
 KINDS: Final = {
     "auto": 4, "named": 4, "again": 1, "get": 8, "stale": 1, "delete": 1,
-    "put many": 1, "get many": 2, "delete many": 0.2, "list": 0.4, "http": 3,
+    "put many": 1, "get many": 2, "delete many": 0.2, "stat many": 1, "wait stored": 0.4,
+    "list": 0.4, "http": 3, "upload": 0.2,
 }  # fmt: skip
 """What clients do, and how often."""
+UPLOAD_BYTES: Final = (1_200_000, 2_500_000, 8_500_000, 9_500_000)
+"""Of a file that goes in several messages; from 8 MiB on in a resumable upload, the last past the log."""
 
 
 @dataclass
@@ -89,6 +92,8 @@ class Traffic:
             self.kinds[kind] += 1
             if kind in {"auto", "named"}:
                 await self._put(client, dice, named=kind == "named")
+            elif kind == "upload":
+                await self._put(client, dice, named=dice.random() < 0.5, sizes=UPLOAD_BYTES)
             elif kind == "put many":
                 await self._put_many(client, dice)
             elif self._names:
@@ -106,6 +111,10 @@ class Traffic:
             await self._delete_many(client, dice.choices(recent, k=3))
         elif kind == "get many":
             await self._get_many(client, list(dict.fromkeys(dice.choices(recent, k=BATCH))))
+        elif kind == "stat many":
+            await self._stat_many(client, list(dict.fromkeys(dice.choices(recent, k=BATCH))))
+        elif kind == "wait stored":
+            await self._wait_stored(client, list(dict.fromkeys(dice.choices(recent, k=3))))
         elif kind == "list":
             await self._list(client)
         elif kind == "http" and self.cluster.http_targets:
@@ -118,7 +127,8 @@ class Traffic:
     def _note(self, name: str, call: Call, answer: Answer, began: float, content: str = "") -> None:
         self.events.append(Event(name, call, answer, began, time.monotonic(), content))
 
-    def _failed(self, what: str, error: DesClientError) -> None:
+    def failed(self, what: str, error: DesClientError) -> None:
+        """Note a call that failed in the end."""
         self._failed_as(f"{what} {type(error).__name__}", str(error), explained=error.retryable)
 
     def _failed_as(self, kind: str, said: str, *, explained: bool) -> None:
@@ -127,14 +137,21 @@ class Traffic:
         if not explained:
             self.unexpected.append(f"{datetime.now(UTC):%T} {kind}: {said}")
 
-    async def _put(self, client: AsyncDesClient, dice: random.Random, *, named: bool) -> None:
-        data = dice.randbytes(dice.choice([0, 10, 1000, 5000, 40_000]) + dice.randrange(64))
+    async def _put(
+        self,
+        client: AsyncDesClient,
+        dice: random.Random,
+        *,
+        named: bool,
+        sizes: Sequence[int] = (0, 10, 1000, 5000, 40_000),
+    ) -> None:
+        data = dice.randbytes(dice.choice(sizes) + dice.randrange(64))
         name = ""
         if named:
             try:
                 name = (await client.assign_names(1))[0].name
             except DesClientError as error:
-                self._failed("assign", error)
+                self.failed("assign", error)
                 return
         await self._put_as(client, name, data, durability=dice.choice(self.durabilities))
 
@@ -156,7 +173,7 @@ class Traffic:
             answer = Answer.REFUSED
         except DesClientError as error:
             answer = Answer.UNKNOWN
-            self._failed("put", error)
+            self.failed("put", error)
         if name:
             self.events.append(Event(name, Call.PUT, answer, began, time.monotonic(), content))
             if answer is not Answer.REFUSED:
@@ -169,7 +186,7 @@ class Traffic:
         try:
             names = [one.name for one in await client.assign_names(BATCH // 2)]
         except DesClientError as error:
-            self._failed("assign", error)
+            self.failed("assign", error)
             names = []
         contents = [hashlib.sha256(data).hexdigest() for data in datas]
         given = {at: names[at] for at in range(len(names))}
@@ -185,13 +202,13 @@ class Traffic:
                         self.stored.add(name)
                 else:
                     assert outcome.error is not None
-                    self._failed("put many", outcome.error)
+                    self.failed("put many", outcome.error)
                     name, answer = given.get(at, ""), Answer.UNKNOWN
                 if name:
                     self._note(name, Call.PUT, answer, began, contents[at])
                     self._names.append((name, contents[at]))
         except DesClientError as error:
-            self._failed("put many", error)
+            self.failed("put many", error)
         for at, name in given.items():
             if at not in told:
                 self._note(name, Call.PUT, Answer.UNKNOWN, began, contents[at])
@@ -208,9 +225,37 @@ class Traffic:
                     self._note(outcome.name, Call.GET, Answer.ABSENT, began)
                 else:
                     assert outcome.error is not None
-                    self._failed("get many", outcome.error)
+                    self.failed("get many", outcome.error)
         except DesClientError as error:
-            self._failed("get many", error)
+            self.failed("get many", error)
+
+    async def _stat_many(self, client: AsyncDesClient, names: Sequence[str]) -> None:
+        began = time.monotonic()
+        try:
+            async for outcome in client.stat_many(names, timeout_s=CALL_S):
+                if outcome.error is None:
+                    self._note(outcome.name, Call.STAT, Answer.DONE, began)
+                elif isinstance(outcome.error, FileMissing):
+                    self._note(outcome.name, Call.STAT, Answer.ABSENT, began)
+                else:
+                    self.failed("stat many", outcome.error)
+        except DesClientError as error:
+            self.failed("stat many", error)
+
+    async def _wait_stored(self, client: AsyncDesClient, names: Sequence[str]) -> None:
+        """Have files stored that perhaps only one node has; from then on they must survive it."""
+        began = time.monotonic()
+        try:
+            for outcome in await client.wait_stored(names, timeout_s=CALL_S):
+                if outcome.error is None:
+                    self._note(outcome.name, Call.STAT, Answer.DONE, began)
+                    self.stored.add(outcome.name)
+                elif isinstance(outcome.error, FileMissing):
+                    self._note(outcome.name, Call.STAT, Answer.ABSENT, began)
+                else:
+                    self.failed("wait stored", outcome.error)
+        except DesClientError as error:
+            self.failed("wait stored", error)
 
     async def _delete_many(self, client: AsyncDesClient, names: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(names))
@@ -225,10 +270,10 @@ class Traffic:
                     answer = Answer.ABSENT
                 else:
                     answer = Answer.UNKNOWN
-                    self._failed("delete many", outcome.error)
+                    self.failed("delete many", outcome.error)
                 self._note(outcome.name, Call.DELETE, answer, began)
         except DesClientError as error:
-            self._failed("delete many", error)
+            self.failed("delete many", error)
         for name in wanted:
             if name not in told:
                 self._note(name, Call.DELETE, Answer.UNKNOWN, began)
@@ -241,7 +286,7 @@ class Traffic:
         try:
             listed = {name async for name in client.iter_names(page_size=50, timeout_s=CALL_S)}
         except DesClientError as error:
-            self._failed("list", error)
+            self.failed("list", error)
             return
         for name in known:
             if name in listed:
@@ -281,7 +326,7 @@ class Traffic:
             answer = Answer.ABSENT
         except DesClientError as error:
             answer = Answer.UNKNOWN
-            self._failed("get", error)
+            self.failed("get", error)
         self.events.append(Event(name, Call.GET, answer, began, time.monotonic(), content))
         return answer
 
@@ -294,7 +339,7 @@ class Traffic:
             answer = Answer.ABSENT
         except DesClientError as error:
             answer = Answer.UNKNOWN
-            self._failed("delete", error)
+            self.failed("delete", error)
         self.events.append(Event(name, Call.DELETE, answer, began, time.monotonic()))
 
     async def read_all(self) -> None:

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     REFUSED = "calls refused"
     """A call failed with an error that no fault explains: one of those that no retry mends."""
     EPOCH = "epochs gone back"
+    WATCH = "shards told wrong"
+    """Who followed the shards all the time knows something else of them than their owners."""
     FSCK = "fsck"
     """What `des fsck --read-data` said."""
 
@@ -79,7 +81,7 @@ class Verdict:
             if self.judged
             else ["the rest not looked at"]
         )
-        other = [f"{len(self.findings[kind])} {kind}" for kind in (Kind.REFUSED, Kind.EPOCH)]
+        other = [f"{len(self.findings[kind])} {kind}" for kind in (Kind.REFUSED, Kind.EPOCH, Kind.WATCH)]
         fsck = "not run" if not self.judged else "found something" if self.findings[Kind.FSCK] else "clean"
         counted = (
             f"seed {self.seed}: 1 schedule, {len(self.faults)} of {self.planned} faults; "

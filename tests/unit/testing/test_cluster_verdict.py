@@ -61,7 +61,7 @@ def test_what_was_not_looked_at_is_not_zero(verdict):
     assert "not everything" in verdict.told()
 
 
-@pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.EPOCH, Kind.FSCK])
+@pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.EPOCH, Kind.WATCH, Kind.FSCK])
 def test_what_is_wrong_with_no_name_is_a_finding_too(verdict, kind):
     verdict.find(kind, [("", "said by a part")])
     verdict.judged = True

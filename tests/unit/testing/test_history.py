@@ -23,6 +23,10 @@ def listed(began, ended, answer=Answer.DONE):
     return Event("n", Call.LIST, answer, began, ended)
 
 
+def stat(began, ended, answer=Answer.DONE):
+    return Event("n", Call.STAT, answer, began, ended)
+
+
 UNKNOWN, REFUSED, ABSENT = Answer.UNKNOWN, Answer.REFUSED, Answer.ABSENT
 
 
@@ -43,6 +47,7 @@ UNKNOWN, REFUSED, ABSENT = Answer.UNKNOWN, Answer.REFUSED, Answer.ABSENT
         [put(0, 1), delete(2, 3, UNKNOWN), get(4, 5), get(6, 7, "")],
         [put(0, 1), delete(2, 3), put(4, 5, REFUSED), get(6, 7, "")],
         [put(0, 5), delete(1, 2), get(6, 7, "")],
+        [stat(0, 1, ABSENT), put(0, 5), stat(2, 3), stat(6, 7), delete(8, 9, UNKNOWN), stat(10, 11)],
         [delete(0, 1, ABSENT), put(2, 3), get(4, 5)],
     ],
 )
@@ -62,7 +67,10 @@ def test_what_a_store_may_do_is_explained(history):
         ([put(0, 1), delete(2, 3), get(4, 5)], "deleted, and later read"),
         ([put(0, 1), listed(2, 3, ABSENT)], "absent for a list"),
         ([listed(0, 1), get(2, 3, "")], "absent for a get"),
-        ([put(0, 1), delete(2, 3), listed(4, 5)], "deleted, and later listed"),
+        ([put(0, 1), delete(2, 3), listed(4, 5)], "deleted, and later there for a list"),
+        ([put(0, 1), delete(2, 3), stat(4, 5)], "deleted, and later there for a stat"),
+        ([put(0, 1), stat(2, 3, ABSENT)], "absent for a stat"),
+        ([stat(0, 1), get(2, 3, "")], "absent for a get"),
         ([put(0, 1), delete(2, 3), put(4, 5)], "acknowledged again"),
         ([put(0, 1), delete(2, 3, UNKNOWN), get(4, 5, ""), get(6, 7)], "gone, and later read"),
         ([put(0, 1), delete(8, 9), get(2, 3, "")], "absent for a get"),
