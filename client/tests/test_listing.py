@@ -119,6 +119,17 @@ def test_a_watch_whose_revision_was_forgotten_starts_with_a_snapshot(des, double
     watch.close()
 
 
+def test_a_watch_whose_node_stays_away_begins_anew_at_one_that_answers(make_client, double):
+    des = make_client(retry=RetryConfig(attempts=3, backoff_initial_s=0, backoff_max_s=0))
+    double.fail("WatchShardStatus", code="UNAVAILABLE", times=2)
+    double.fail("WatchShardStatus", code="OUT_OF_RANGE", reason="WATCH_REVISION_COMPACTED")
+    double.watch_script = [[([0], 50, True)]]
+    watch = des.watch_shards(start_revision=3)
+    assert next(watch).snapshot
+    assert [one.start_revision for one in double.requests] == [3, 3, 3, 0]
+    watch.close()
+
+
 def test_a_watch_gives_up_when_the_server_stays_away(make_client, double):
     des = make_client(retry=RetryConfig(attempts=3, backoff_initial_s=0, backoff_max_s=0))
     double.fail("WatchShardStatus", code="UNAVAILABLE", times=9)

@@ -82,6 +82,7 @@ class AsyncShards(AsyncListing):
                 if error.reason == "WATCH_REVISION_COMPACTED" and revision:
                     # From the beginning: a snapshot brings what was missed.
                     revision = 0
+                    attempts.progressed()  # a server answers
                     error = calls.compacted_watch(error)
             # Time for one silence and as much again to find the server.
             await self._wait_or_raise(attempts, error, heard_at + 2 * silence_s - time.monotonic())
