@@ -18,12 +18,15 @@ class SingleFlight(Generic[T]):
         # Tasks of another event loop cannot be awaited here.
         flight = (asyncio.get_running_loop(), key)
         loading = self._loading.get(flight)
-        if loading is None:
+        # One that has just ended waits to be taken out: who joined it and asked again for something newer
+        # would be answered by it at once, for ever, and nothing else of the loop would run.
+        if loading is None or loading.done():
             loading = self._loading[flight] = asyncio.create_task(load())
             loading.add_done_callback(lambda done: self._loaded(flight, done))
         return await asyncio.shield(loading)
 
     def _loaded(self, flight: Hashable, done: asyncio.Task[T]) -> None:
-        del self._loading[flight]
+        if self._loading.get(flight) is done:
+            del self._loading[flight]
         if not done.cancelled():
             done.exception()  # read here, so that an error nobody waited for is no warning

@@ -14,6 +14,7 @@ from des.core.container_memory import ContainerMemory
 from des.core.index_cache import IndexCache
 from des.core.located import Located
 from des.core.paged_index import PagedIndex
+from des.core.single_flight import SingleFlight
 from des.db.catalog import Catalog, ContainerRow
 from des.format.byte_range import ByteRange
 from des.format.ext import ExtGeometry
@@ -89,7 +90,7 @@ class StoredContainers:
         self._memory_bytes: dict[tuple[str, str], int] = {}
         self._memory_sum = 0
         self._loaded_at: dict[tuple[str, int, int], float] = {}
-        self._loading: dict[object, asyncio.Task[Any]] = {}
+        self._flights: SingleFlight[Any] = SingleFlight()
         self._additions = 0
 
     def add(self, row: ContainerRow) -> None:
@@ -258,17 +259,8 @@ class StoredContainers:
         return memory
 
     async def _once(self, key: object, load: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run one load for all who ask meanwhile; one that gives up does not stop it for the others."""
-        loading: asyncio.Task[T] | None = self._loading.get(key)
-        if loading is None:
-            loading = self._loading[key] = asyncio.create_task(load())
-            loading.add_done_callback(lambda done: self._loaded(key, done))
-        return await asyncio.shield(loading)
-
-    def _loaded(self, key: object, done: asyncio.Task[Any]) -> None:
-        del self._loading[key]
-        if not done.cancelled():
-            done.exception()  # read here, so that an error nobody waited for is no warning
+        found: T = await self._flights.run(key, load)
+        return found
 
 
 class _RowObjects:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from des.retrieval.tombstones import Tombstones
 from des.testing.simulated_clock import SimulatedClock
 
@@ -44,6 +46,41 @@ async def test_a_load_that_began_before_a_delete_was_acknowledged_is_not_told_to
     catalog.answer.set()
     assert await early == 0
     assert await late == 7
+
+
+class EndingCatalog:
+    """Has somebody ask anew in the moment between the end of its answer and those who waited for it."""
+
+    def __init__(self):
+        self.clock = SimulatedClock()
+        self.tombstones_kept = Tombstones(self, owns=lambda _: False, cache_s=0.5, clock=self.clock)
+        self.late = []
+
+    def answered(self, ask):
+        if not self.late:
+            self.clock.advance(0.6)
+            self.late.append(asyncio.create_task(ask()))
+        return []
+
+    async def tombstones_of(self, day, shard, *, bits):
+        return self.answered(lambda: self.tombstones_kept.of_shard(day, shard, bits=bits))
+
+    async def tombstones(self, *, day, **_):
+        return self.answered(lambda: self.tombstones_kept.of_day(day))
+
+
+@pytest.mark.timeout(20)
+async def test_who_asks_when_an_old_load_has_just_ended_loads_anew_and_does_not_spin():
+    catalog = EndingCatalog()
+    await catalog.tombstones_kept.of_shard(DAY, 3, bits=8)
+    assert await catalog.late[0] == {}
+
+
+@pytest.mark.timeout(20)
+async def test_who_lists_when_an_old_load_has_just_ended_loads_anew_and_does_not_spin():
+    catalog = EndingCatalog()
+    await catalog.tombstones_kept.of_day(DAY)
+    assert await catalog.late[0] == {}
 
 
 class BusyCatalog:
