@@ -80,7 +80,8 @@ class CatalogSettings(Group):
     """Connections of this node, at most."""
     connect_s: Annotated[float, Field(gt=0)] = 5
     statement_s: Annotated[float, Field(gt=0)] = 10
-    """One statement, and how long a transaction may do nothing. PostgreSQL only."""
+    """One statement, and how long a transaction may do nothing: in a cluster no longer than a third of the
+    time to live, so that a node that freezes in one holds up no other's heartbeats. PostgreSQL only."""
     lock_s: Annotated[float, Field(gt=0)] = 5
     """One wait for a lock of another transaction."""
     transaction_s: Annotated[float, Field(gt=0)] = 15

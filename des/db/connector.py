@@ -28,6 +28,9 @@ ATTEMPTS_MAX: Final = 6
 BACKOFF_FIRST_S: Final = 0.02
 """Longest wait before the second run; it doubles with each."""
 
+IDLE_PER_TTL: Final = 1 / 3
+"""How long a transaction may do nothing, in times to live: others renew their locks behind it, in time."""
+
 _ACCESS: Final = "des_access"
 _PRIMARY_CODE: Final = 0xFF
 _SQLITE_ROLLED_BACK: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -81,6 +84,7 @@ class DesDbConnector:
         connect_s: float | None = None,
         statement_s: float | None = None,
         lock_s: float | None = None,
+        idle_s: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Connect nothing yet.
@@ -90,9 +94,10 @@ class DesDbConnector:
             connections_max: connections open at once.
             timeout_s: limit of one transaction, its waits and repetitions included.
             connect_s: limit of making a connection; None for `timeout_s`.
-            statement_s: limit of one statement, and of a transaction that does nothing; None for
-                `timeout_s`. PostgreSQL only: SQLite has nobody to wait for but writers.
+            statement_s: limit of one statement; None for `timeout_s`. PostgreSQL only: SQLite has nobody
+                to wait for but writers.
             lock_s: limit of one wait for another transaction's lock; None for half of `timeout_s`.
+            idle_s: how long a transaction may do nothing; None for `statement_s`. PostgreSQL only.
             clock: for the waits between attempts.
 
         Raises:
@@ -101,6 +106,7 @@ class DesDbConnector:
         self._url = _understand(url)
         self._timeout_s = timeout_s
         lock_s = timeout_s / 2 if lock_s is None else lock_s
+        statement_s = timeout_s if statement_s is None else statement_s
         self._clock = clock or SystemClock()
         self._running: set[asyncio.Task[Any]] = set()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -114,8 +120,9 @@ class DesDbConnector:
                 connections_max,
                 timeout_s,
                 connect_s=timeout_s if connect_s is None else connect_s,
-                statement_s=timeout_s if statement_s is None else statement_s,
+                statement_s=statement_s,
                 lock_s=lock_s,
+                idle_s=statement_s if idle_s is None else idle_s,
             )
         )
         if self._is_sqlite:
@@ -131,8 +138,14 @@ class DesDbConnector:
         return cls(URL.create("sqlite", database=str(path)), **options)
 
     @classmethod
-    def configured(cls, url: str | URL, settings: CatalogSettings) -> Self:
-        """Return a connector with the limits of `settings`."""
+    def configured(cls, url: str | URL, settings: CatalogSettings, *, ttl_s: float | None = None) -> Self:
+        """Return a connector with the limits of `settings`.
+
+        Args:
+            url: as for `DesDbConnector`.
+            settings: the limits.
+            ttl_s: time to live of locks that other nodes renew beside this one; None where there are none.
+        """
         return cls(
             url,
             connections_max=settings.connections_max,
@@ -140,6 +153,7 @@ class DesDbConnector:
             connect_s=settings.connect_s,
             statement_s=settings.statement_s,
             lock_s=settings.lock_s,
+            idle_s=None if ttl_s is None else min(settings.statement_s, ttl_s * IDLE_PER_TTL),
         )
 
     def __repr__(self) -> str:
@@ -283,9 +297,15 @@ def _sqlite_engine(url: URL, connections_max: int, timeout_s: float, *, lock_s: 
 
 
 def _postgresql_engine(
-    url: URL, connections_max: int, timeout_s: float, *, connect_s: float, statement_s: float, lock_s: float
+    url: URL,
+    connections_max: int,
+    timeout_s: float,
+    *,
+    connect_s: float,
+    statement_s: float,
+    lock_s: float,
+    idle_s: float,
 ) -> AsyncEngine:
-    statement_ms = str(max(1, int(statement_s * 1000)))
     return create_async_engine(
         url,
         pool_size=connections_max,
@@ -297,13 +317,17 @@ def _postgresql_engine(
             "command_timeout": timeout_s,
             "server_settings": {
                 "application_name": "des",
-                "statement_timeout": statement_ms,
-                "lock_timeout": str(max(1, int(lock_s * 1000))),
+                "statement_timeout": _ms(statement_s),
+                "lock_timeout": _ms(lock_s),
                 # Of a node that froze in a transaction: its locks must not hold up the others.
-                "idle_in_transaction_session_timeout": statement_ms,
+                "idle_in_transaction_session_timeout": _ms(idle_s),
             },
         },
     )
+
+
+def _ms(seconds: float) -> str:
+    return str(max(1, int(seconds * 1000)))
 
 
 def _translate(error: Exception, where: str) -> Exception | None:

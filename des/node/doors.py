@@ -63,12 +63,13 @@ def doors_of(
         ) from None
     metrics = ObjectStoreMetrics()
     url = settings.catalog_url or f"sqlite+aiosqlite:///{(settings.data_dir / CATALOG).resolve()}"
+    ttl_s = settings.cluster.ttl_s if settings.cluster.enabled else None
     return Doors(
         clock=clock or SystemClock(),
         disk=disk or PosixDisk(settings.data_dir),
         store=MeteredObjectStore(store or open_store(settings.object_store, settings), metrics),
         store_metrics=metrics,
-        catalog=catalog or SqlCatalog(DesDbConnector.configured(url, settings.catalog)),
+        catalog=catalog or SqlCatalog(DesDbConnector.configured(url, settings.catalog, ttl_s=ttl_s)),
         random_bytes=random_bytes,
     )
 

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from des.config import CatalogSettings
 from des.db import CatalogUnavailableError, DesDbConnector, FencedError, SqlCatalog
 from des.db.connector import _translate
 from des.db.migration import downgrade
@@ -97,6 +98,34 @@ async def test_a_lock_is_not_taken_while_its_holder_commits(catalog, connector):
     assert (await taking).epochs == [(1, 2)]
     with pytest.raises(FencedError):
         await connector.write(commit)
+
+
+async def test_a_node_that_freezes_in_a_transaction_holds_up_no_other_for_its_time_to_live(catalog, url):
+    own = await claim(catalog, [1])
+    frozen = DesDbConnector.configured(url, CatalogSettings(), ttl_s=0.6)
+    guarded, thaw = asyncio.Event(), asyncio.Event()
+
+    async def freeze(connection):
+        await guard(connection, own)
+        guarded.set()
+        await thaw.wait()
+        await guard(connection, own)
+
+    freezing = asyncio.create_task(frozen.write(freeze, repeatable=False))
+    await guarded.wait()
+    assert (await claim(catalog, [1], holder=BERT)).epochs == [(1, 2)]  # waits for the lock, and gets it
+    thaw.set()
+    with pytest.raises(CatalogUnavailableError):
+        await freezing
+    await frozen.close()
+
+
+@pytest.mark.parametrize(("ttl_s", "idle"), [(None, "10s"), (9.0, "3s"), (600.0, "10s")])
+async def test_how_long_a_transaction_may_do_nothing(url, ttl_s, idle):
+    connector = DesDbConnector.configured(url, CatalogSettings(), ttl_s=ttl_s)
+    shown = await connector.read(execute("SHOW idle_in_transaction_session_timeout"))
+    assert shown.scalar() == idle
+    await connector.close()
 
 
 async def test_two_transactions_in_each_others_way_both_end(connector, catalog):
