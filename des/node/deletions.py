@@ -12,7 +12,7 @@ by the caller's own retry. The record pins its segment until the copy is written
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Final
@@ -46,6 +46,9 @@ COPY_NAMES: Final = 2000
 UNCOPIED_MAX: Final = 200_000
 """More than this are not waited for: about 300 bytes each, and segments of the log that they pin."""
 CLOSE_S: Final = 5.0
+SETTLED_AT_ONCE: Final = 2000
+"""Tombstones of one transaction, some tenths of a second: a start finds hundreds of thousands in its log, and
+one transaction may take `catalog.transaction_s`."""
 
 
 class Deletions:
@@ -168,6 +171,7 @@ class Deletions:
 
     async def _record(self, files: Sequence[FileInfo], found: dict[str, FileInfo | DesError]) -> None:
         """Delete the files, and put what became of each into `found`."""
+        files_by_name = {info.name: info for info in files}
         drafts = [
             DeleteDraft(
                 info.name,
@@ -181,14 +185,12 @@ class Deletions:
         try:
             if drafts:
                 self._owe(await self._log.append_deletes(drafts))
-            tombstones = await self._settle([info.name for info in files])
+            # Looked up before the first wait: `step` may settle the later ones meanwhile.
+            for some in _portions([self._owed[info.name] for info in files]):
+                for row in await self._settle(some):
+                    found[row.name] = _deleted(files_by_name[row.name], row)
         except DesError as error:
-            found.update((info.name, error) for info in files)
-            return
-        for info in files:
-            found[info.name] = info._replace(
-                state=FileState.DELETED, deleted_ms=tombstones[info.name].deleted_ms, placement=None
-            )
+            found.update((info.name, error) for info in files if found[info.name] is info)
 
     def _external_key(self, info: FileInfo) -> str:
         """Return the object of a big file, which the tombstone then owns; empty for others."""
@@ -212,15 +214,20 @@ class Deletions:
                 self._log.mark_stored([file])  # no container will hold it: its bytes may go
                 self._on_settled([file])
 
-    async def _settle(self, names: Sequence[str]) -> dict[str, Tombstone]:
-        """Bring deletions to the catalog, so that the log may forget them.
+    async def _settle_all(self, owed: Sequence[Deletion]) -> None:
+        """Bring any number of deletions to the catalog. Errors as of `_settle`; what was brought stays so."""
+        for some in _portions(owed):
+            # A delete that runs meanwhile may have brought some of them.
+            await self._settle([deletion for deletion in some if deletion.name in self._owed])
+
+    async def _settle(self, owed: Sequence[Deletion]) -> list[Tombstone]:
+        """Bring deletions to the catalog in one transaction, so that the log may forget them.
 
         Raises:
             CatalogUnavailableError, FencedError: they stay owed.
         """
-        owed = [self._owed[name] for name in names]
         if not owed:
-            return {}
+            return []
         claim = self._claim(sorted({deletion.shard for deletion in owed}))
         epochs = dict(claim.epochs)
         rows = await self._catalog.put_tombstones(
@@ -245,11 +252,11 @@ class Deletions:
             self._uncopied[deletion.name] = (deletion, row)
             self._owed.pop(deletion.name, None)
         self._forget_the_oldest()
-        return {row.name: row for row in rows}
+        return rows
 
     def _forget_the_oldest(self) -> None:
         """Keep memory and log bounded while the store is away: `des gc --apply` copies what is left out."""
-        too_many = list(self._uncopied)[: max(0, len(self._uncopied) - UNCOPIED_MAX)]
+        too_many = list(islice(self._uncopied, max(0, len(self._uncopied) - UNCOPIED_MAX)))
         self._log.release_deletes([self._uncopied.pop(name)[0] for name in too_many])
 
     async def copy(self) -> None:
@@ -298,7 +305,7 @@ class Deletions:
             CatalogUnavailableError: start again later.
         """
         self._owe(deletions)
-        await self._settle(list(dict.fromkeys(deletion.name for deletion in deletions)))
+        await self._settle_all(list({deletion.name: deletion for deletion in deletions}.values()))
 
     def owes(self, shard: int) -> bool:
         """Whether a deletion of the shard is in the log and not known to be in the catalog."""
@@ -306,7 +313,7 @@ class Deletions:
 
     async def settle_shards(self, shards: Collection[int]) -> None:
         """Bring to the catalog what is owed of some shards. Same errors as `step`."""
-        await self._settle([name for name, deletion in self._owed.items() if deletion.shard in shards])
+        await self._settle_all([deletion for deletion in self._owed.values() if deletion.shard in shards])
 
     async def step(self) -> None:
         """Bring to the catalog what is still owed.
@@ -315,7 +322,7 @@ class Deletions:
             DesError: it stays owed.
         """
         if self._owed:
-            await self._settle(list(self._owed))
+            await self._settle_all(list(self._owed.values()))
 
     def forsake(self, shards: Collection[int]) -> None:
         """Give up deletions of shards that another node has taken, which nobody was told of."""
@@ -341,6 +348,15 @@ class Deletions:
                 _log.warning(
                     "tombstones not copied, will be repeated", names=len(self._uncopied), error=str(error)
                 )
+
+
+def _portions(owed: Sequence[Deletion]) -> Iterator[Sequence[Deletion]]:
+    for start in range(0, len(owed), SETTLED_AT_ONCE):
+        yield owed[start : start + SETTLED_AT_ONCE]
+
+
+def _deleted(info: FileInfo, tombstone: Tombstone) -> FileInfo:
+    return info._replace(state=FileState.DELETED, deleted_ms=tombstone.deleted_ms, placement=None)
 
 
 def _gone(name: str, parsed: ParsedName, shard: int, wrap_bits: int) -> FileInfo:

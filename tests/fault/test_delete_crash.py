@@ -11,6 +11,7 @@ import google_crc32c
 import pytest
 
 from des.config import load_settings
+from des.db import CatalogUnavailableError
 from des.errors import DesError
 from des.files import FileInfo, FileSpec, FileState
 from des.node import Node
@@ -113,3 +114,56 @@ async def test_the_process_dies_around_the_tombstone(tmp_path, monkeypatch, seal
     # The record is on the device: the delete is done, though nobody was told.
     await hold(world, gone, keep, answered=True)
     assert [row.name for row in await world.catalog.tombstones()] == [gone.name]
+
+
+async def test_a_start_brings_any_number_of_deletes_to_the_catalog_in_transactions_it_can_end(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("des.node.deletions.SETTLED_AT_ONCE", 10, raising=False)
+    world = World(tmp_path, 8)
+    node = await world.node()
+    names = [(await put(node, b"%d" % number)).name for number in range(25)]
+    kept = world.catalog.put_tombstones
+
+    async def slow(rows: Any, *args: Any) -> Any:
+        """No answer within `catalog.transaction_s` to more than so many rows at once."""
+        if len(rows) > 10:
+            raise CatalogUnavailableError("the catalog did not answer within 15 s", backend="catalog")
+        return await kept(rows, *args)
+
+    async def away(*_: Any) -> Any:
+        raise CatalogUnavailableError("the catalog is away", backend="catalog")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.catalog, "put_tombstones", away)
+        outcomes = await node.delete_many(names, allow_missing=False)
+    assert all(isinstance(outcome, CatalogUnavailableError) for outcome in outcomes)
+    await world.power_cut(node)
+    monkeypatch.setattr(world.catalog, "put_tombstones", slow)
+    node = await world.node()
+    assert sorted(row.name for row in await world.catalog.tombstones()) == sorted(names)
+    await node.close()
+
+
+async def test_of_a_batch_that_the_catalog_takes_in_part_only_the_rest_is_answered_with_its_error(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("des.node.deletions.SETTLED_AT_ONCE", 10, raising=False)
+    world = World(tmp_path, 9)
+    node = await world.node()
+    names = [(await put(node, b"%d" % number)).name for number in range(25)]
+    kept, calls = world.catalog.put_tombstones, []
+
+    async def failing(rows: Any, *args: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) > 2:
+            raise CatalogUnavailableError("the catalog is away", backend="catalog")
+        return await kept(rows, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.catalog, "put_tombstones", failing)
+        outcomes = await node.delete_many(names, allow_missing=False)
+    assert [isinstance(outcome, FileInfo) for outcome in outcomes] == [True] * 20 + [False] * 5
+    outcomes = await node.delete_many(names[20:], allow_missing=False)
+    assert all(isinstance(outcome, FileInfo) for outcome in outcomes)
+    await node.close()
