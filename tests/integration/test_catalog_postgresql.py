@@ -131,11 +131,14 @@ async def test_how_long_a_transaction_may_do_nothing(url, ttl_s, idle):
 async def test_two_transactions_in_each_others_way_both_end(connector, catalog):
     await catalog.acquire_shards([1, 2], holder=ANNA, ttl_s=60)
     runs = 0
+    holding = set()
+    both_hold_one = asyncio.Event()
 
     def crossing(first, second):
         async def work(connection):
             nonlocal runs
             runs += 1
+            run = runs
             for shard in (first, second):
                 await connection.execute(
                     text(
@@ -143,7 +146,11 @@ async def test_two_transactions_in_each_others_way_both_end(connector, catalog):
                     ),
                     {"shard": shard},
                 )
-                await asyncio.sleep(0.1)
+                if shard == first:
+                    holding.add(run)
+                    if len(holding) == 2:
+                        both_hold_one.set()
+                    await both_hold_one.wait()
 
         return work
 
