@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from des.testing.ports import free_port
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to Ctrl-C, and children would be so too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,13 +23,13 @@ READY = re.compile(r"des: serving gRPC on (?P<grpc>\S+), HTTP on (?P<http>\S+), 
 
 
 class ServerProcess:
-    """`des serve` as a child process; it can be killed and started again on the same data."""
+    """`des serve` as a child process; it can be killed and started again on the same data and port."""
 
     def __init__(self, data_dir: Path, log: Path, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.log = log
         self.environment = environment or {}
-        self.listen = "127.0.0.1:0"
+        self.listen = f"127.0.0.1:{free_port()}"
         self.prefix: tuple[str, ...] = ()
         """Words before the command, as to run it elsewhere."""
         self.arguments: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class ServerProcess:
             )
         match = READY.match(self._first_line())
         assert match, f"server did not start: {self.log.read_text()[-4000:]}"
-        self.address = self.listen = match["grpc"]  # a restart comes back at the same address
+        self.address = self.listen = match["grpc"]
         self.http = match["http"]
         return self
 

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from des.config import AzureSettings
+from des.testing.ports import free_port
 
 CONTAINER: Final = "des-test"
 ACCOUNT: Final = "devstoreaccount1"
@@ -47,7 +47,7 @@ def temporary_azurite(directory: Path) -> Iterator[AzureSettings]:
     if command is None:
         pytest.skip("no azurite: scripts/azure_server.sh install (needs npm)")
     pytest.importorskip("obstore", reason="no Azure: pip install obstore")
-    port = _free_port()
+    port = free_port()
     objects = directory / "objects"
     objects.mkdir(parents=True)
     log = directory / "azurite.log"
@@ -102,10 +102,3 @@ def _made_container(endpoint: str, container: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from des.testing.ports import free_port
 
 START_S: Final = 60
 USER: Final = "des"
@@ -24,9 +25,7 @@ class MariaDbServer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._socket = directory / "socket"
 
     def install(self) -> None:

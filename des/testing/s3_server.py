@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from des.config import S3Settings
+from des.testing.ports import free_port
 
 ACCESS_KEY: Final = "test-access-key"
 SECRET_KEY: Final = "test-secret-key"  # noqa: S105  of a server on loopback that lives for one test run
@@ -132,14 +132,6 @@ def make_bucket(settings: S3Settings, bucket: str = BUCKET) -> None:
     client = S3Client(bucket, settings)
     client.client.create_bucket(Bucket=bucket)
     client.client.close()
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listened on a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -18,7 +18,8 @@ import yaml
 from des.config import load_settings
 from des.storage import open_store
 from des.storage.bytes_body import BytesBody
-from des.testing.s3_server import free_port, versitygw
+from des.testing.ports import free_port
+from des.testing.s3_server import versitygw
 
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 START_S = 60

@@ -13,6 +13,7 @@ from des.naming import consistent_hash
 from des.node import Node
 from des.storage.memory import MemoryObjectStore
 from des.testing.memory_catalog import MemoryCatalog
+from des.testing.ports import free_port
 
 SHARD_BITS = 4
 SETTLE_S = 60.0
@@ -26,14 +27,14 @@ class Member:
         self.number = number
         self.node = None
         self.server = None
-        self.address = ""
+        self.address = f"127.0.0.1:{free_port()}"
         self.clock = cluster.clocks.get(number, SystemClock())
 
-    async def start(self, listen="127.0.0.1:0"):
+    async def start(self):
         settings = Settings(
             data_dir=self.cluster.folder / f"node-{self.number}",
             object_store="file:///not-used",
-            listen=listen,
+            listen=self.address,
             http_listen="127.0.0.1:0",
             shard_bits=SHARD_BITS,
             cluster={"enabled": True, "ttl_s": self.cluster.ttl_s, "forward_wait_s": 1}
@@ -48,7 +49,6 @@ class Member:
         )
         self.server = build_server(self.node, settings)
         await self.server.start()
-        self.address = str(self.server.address)
         await self.node.join(self.address)
 
     async def keep(self):
@@ -58,7 +58,7 @@ class Member:
             await self.server.drain(notice_s=0, within_s=5, quiet_s=0.5)
             await self.server.stop()
             await self.node.close()
-            await self.start(listen=self.address)
+            await self.start()
 
     async def vanish(self):
         """Go without a word: locks stay until they expire."""
