@@ -209,8 +209,10 @@ class DesServer:
         self._node = node
         self._servicers: dict[str, object] = {
             "des.v1.NamingService": NamingServicer(node),
-            "des.v1.FileService": FileServicer(node, self.lending, self.metrics, single=single),
-            "des.v1.ShardService": ShardServicer(node, lambda: self.inflight.is_closed, cluster_status),
+            "des.v1.FileService": FileServicer(
+                node, self.lending, self.metrics, self.inflight.leaving, single=single
+            ),
+            "des.v1.ShardService": ShardServicer(node, self.inflight.leaving, cluster_status),
             "des.v1.SystemService": SystemServicer(node),
         }
         self._grpc = grpc.aio.server(

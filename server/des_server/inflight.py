@@ -6,7 +6,8 @@ A handler that ends with `abort` is not waited for by the grace of `stop` (grpc/
 import asyncio
 from typing import Final
 
-from des_server.errors import ServerBusyError, ShuttingDownError
+from des_server.errors import ServerBusyError
+from des_server.leaving import Leaving
 
 QUIET_S: Final = 0.1
 
@@ -17,9 +18,10 @@ class InFlight:
     def __init__(self, calls_max: int) -> None:
         self.count = 0
         """Calls being served."""
+        self.leaving = Leaving()
+        """Begun by `close`."""
         self._arrived = 0
         self._calls_max = calls_max
-        self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -31,8 +33,7 @@ class InFlight:
             ServerBusyError: too many calls are being served.
         """
         self._arrived += 1
-        if self._closed:
-            raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
+        self.leaving.check()
         if self.count >= self._calls_max:
             raise ServerBusyError(
                 f"{self.count} calls are being served, at most {self._calls_max} are allowed",
@@ -48,14 +49,9 @@ class InFlight:
         if not self.count:
             self._empty.set()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether new calls are refused: streams without an end of their own are to end now."""
-        return self._closed
-
     def close(self) -> None:
-        """Refuse calls from now on."""
-        self._closed = True
+        """Refuse calls from now on, and end those without an end of their own."""
+        self.leaving.begin()
 
     async def wait_empty(self) -> None:
         """Return when no call is being served."""

@@ -12,6 +12,7 @@ from des_client.errors import DesClientError
 from des_client.items import BatchProgress, GetItem, GetOutcome, PutItem, PutOutcome
 from des_client.read_many import ReadMany
 from des_client.retry import Attempts
+from des_client.road import Road
 from des_client.source import Source
 from des_client.sync.files import Files
 from des_client.sync.puller import Puller
@@ -40,6 +41,7 @@ class Many(Files):
         on_progress: OnBatchProgress | None,
     ) -> Generator[list[PutOutcome], None, None]:
         streams = self._streams(None)
+        ways: dict[int, Road] = {}
         attempts = Attempts(self._retry, random.random)
         puller = Puller(
             items,
@@ -67,7 +69,7 @@ class Many(Files):
                 now = time.monotonic()
                 flush = puller.over or plan.lingers(now)
                 while now >= begin_at and plan.sends(now, flush=flush):
-                    number = self._write_stream(streams, plan)
+                    number = self._write_stream(streams, plan, ways)
                     message = plan.take(number, now, flush=flush)
                     if message is None:
                         break
@@ -91,9 +93,12 @@ class Many(Files):
                         heard_at, begin_at = now, 0.0
                         attempts.progressed()
                         plan.accept(event.stream, event.message, now)
-                    elif plan.broke(event.stream) or event.error is not None:
-                        error = event.error or silent("put_many", plan.progress.done_bytes)
-                        begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
+                        self._went(ways[event.stream])
+                    else:
+                        self._ended(ways.pop(event.stream), event.error)
+                        if plan.broke(event.stream) or event.error is not None:
+                            error = event.error or silent("put_many", plan.progress.done_bytes)
+                            begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
                     event = streams.next(None, 0)
                 if ready := plan.drain():
                     if on_progress is not None:
@@ -103,10 +108,13 @@ class Many(Files):
             puller.close()
             streams.close()
 
-    def _write_stream(self, streams: Streams[Any, Any], plan: WriteMany) -> int:
+    def _write_stream(self, streams: Streams[Any, Any], plan: WriteMany, ways: dict[int, Road]) -> int:
         """Return the stream with the least to do; there is one per connection."""
         if len(streams) < len(self._channels):
-            return streams.write(self._channel().files.BatchWriteFiles, self._metadata)
+            way = Road("")
+            number = streams.write(self._channel(way).files.BatchWriteFiles, self._metadata)
+            ways[number] = way
+            return number
         return min(streams, key=plan.load)
 
     def _put_alone(
@@ -136,6 +144,7 @@ class Many(Files):
         on_progress: OnBatchProgress | None,
     ) -> Generator[list[GetOutcome], None, None]:
         streams = self._streams(READ_AHEAD)
+        ways: dict[int, Road] = {}
         attempts = Attempts(self._retry, random.random)
         puller = Puller(items, lambda item: item, lambda _: 0, streams.wake)
         streams_max = READ_STREAMS * max(1, len(self._channels))
@@ -160,7 +169,9 @@ class Many(Files):
                         break
                     if not streams and not begin_at:
                         heard_at = now
-                    streams.read(self._channel().files.BatchReadFiles, request, self._metadata)
+                    way = Road("", is_read=True)
+                    number = streams.read(self._channel(way).files.BatchReadFiles, request, self._metadata)
+                    ways[number] = way
                 if (head := plan.head()) is not None:
                     self._fetch_head(plan, head, timeout_s)
                     heard_at = time.monotonic()
@@ -179,9 +190,12 @@ class Many(Files):
                     if event.message is not None:
                         heard_at, begin_at = now, 0.0
                         plan.accept(event.stream, event.message, now)
+                        self._went(ways[event.stream])
                     elif (error := plan.ended(event.stream, event.error)) is None:
+                        ways.pop(event.stream)
                         attempts.progressed()
                     else:
+                        self._ended(ways.pop(event.stream), event.error)
                         if plan.broke(event.stream, now):
                             attempts.progressed()
                         begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
@@ -205,6 +219,16 @@ class Many(Files):
             self._raise_if_over(failed)
             error = failed
         plan.fetched(data, error)
+
+    def _went(self, way: Road) -> None:
+        """Note that a stream brought something."""
+        if self._roads is not None:
+            self._roads.worked(way)
+
+    def _ended(self, way: Road, error: DesClientError | None) -> None:
+        """Note why a stream is over, so that the next one takes another connection where this one is away."""
+        if error is not None:
+            self._strayed(way, error)
 
     def _wait_s(self, attempts: Attempts, error: DesClientError, left_s: float) -> float:
         """Return how long to wait before a lost stream is begun again.

@@ -80,10 +80,11 @@ def _refuse(message: _Malformed) -> NoReturn:
 class Incoming(Generic[_Request]):
     """The messages of a stream of requests, counted."""
 
-    __slots__ = ("_read", "count")
+    __slots__ = ("_read", "_under_way", "count")
 
     def __init__(self, context: ServicerContext[_Request, Any]) -> None:
         self._read = context.read
+        self._under_way: asyncio.Future[Any] | None = None
         self.count = 0
 
     async def read(self) -> _Request | None:
@@ -95,6 +96,10 @@ class Incoming(Generic[_Request]):
         if isinstance(message, _Malformed):
             _refuse(message)
         return message
+
+    def discard_after(self, reading: "asyncio.Future[Any]") -> None:
+        """Let `discard_rest` wait for a read that is still under way: gRPC allows one at a time."""
+        self._under_way = reading
 
     async def discard_rest(self) -> None:
         """Read on a little after an error.
@@ -110,6 +115,8 @@ class Incoming(Generic[_Request]):
         await asyncio.wait({reading}, timeout=DISCARD_WAIT_S)
 
     async def _discard(self) -> None:
+        if self._under_way is not None and await self._under_way is None:
+            return
         size = 0
         for _ in range(DISCARD_MESSAGES_MAX):
             message: Any = await self._read()

@@ -12,6 +12,7 @@ from des.node import Node
 from des.retrieval import Part, ReadCost, Wanted
 from des_server import wire
 from des_server.errors import MessageTooLargeError
+from des_server.leaving import SLOW_READER_S, Leaving
 from des_server.servicers.get_file import cost_trailers
 from des_server.status import item_status
 
@@ -22,14 +23,23 @@ MESSAGE_BYTES: Final = 1 << 20
 class BatchRead:
     """Sends batches for one node."""
 
-    def __init__(self, node: Node, limits: LimitSettings, metrics: NodeMetrics) -> None:
+    def __init__(self, node: Node, limits: LimitSettings, metrics: NodeMetrics, leaving: Leaving) -> None:
         self._node = node
+        self._leaving = leaving
         self._limits = limits
         self._metrics = metrics
         self._part_bytes = min(MESSAGE_BYTES, int(limits.chunk_bytes))
 
     async def run(self, request: BatchReadFilesRequest, context: ServicerContext[Any, Any]) -> None:
-        """Write the messages, serialized; the trailers say what they cost."""
+        """Write the messages, serialized; the trailers say what they cost.
+
+        Raises:
+            ShuttingDownError: the server leaves; what was not sent is to be asked for again.
+        """
+        # Not for as long as it takes: a client that does not read would keep the server from leaving.
+        await self._leaving.unless(self._send(request, context), grace_s=SLOW_READER_S)
+
+    async def _send(self, request: BatchReadFilesRequest, context: ServicerContext[Any, Any]) -> None:
         wanted = self._wanted(request)
         omit_info = request.omit_file_info
         cost = ReadCost()
@@ -48,10 +58,14 @@ class BatchRead:
                     size += length
                     data_bytes += len(part.data)
                     files += part.last
+                if self._leaving.has_begun and files < len(wanted):
+                    break
         if pieces:
             await context.write(b"".join(pieces))
         context.set_trailing_metadata((*context.trailing_metadata(), *cost_trailers(cost)))
         self._metrics.got_many(files=files, size=data_bytes, requests=cost.requests, stored_bytes=cost.bytes)
+        if files < len(wanted):
+            self._leaving.check()
 
     def _wanted(self, request: BatchReadFilesRequest) -> list[Wanted]:
         check_count(len(request.items), self._limits)

@@ -21,6 +21,7 @@ from des_server import convert
 from des_server.credits import ByteCredits, Loan
 from des_server.errors import ServerBusyError, StreamIncompleteError
 from des_server.interceptors.calls import Incoming
+from des_server.leaving import Leaving
 from des_server.pace import Pace
 from des_server.servicers.batch_read import check_count
 from des_server.servicers.claims import Claims, check_chunk, check_crc32c, check_sha256
@@ -36,13 +37,22 @@ RESULTS_PER_MESSAGE: Final = 400
 """A refusal takes up to 3 KiB, so an answer stays below 2 MiB whatever became of its items."""
 
 _Outcome = PutResult | DesError
+_Arrived = tuple[BatchWriteFilesRequest, float]
 
 
 class BatchWrite:
     """Takes batches in for one node."""
 
-    def __init__(self, node: Node, limits: LimitSettings, lending: ByteCredits, metrics: NodeMetrics) -> None:
+    def __init__(
+        self,
+        node: Node,
+        limits: LimitSettings,
+        lending: ByteCredits,
+        metrics: NodeMetrics,
+        leaving: Leaving,
+    ) -> None:
         self._node = node
+        self._leaving = leaving
         self._limits = limits
         self._lending = lending
         self._metrics = metrics
@@ -53,26 +63,43 @@ class BatchWrite:
         requests: Incoming[BatchWriteFilesRequest],
         context: ServicerContext[BatchWriteFilesRequest, BatchWriteFilesResponse],
     ) -> None:
-        """Receive messages and answer them in any order, until both sides are done."""
+        """Receive messages and answer them in any order, until both sides are done.
+
+        Raises:
+            ShuttingDownError: the server leaves. Every item of a message taken by then has its answer,
+                but for files whose last part is missing; nothing of the others was kept.
+        """
         stream = _Stream(self._node, self._limits, self._lending, self._metrics, context)
+        reading: asyncio.Task[_Arrived | None] | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 # Always one ahead: gRPC moves the next message while this one is worked on.
-                reading = tasks.create_task(self._next(requests))
-                while (arrived := await reading) is not None:
+                reading = self._next(requests)
+                while not (leaves := await self._leaving.cuts(reading)) and (arrived := await reading):
                     message, waited_s = arrived
-                    reading = tasks.create_task(self._next(requests))
+                    reading = self._next(requests)
                     await stream.take(message, tasks, waited_s=waited_s)
-                stream.give_up_unfinished(tasks)
+                if not leaves:
+                    stream.give_up_unfinished(tasks)
+            if leaves:
+                # The read goes on until the call ends, as gRPC wants it; what it brings is not taken.
+                requests.discard_after(reading)
+                reading = None
+                raise self._leaving.error()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
+            if reading is not None:
+                reading.cancel()
             await stream.close()
 
-    async def _next(
-        self, requests: Incoming[BatchWriteFilesRequest]
-    ) -> tuple[BatchWriteFilesRequest, float] | None:
-        """Return the next message and how long it was waited for, None after the last."""
+    def _next(self, requests: Incoming[BatchWriteFilesRequest]) -> "asyncio.Task[_Arrived | None]":
+        """Begin to read the next message, and how long it is waited for; None after the last."""
+        reading = asyncio.create_task(self._read(requests))
+        reading.add_done_callback(_seen)
+        return reading
+
+    async def _read(self, requests: Incoming[BatchWriteFilesRequest]) -> _Arrived | None:
         before = time.monotonic()
         message = await self._watch.read(requests)
         return None if message is None else (message, time.monotonic() - before)
@@ -323,6 +350,11 @@ class _Stream:
             async with self._writing:
                 await self._context.write(response)
         self._metrics.put_many(new=new, repeated=repeated, new_bytes=new_bytes)
+
+
+def _seen(reading: "asyncio.Task[_Arrived | None]") -> None:
+    if not reading.cancelled():
+        reading.exception()  # of a read that nobody waits for any more
 
 
 async def _abort(parted: _Parted) -> None:

@@ -41,6 +41,7 @@ from des_server.cluster.node_keys import OPEN_ONLY_KEY
 from des_server.cluster.onward import has
 from des_server.credits import ByteCredits
 from des_server.interceptors.calls import Incoming, Outgoing, ends_with_status
+from des_server.leaving import Leaving
 from des_server.servicers.batch_read import BatchRead, check_count
 from des_server.servicers.batch_write import BatchWrite
 from des_server.servicers.get_file import GetFile, cost_trailers
@@ -56,7 +57,13 @@ class FileServicer:
     """Takes files in and gives them out."""
 
     def __init__(
-        self, node: Node, lending: ByteCredits, metrics: NodeMetrics, *, single: Node | None = None
+        self,
+        node: Node,
+        lending: ByteCredits,
+        metrics: NodeMetrics,
+        leaving: Leaving,
+        *,
+        single: Node | None = None,
     ) -> None:
         """Serve a node.
 
@@ -64,6 +71,7 @@ class FileServicer:
             node: answers for every shard.
             lending: byte credits for what is on its way in.
             metrics: counts files.
+            leaving: ends batches and waits, which are begun again elsewhere.
             single: answers for its own shards alone, and says whose the others are: calls about one file
                 are sent on as they are. `node` where None.
         """
@@ -71,12 +79,13 @@ class FileServicer:
         single = single or node
         self._node = node
         self._limits = limits
+        self._leaving = leaving
         self._uploads = single.uploads
         self._put = PutFile(single, limits, lending, metrics)
         self._get = GetFile(single, limits, metrics)
         self._list = ListFiles(node, limits)
-        self._batch_read = BatchRead(node, limits, metrics)
-        self._batch_write = BatchWrite(node, limits, lending, metrics)
+        self._batch_read = BatchRead(node, limits, metrics, leaving)
+        self._batch_write = BatchWrite(node, limits, lending, metrics, leaving)
 
     async def PutFile(  # noqa: N802  the method's name on the wire
         self, requests: Incoming[PutFileRequest], _context: ServicerContext[PutFileRequest, PutFileResponse]
@@ -201,4 +210,4 @@ class FileServicer:
         self, request: WaitStoredRequest, _context: ServicerContext[WaitStoredRequest, WaitStoredResponse]
     ) -> WaitStoredResponse:
         """Wait until files are stored."""
-        return await wait_stored(self._node, request)
+        return await self._leaving.unless(wait_stored(self._node, request))

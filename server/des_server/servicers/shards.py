@@ -1,7 +1,7 @@
 """`des.v1.ShardService`."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from des_proto.v1.shard_service_pb2 import (
@@ -19,7 +19,8 @@ from des.node import Node, ShardNotFoundError
 from des_server import convert
 from des_server.cluster.onward import was_forwarded
 from des_server.cluster.shard_status import ClusterStatus
-from des_server.errors import PageTokenError, ShuttingDownError
+from des_server.errors import PageTokenError
+from des_server.leaving import Leaving
 from des_server.servicers.list_files import page_size
 
 _TOKEN_MARK: Final = "s1."  # noqa: S105  a page token is no secret
@@ -32,11 +33,9 @@ MIN_INTERVAL_S_MAX: Final = 3600
 class ShardServicer:
     """Shows and seals shards."""
 
-    def __init__(
-        self, node: Node, is_leaving: Callable[[], bool], cluster_status: ClusterStatus | None = None
-    ) -> None:
+    def __init__(self, node: Node, leaving: Leaving, cluster_status: ClusterStatus | None = None) -> None:
         self._node = node
-        self._is_leaving = is_leaving
+        self._leaving = leaving
         self._cluster_status = cluster_status
 
     async def ShardStatus(  # noqa: N802  the method's name on the wire
@@ -86,8 +85,7 @@ class ShardServicer:
         )
         async with contextlib.aclosing(news) as stream:
             async for each in stream:
-                if self._is_leaving():
-                    raise ShuttingDownError("the server is shutting down", retry_after_s=1.0)
+                self._leaving.check()
                 if each is not None:
                     yield WatchShardStatusResponse(
                         shards=[convert.shard_to_wire(status) for status in each.shards],
