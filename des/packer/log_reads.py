@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from des.core.coalesce import join_ranges
-from des.format.byte_range import ByteRange
+from des.core.coalesce import joined
 from des.ingest.log_reader import LogReader
 from des.ingest.values import OpenFile
 
@@ -52,19 +51,20 @@ async def load_files(log: LogReader, files: Sequence[OpenFile]) -> LoadedFiles:
         LogRecordGoneError: a segment was reclaimed.
         LogReadError: the device did not give them.
     """
-    wanted: dict[int, list[ByteRange]] = defaultdict(list)
+    wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for file in files:
         if file.offset:
             if file.size:
-                wanted[file.segment].append(ByteRange(file.offset, file.offset + file.size))
+                wanted[file.segment].append((file.offset, file.offset + file.size))
             continue
         for block in file.blocks:
             if block.length:
-                wanted[block.segment].append(ByteRange(block.offset, block.offset + block.length))
+                wanted[block.segment].append((block.offset, block.offset + block.length))
     spans: dict[int, list[tuple[int, bytes]]] = {}
-    for segment, ranges in wanted.items():
-        spans[segment] = [
-            (span.start, await log.read_span(segment, span.start, span.stop))
-            for span in join_ranges(ranges, gap=GAP, size_max=SPAN_MAX)
+    for segment, places in wanted.items():
+        places.sort()
+        runs = [
+            (run[0][0], max(stop for _, stop in run)) for run in joined(places, gap=GAP, size_max=SPAN_MAX)
         ]
+        spans[segment] = [(start, await log.read_span(segment, start, stop)) for start, stop in runs]
     return LoadedFiles(spans)
