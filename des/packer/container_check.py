@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from des.core import S3DesReader
 from des.core.container_index import ContainerIndex
+from des.core.joined_reads import run_jobs
 from des.core.paged_index import check_all_pages
 from des.db.catalog import ContainerRow
 from des.errors import CorruptError
@@ -21,6 +23,8 @@ from des.storage.object_store import ObjectInfo, ObjectStore
 
 SAMPLES: Final = 8
 """Files whose bytes are read back, besides first and last."""
+READ_AT_ONCE: Final = 4
+"""Of them read beside each other."""
 COMPARED_AT_ONCE: Final = 8 << 20
 """Bytes of one read when two copies are compared."""
 
@@ -128,18 +132,23 @@ def _samples(files: Sequence[OpenFile]) -> list[OpenFile]:
 async def _check_samples(
     reader: S3DesReader, samples: Sequence[tuple[OpenFile, IndexEntry | None]], row: ContainerRow
 ) -> None:
-    for file, entry in samples:
-        if entry is None:
-            raise ContainerUnreadableError(
-                f"container {row.container_id} does not find file {file.name!r}",
-                container_id=row.container_id,
-                name=file.name,
-            )
-        data, metadata = await reader.read_entry(entry)
-        if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
-            raise ContainerUnreadableError(
-                f"container {row.container_id} gives {len(data)} bytes for file {file.name!r} "
-                f"of {file.size} bytes, or another checksum",
-                container_id=row.container_id,
-                name=file.name,
-            )
+    await run_jobs([partial(_check_sample, reader, *sample, row) for sample in samples], READ_AT_ONCE)
+
+
+async def _check_sample(
+    reader: S3DesReader, file: OpenFile, entry: IndexEntry | None, row: ContainerRow
+) -> None:
+    if entry is None:
+        raise ContainerUnreadableError(
+            f"container {row.container_id} does not find file {file.name!r}",
+            container_id=row.container_id,
+            name=file.name,
+        )
+    data, metadata = await reader.read_entry(entry)
+    if (len(data), metadata.system.crc32c) != (file.size, file.crc32c):
+        raise ContainerUnreadableError(
+            f"container {row.container_id} gives {len(data)} bytes for file {file.name!r} "
+            f"of {file.size} bytes, or another checksum",
+            container_id=row.container_id,
+            name=file.name,
+        )
