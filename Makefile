@@ -22,7 +22,8 @@ run: $(VENV)/.ready ## Start a store on this machine: SQLite, a local directory,
 	$(BIN)/des serve
 
 test: $(VENV)/.ready test-client ## Every test but the slow ones.
-	$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --timeout 300 -m "not slow" tests
+# In the order of the folders: the long tests, end to end, begin first, so that one does not run alone at the end.
+	$(BIN)/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder --timeout 300 -m "not slow" tests
 
 test-slow: $(VENV)/.ready ## The long forms: kill -9 loops, large simulations.
 	$(BIN)/pytest -m slow --timeout 1800 tests

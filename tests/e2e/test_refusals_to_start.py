@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from des_client import DesClient, DesClientError, DiskFull, Unavailable
 
@@ -122,13 +123,17 @@ def test_sigterm_lets_calls_in_flight_finish(make_server) -> None:
 
         def parts():
             yield bytes(1 << 20)
-            threading.Timer(0.2, server.process.terminate).start()
+            yield bytes(1 << 20)  # the client sends a part when it has the next
+            metrics = f"http://{server.http}/metrics"
+            while "des_calls_in_flight 1.0" not in httpx.get(metrics, timeout=60).text:
+                threading.Event().wait(0.02)
+            server.process.terminate()
             for _ in range(8):
                 threading.Event().wait(0.1)
                 yield bytes(1 << 19)
 
         stored = des.put(parts())
-        assert stored.file.size_bytes == (1 << 20) + 8 * (1 << 19)
+        assert stored.file.size_bytes == (2 << 20) + 8 * (1 << 19)
         assert server.ended() == 0
         with pytest.raises(DesClientError):
             des.put(b"too late", timeout_s=2)
