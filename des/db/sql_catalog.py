@@ -156,12 +156,18 @@ class SqlCatalog(SqlMembership):
         run = ShardRun(first=shard, span=1, bits=bits)
         return await self._connector.read(lambda connection: tombstones.within(connection, day, run))
 
+    async def tombstones_of_day(self, day: str, *, after: str = "", limit: int = 1000) -> list[Tombstone]:
+        """See `Catalog.tombstones_of_day`."""
+        return await self._connector.read(
+            lambda connection: tombstones.of_day(connection, day, after=after, limit=limit)
+        )
+
     async def tombstones(
-        self, *, day: str | None = None, purged: bool | None = None, after: str = "", limit: int = 1000
+        self, *, purged: bool | None = None, after: str = "", limit: int = 1000
     ) -> list[Tombstone]:
         """See `Catalog.tombstones`."""
         return await self._connector.read(
-            lambda connection: tombstones.page(connection, day=day, purged=purged, after=after, limit=limit)
+            lambda connection: tombstones.page(connection, purged=purged, after=after, limit=limit)
         )
 
     async def purge_tombstones(self, names: Sequence[str], claim: ShardClaim) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, Select, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from des.db import shard_locks
@@ -67,13 +67,29 @@ async def within(connection: AsyncConnection, day: str, run: ShardRun) -> list[T
     return [_tombstone(row) for row in rows]
 
 
+def page_of_day(day: str, *, after: str, limit: int) -> Select[Any]:
+    """Return a query for rows of `day` by hash and name, of names behind `after`.
+
+    By name alone each page would sort the whole day: the index has the hashes.
+    """
+    statement = select(table).where(table.c.day == day).order_by(table.c.hash, table.c.name).limit(limit)
+    if not after:
+        return statement
+    hashed = consistent_hash(after, HASH_BITS)
+    return statement.where(table.c.hash >= hashed, or_(table.c.hash > hashed, table.c.name > after))
+
+
+async def of_day(connection: AsyncConnection, day: str, *, after: str, limit: int) -> list[Tombstone]:
+    """Return up to `limit` rows of `day` by hash and name, of names behind `after`."""
+    rows = await connection.execute(page_of_day(day, after=after, limit=limit))
+    return [_tombstone(row) for row in rows]
+
+
 async def page(
-    connection: AsyncConnection, *, day: str | None, purged: bool | None, after: str, limit: int
+    connection: AsyncConnection, *, purged: bool | None, after: str, limit: int
 ) -> list[Tombstone]:
     """Return up to `limit` rows by name, of names above `after`."""
     statement = select(table).where(table.c.name > after).order_by(table.c.name).limit(limit)
-    if day is not None:
-        statement = statement.where(table.c.day == day)
     if purged is not None:
         unset = table.c.purged_at.is_(None)
         statement = statement.where(~unset if purged else unset)

@@ -215,7 +215,7 @@ class Tombstones:
             found: dict[str, int] = {}
             after = ""
             with self._noting(day) as meanwhile:
-                while rows := await self._catalog.tombstones(day=day, after=after, limit=LOADED_AT_ONCE):
+                while rows := await self._catalog.tombstones_of_day(day, after=after, limit=LOADED_AT_ONCE):
                     found.update((row.name, row.deleted_ms) for row in rows)
                     after = rows[-1].name
                 found |= meanwhile

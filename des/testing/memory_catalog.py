@@ -329,17 +329,26 @@ class MemoryCatalog(MemoryMembership):
             if row.day == day and first <= consistent_hash(name, HASH_BITS) < stop
         ]
 
+    async def tombstones_of_day(self, day: str, *, after: str = "", limit: int = 1000) -> list[Tombstone]:
+        """See `Catalog.tombstones_of_day`."""
+        self._meet("tombstones_of_day", "before")
+        rows = sorted(
+            (consistent_hash(name, HASH_BITS), name)
+            for name, row in self._tombstones.items()
+            if row.day == day
+        )
+        behind = (consistent_hash(after, HASH_BITS), after) if after else (-1, "")
+        return [self._tombstones[name] for hashed, name in rows if (hashed, name) > behind][:limit]
+
     async def tombstones(
-        self, *, day: str | None = None, purged: bool | None = None, after: str = "", limit: int = 1000
+        self, *, purged: bool | None = None, after: str = "", limit: int = 1000
     ) -> list[Tombstone]:
         """See `Catalog.tombstones`."""
         self._meet("tombstones", "before")
         rows = [
             row
             for name, row in sorted(self._tombstones.items())
-            if name > after
-            and (day is None or row.day == day)
-            and (purged is None or (row.purged_ms is not None) is purged)
+            if name > after and (purged is None or (row.purged_ms is not None) is purged)
         ]
         return rows[:limit]
 

@@ -57,7 +57,18 @@ class TombstoneSuite:
             }
             found = await catalog.tombstones_of(DAY, shard, bits=bits)
             assert expected == {row.name for row in found}
-        assert len(await catalog.tombstones(day="20260301")) == 20
+        assert len(await catalog.tombstones_of_day("20260301")) == 20
+
+    async def test_the_tombstones_of_a_day_come_page_by_page_each_once(self, catalog: Catalog) -> None:
+        rows = [tombstone_row(number) for number in range(70)]
+        rows += [replace(row, name=row.name.replace(DAY, "20260301"), day="20260301") for row in rows[:20]]
+        await catalog.put_tombstones(rows, await claim(catalog, range(256)))
+        found: list[Tombstone] = []
+        while page := await catalog.tombstones_of_day(DAY, after=found[-1].name if found else "", limit=9):
+            found += page
+        assert [row.name for row in found] == sorted(
+            (row.name for row in rows[:70]), key=lambda name: consistent_hash(name, 32)
+        )
 
     async def test_purged_tombstones_stay(self, catalog: Catalog) -> None:
         rows = [tombstone_row(number) for number in (1, 2)]

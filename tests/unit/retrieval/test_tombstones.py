@@ -65,7 +65,7 @@ class EndingCatalog:
     async def tombstones_of(self, day, shard, *, bits):
         return self.answered(lambda: self.tombstones_kept.of_shard(day, shard, bits=bits))
 
-    async def tombstones(self, *, day, **_):
+    async def tombstones_of_day(self, day, **_):
         return self.answered(lambda: self.tombstones_kept.of_day(day))
 
 
@@ -105,7 +105,7 @@ class BusyCatalog:
         await asyncio.sleep(0)
         return [Row()]
 
-    async def tombstones(self, *, day, after, limit):
+    async def tombstones_of_day(self, day, *, after, limit):
         self.deleted_meanwhile()
         await asyncio.sleep(0)
         return [] if after else [Row()]
