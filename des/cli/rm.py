@@ -32,7 +32,8 @@ def rm(
 ) -> None:
     """Delete files, for good: gone for every reader when this ends, and the names are never used again.
 
-    The bytes go away when the store compacts its containers. A file that fails does not stop the rest.
+    No room is given back for a file in a container: this release rewrites none. A file that fails does not
+    stop the rest.
     `des find --prefix INV_20260115 | des rm -` deletes what a listing found.
     """
     report = Report(as_json=as_json, lines=False)
