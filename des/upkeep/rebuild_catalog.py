@@ -218,17 +218,25 @@ def _newest(
     rows: list[ContainerRow], hashes: dict[str, npt.NDArray[np.uint64]], report: RebuildReport
 ) -> list[ContainerRow]:
     """Leave out containers whose files are all in newer ones of their day: an upload that was repeated."""
-    seen: dict[str, npt.NDArray[np.uint64]] = {}
-    live: list[ContainerRow] = []
+    by_day: dict[str, list[ContainerRow]] = {}
     for row in sorted(rows, key=lambda one: one.container_id, reverse=True):
-        names = hashes[row.container_id]
-        before = seen.get(row.day, np.empty(0, dtype=np.uint64))
-        if len(names) and np.isin(names, before).all():
-            report.superseded.append(row.key)
-            continue
-        seen[row.day] = np.concatenate([before, names])
-        live.append(row)
-    return live[::-1]
+        by_day.setdefault(row.day, []).append(row)
+    live: list[ContainerRow] = []
+    for of_day in by_day.values():
+        # One sort for the day: comparing each with all newer ones takes the square of their number.
+        sizes = [len(hashes[row.container_id]) for row in of_day]
+        names = np.concatenate([hashes[row.container_id] for row in of_day])
+        order = np.argsort(names, kind="stable")
+        first = np.ones(len(names), dtype=bool)
+        first[1:] = names[order][1:] != names[order][:-1]
+        # Stable, and the newest came first: of equal names the first is in the newest container.
+        needed = set(np.repeat(np.arange(len(of_day)), sizes)[order[first]].tolist())
+        for at, row in enumerate(of_day):
+            if sizes[at] and at not in needed:
+                report.superseded.append(row.key)
+            else:
+                live.append(row)
+    return sorted(live, key=lambda one: one.container_id)
 
 
 async def _take_shards(
