@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -32,6 +32,7 @@ IDLE_PER_TTL: Final = 1 / 3
 """How long a transaction may do nothing, in times to live: others renew their locks behind it, in time."""
 
 _ACCESS: Final = "des_access"
+_USED: Final = "des_used"
 _PRIMARY_CODE: Final = 0xFF
 _SQLITE_ROLLED_BACK: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -213,7 +214,7 @@ class DesDbConnector:
             async with asyncio.timeout(self._timeout_s):
                 for attempt in range(ATTEMPTS_MAX):
                     try:
-                        return await self._once(engine, turn, work)
+                        return await self._once(engine, turn, work, repeatable=repeatable)
                     except _RolledBackError as error:
                         failed: CatalogUnavailableError = error
                     except _LostError as error:
@@ -230,9 +231,13 @@ class DesDbConnector:
                 f"the catalog at {self!r} did not answer within {self._timeout_s} s", backend="catalog"
             ) from error
 
-    async def _once(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+    async def _once(
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], *, repeatable: bool
+    ) -> T:
         try:
             async with turn, engine.begin() as connection:
+                if not repeatable:
+                    await self._prove(connection)
                 return await work(connection)
         except (DesError, TimeoutError, PoolTimeoutError):
             raise
@@ -242,6 +247,15 @@ class DesDbConnector:
             if translated is None:
                 raise
             raise translated from error
+
+    async def _prove(self, connection: AsyncConnection) -> None:
+        """Ask a connection that may have gone, before a transaction that must not be run twice."""
+        try:
+            await connection.exec_driver_sql("SELECT 1")
+        except Exception as error:
+            if isinstance(lost := _translate(error, repr(self)), _LostError):
+                raise _RolledBackError(str(lost), backend="catalog") from error  # nothing was begun
+            raise
 
 
 def _understand(url: str | URL) -> URL:
@@ -306,12 +320,11 @@ def _postgresql_engine(
     lock_s: float,
     idle_s: float,
 ) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=timeout_s,
-        pool_pre_ping=True,
         connect_args={
             "timeout": connect_s,
             "command_timeout": timeout_s,
@@ -324,6 +337,16 @@ def _postgresql_engine(
             },
         },
     )
+
+    def refuse_closed(connection: Any, record: Any, _: object) -> None:
+        # What the driver knows by itself costs nothing; pool_pre_ping is three round trips for every transaction.
+        # What it does not know yet is run again, or proven first (`_prove`).
+        if record.info.get(_USED) and connection.driver_connection.is_closed():
+            raise DisconnectionError("the server closed it")
+        record.info[_USED] = True  # not at the first use: the pool gives up after two in a row
+
+    event.listen(engine.sync_engine, "checkout", refuse_closed)
+    return engine
 
 
 def _ms(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """What only a server with many writers can show: locks, deadlocks, lost connections."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -175,6 +176,38 @@ async def test_connections_that_the_server_dropped_are_replaced(catalog, connect
         await connector.write(lose)
     await admin.close()
     assert await catalog.shard_locks() == []
+
+
+async def test_a_read_sends_its_statement_and_nothing_else(connector):
+    await connector.read(execute("SELECT 1"))
+    sent = []
+    async with connector._engine.connect() as connection:
+        pooled = await connection.get_raw_connection()
+        # Prepared statements are not logged: only what asks whether the connection is alive would be.
+        pooled.driver_connection.add_query_logger(lambda record: sent.append(record.query))
+    for _ in range(3):
+        await connector.read(execute("SELECT 2"))
+    assert sent == []
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+async def test_a_connection_that_went_unnoticed_fails_no_transaction(url, repeatable):
+    connector = DesDbConnector(url, connections_max=1)
+    await connector.read(execute("SELECT 1"))
+
+    def drop():
+        async def end_others():
+            admin = DesDbConnector(url)
+            await admin.read(execute(OTHERS))
+            await admin.close()
+
+        asyncio.run(end_others())
+
+    dropping = threading.Thread(target=drop)
+    dropping.start()
+    dropping.join()  # this thread's event loop has read nothing meanwhile
+    assert (await connector.write(execute("SELECT 7"), repeatable=repeatable)).scalar_one() == 7
+    await connector.close()
 
 
 async def test_a_statement_that_takes_too_long_is_given_up(url):
