@@ -164,7 +164,8 @@ class ClusterSettings(Group):
     ttl_s: Annotated[float, Field(ge=0.5)] = 10
     """A node that was silent for this long loses its shards to the others."""
     cache_s: Seconds = 0.5
-    """How long catalog rows of other nodes' shards are used before they are read again."""
+    """How long what is known of deletes in other nodes' shards is used before it is read again; a delete is
+    answered so much later."""
     forward_wait_s: Seconds = 3
     """How long a call waits for a shard that is between two owners before it is told to come back."""
     key: SecretStr = SecretStr("")

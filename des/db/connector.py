@@ -339,7 +339,7 @@ def _postgresql_engine(
     )
 
     def refuse_closed(connection: Any, record: Any, _: object) -> None:
-        # What the driver knows by itself costs nothing; pool_pre_ping is three round trips for every transaction.
+        # What the driver knows costs nothing; pool_pre_ping is three round trips for every transaction.
         # What it does not know yet is run again, or proven first (`_prove`).
         if record.info.get(_USED) and connection.driver_connection.is_closed():
             raise DisconnectionError("the server closed it")

@@ -211,7 +211,6 @@ async def assemble(
         tombstones=tombstones,
         damaged=bool(recovered.damage),
         shards=shards,
-        cache_s=settings.cluster.cache_s,
     )
     shipped_log = ShippedLog(
         node=str(directory.node_uuid),

@@ -30,7 +30,7 @@ from des.retrieval.opened_file import (
     ReadCost,
     SmallFile,
 )
-from des.retrieval.owner_next import Leaving, is_left_to_owner
+from des.retrieval.owner_next import SEEN_S, Leaving, is_left_to_owner
 from des.retrieval.stored_containers import StoredContainers, StoredEntry
 from des.retrieval.tombstones import Tombstones, file_deleted
 from des.storage.object_store import NoSuchObjectError, ObjectStore
@@ -81,7 +81,6 @@ class Retriever:
         tombstones: Tombstones,
         damaged: bool,
         shards: Shards | None = None,
-        cache_s: float = 0.0,
     ) -> None:
         """Read through these parts.
 
@@ -94,10 +93,8 @@ class Retriever:
             tombstones: has the deleted names.
             damaged: part of the log could not be read.
             shards: this node's hold on shards; every shard where None.
-            cache_s: how long rows of other nodes' shards are used, in seconds.
         """
         self._shards = shards
-        self._cache_s = cache_s
         self._settings = settings
         self._log = log
         self._open_index = open_index
@@ -315,7 +312,8 @@ class Retriever:
         if self._shards is None or self._shards.owns(shard):
             found = await self._look(name, parsed, shard, time_ms, cost)
         else:
-            found = await self._look(name, parsed, shard, time_ms, cost, age_max_s=self._cache_s)
+            # What was stored stays where it is: only absence needs to be known for now.
+            found = await self._look(name, parsed, shard, time_ms, cost, age_max_s=SEEN_S)
             if found is None and not is_left_to_owner():
                 found = await self._look(name, parsed, shard, time_ms, cost, age_max_s=0.0)
         if found is None and self._shards is not None:

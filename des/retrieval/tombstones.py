@@ -1,7 +1,8 @@
 """Which files were deleted, as far as the read path has to know (DESIGN §6).
 
 A name is deleted from the moment its DELETE record is on the device. The catalog's tombstones are loaded
-by day and shard, once for all who ask; what this node deletes is added the moment it happens.
+by day and shard, once for all who ask; what this node deletes is added the moment it happens. Those of other
+nodes' shards are soon too old to be told, so they are loaded for many neighbouring shards at once.
 """
 
 from collections import ChainMap, OrderedDict
@@ -9,16 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from des.clock import Clock, SystemClock
 from des.core.single_flight import SingleFlight
 from des.db.catalog import Catalog
 from des.errors import AlreadyExistsError, NotFoundError
+from des.naming import consistent_hash
 
 BUCKETS_KEPT: Final = 50_000
 """(day, shard) pairs whose tombstones are remembered, the empty ones too."""
 DAYS_KEPT: Final = 400
+JOINED_BITS_MAX: Final = 8
+"""Tombstones of up to `2**8` neighbouring shards of other nodes are loaded by one query."""
+JOINED_NAMES: Final = 256
+"""Names that such a query should bring: after more of them the next one of the day takes half as many shards,
+after less than a quarter of them twice as many."""
 LOADED_AT_ONCE: Final = 10_000
 """Rows of one query."""
 NAMES_KEPT: Final = 1_000_000
@@ -61,11 +69,15 @@ class _Loading:
     shard: int | None
     """None for every shard."""
     bits: int
+    joined: int
+    """It asks for all shards that differ from `shard` in so many of the last bits only."""
     meanwhile: dict[str, int]
     """What it asks for and was settled since."""
 
     def wants(self, day: str, shard: int, bits: int) -> bool:
-        return day == self.day and (self.shard is None or (shard, bits) == (self.shard, self.bits))
+        return day == self.day and (
+            self.shard is None or (bits == self.bits and shard >> self.joined == self.shard >> self.joined)
+        )
 
 
 class Tombstones:
@@ -94,7 +106,10 @@ class Tombstones:
         self._loaded_at: dict[tuple[str, int, int] | str, float] = {}
         self._buckets: OrderedDict[tuple[str, int, int], dict[str, int]] = OrderedDict()
         self._names = 0
-        self._flights: SingleFlight[dict[str, int]] = SingleFlight()
+        self._flights: SingleFlight[dict[int, dict[str, int]]] = SingleFlight()
+        self._day_flights: SingleFlight[dict[str, int]] = SingleFlight()
+        self._joined: OrderedDict[tuple[str, int], int] = OrderedDict()
+        """By day and shard bits: how many of a shard's last bits the next query leaves open."""
         self._days: OrderedDict[str, dict[str, int]] = OrderedDict()
         """All tombstones of a day, of those that were listed last."""
         self._loading: list[_Loading] = []
@@ -177,10 +192,19 @@ class Tombstones:
         key = (day, shard, bits)
         asked_at = self._clock.monotonic()
         while True:
-            bucket = await self._flights.run(key, lambda: self._load(key))
+            joined = self._joined_bits(key)
+            first = (day, shard >> joined << joined, bits)
+            loaded = await self._flights.run((first, joined), partial(self._load, first, joined))
             # A load that others began may be older than what this caller may be told.
             if key not in self._loaded_at or not self._is_old(key, asked_at):
-                return bucket
+                return loaded[shard]
+
+    def _joined_bits(self, key: tuple[str, int, int]) -> int:
+        """Return how many of a shard's last bits a query leaves open; 0 for own shards: asked for once."""
+        day, shard, bits = key
+        if self._owns is None or self._owns(shard):
+            return 0
+        return self._joined.get((day, bits), 0)
 
     async def of_day(self, day: str) -> Mapping[str, int]:
         """Return when each deleted file of a day was deleted.
@@ -191,17 +215,19 @@ class Tombstones:
         found = self._days.get(day)
         asked_at = self._clock.monotonic()
         while found is None or (day in self._loaded_at and self._is_old(day, asked_at)):
-            found = await self._flights.run(day, lambda: self._load_day(day))
+            found = await self._day_flights.run(day, lambda: self._load_day(day))
         fresh = {name: ms for name, ms in self._fresh.items() if name[-26:-18] == day}
         return ChainMap(found, fresh) if fresh else found  # no copy: a day may have a million of them
 
     @contextmanager
-    def _noting(self, day: str, shard: int | None = None, bits: int = 0) -> Iterator[dict[str, int]]:
+    def _noting(
+        self, day: str, shard: int | None = None, bits: int = 0, joined: int = 0
+    ) -> Iterator[dict[str, int]]:
         """Note what is settled while the catalog is asked: its answer may be older.
 
         Asking again instead would not end while files are deleted all the time.
         """
-        loading = _Loading(day, shard, bits, {})
+        loading = _Loading(day, shard, bits, joined, {})
         self._loading.append(loading)
         try:
             yield loading.meanwhile
@@ -229,16 +255,43 @@ class Tombstones:
             del self._loaded_at[self._days.popitem(last=False)[0]]
         return found
 
-    async def _load(self, key: tuple[str, int, int]) -> dict[str, int]:
-        day, shard, bits = key
+    async def _load(self, key: tuple[str, int, int], joined: int) -> dict[int, dict[str, int]]:
+        """Load what was deleted in `2**joined` shards, from that of `key` on; return it by shard."""
+        day, first, bits = key
         while True:
             before = self._forgotten
             asked_at = self._clock.monotonic()
-            with self._noting(day, shard, bits) as meanwhile:
-                rows = await self._catalog.tombstones_of(day, shard, bits=bits)
-                bucket = {row.name: row.deleted_ms for row in rows} | meanwhile
+            with self._noting(day, first, bits, joined) as meanwhile:
+                rows = await self._catalog.tombstones_of(day, first >> joined, bits=bits - joined)
+                found = {row.name: row.deleted_ms for row in rows} | meanwhile
             if self._forgotten == before:
                 break
+        self._learn(key, joined, len(found))
+        if not joined:
+            loaded = {first: found}
+        else:
+            loaded = {shard: {} for shard in range(first, first + (1 << joined))}
+            for name, deleted_ms in found.items():
+                loaded[consistent_hash(name, bits)][name] = deleted_ms
+        for shard, bucket in loaded.items():
+            self._keep((day, shard, bits), bucket, asked_at)
+        return loaded
+
+    def _learn(self, key: tuple[str, int, int], joined: int, names: int) -> None:
+        """Decide how many shards the next query of a day takes, by the names that this one brought."""
+        day, shard, bits = key
+        if self._owns is None or self._owns(shard):
+            return
+        if names > JOINED_NAMES:
+            joined = max(joined - 1, 0)
+        elif names * 4 < JOINED_NAMES:
+            joined = min(joined + 1, bits, JOINED_BITS_MAX)
+        self._joined[day, bits] = joined
+        self._joined.move_to_end((day, bits))
+        if len(self._joined) > DAYS_KEPT:
+            self._joined.popitem(last=False)
+
+    def _keep(self, key: tuple[str, int, int], bucket: dict[str, int], asked_at: float) -> None:
         self._names += len(bucket) - len(self._buckets.get(key, ()))
         self._buckets[key] = bucket
         self._loaded_at[key] = asked_at
@@ -246,4 +299,3 @@ class Tombstones:
             old, forgotten = self._buckets.popitem(last=False)
             del self._loaded_at[old]
             self._names -= len(forgotten)
-        return bucket
