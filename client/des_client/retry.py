@@ -15,21 +15,28 @@ TRANSFER_RATE_MIN: Final = 256 << 10
 class RetryConfig:
     """How often and how fast a call is tried again.
 
+    By default as often as the call's time allows (`timeout_s`; of a stream: without a word of the server), so
+    that a server may be restarted under its clients.
+
     Waits grow from `backoff_initial_s` by `backoff_multiplier` up to `backoff_max_s`, and each is drawn
     evenly between zero and that ("full jitter"), so that many clients do not come back together.
     A wait that the server asked for (RetryInfo) is never undercut.
     """
 
-    attempts: int = 6
-    """Attempts in all, the first one included. A download that gained bytes starts counting anew."""
+    attempts: int | None = None
+    """Attempts in all, the first one included; None: as many as there is time for. A download that gained
+    bytes starts counting anew."""
     backoff_initial_s: float = 0.1
     backoff_max_s: float = 5.0
     backoff_multiplier: float = 2.0
+    unreached_s: float = 10.0
+    """How long attempts go on while no server has answered this client even once: then it is more likely that
+    there is none than that it is away for a moment."""
     attempt_timeout_s: float | None = None
     """Time one attempt gets (a stream: between two messages); None: all that is left of the call's."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if self.attempts is not None and self.attempts < 1:
             raise InvalidArgument(f"attempts is {self.attempts}, expected at least 1")
         if not 0 <= self.backoff_initial_s <= self.backoff_max_s < math.inf:
             raise InvalidArgument(
@@ -38,6 +45,8 @@ class RetryConfig:
             )
         if not self.backoff_multiplier >= 1:
             raise InvalidArgument(f"backoff_multiplier is {self.backoff_multiplier}, expected at least 1")
+        if not self.unreached_s >= 0:
+            raise InvalidArgument(f"unreached_s is {self.unreached_s}, expected at least 0")
         if self.attempt_timeout_s is not None and not self.attempt_timeout_s > 0:
             raise InvalidArgument(f"attempt_timeout_s is {self.attempt_timeout_s}, expected more than 0")
 
@@ -49,13 +58,14 @@ NO_RETRY: Final = RetryConfig(attempts=1)
 class Attempts:
     """Decides, after each failure of one call, whether to go on and how long to wait."""
 
-    __slots__ = ("_config", "_failed", "_failed_in_all", "_random")
+    __slots__ = ("_config", "_failed", "_failed_in_all", "_random", "_waited_s")
 
     def __init__(self, config: RetryConfig, random: Callable[[], float]) -> None:
         self._config = config
         self._random = random
         self._failed = 0
         self._failed_in_all = 0
+        self._waited_s = 0.0
 
     def progressed(self) -> None:
         """Forget past failures: the call has gained something that a new attempt keeps."""
@@ -66,17 +76,17 @@ class Attempts:
         """How many attempts have failed in all."""
         return self._failed_in_all
 
-    def wait_s(self, error: DesClientError, remaining_s: float) -> float | None:
+    def wait_s(self, error: DesClientError, remaining_s: float, *, reached: bool = True) -> float | None:
         """Return the wait before the next attempt, or None when `error` is final.
 
-        A wait that would outlast `remaining_s` is not begun.
+        A wait that would outlast `remaining_s` is not begun. `reached`: some server has answered before.
         """
         self._failed += 1
         self._failed_in_all += 1
         config = self._config
         if not error.retryable:
             return None
-        if self._failed >= config.attempts:
+        if config.attempts is not None and self._failed >= config.attempts:
             if config.attempts > 1:
                 error.add_note(f"given up after {self._failed_in_all} attempts")
             return None
@@ -86,6 +96,10 @@ class Attempts:
             if remaining_s > 0:
                 error.add_note(f"given up: next attempt in {wait:.3f} s, but only {remaining_s:.3f} s left")
             return None
+        if not reached and self._waited_s + wait >= config.unreached_s:
+            error.add_note(f"given up after {self._failed_in_all} attempts: no server has answered yet")
+            return None
+        self._waited_s += wait
         return wait
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from des_client import AsyncDesClient, DesClient, RetryConfig
 from des_double import RunningDouble
 
-FAST = RetryConfig(backoff_initial_s=0.001, backoff_max_s=0.01)
+FAST = RetryConfig(attempts=6, backoff_initial_s=0.001, backoff_max_s=0.01)
 """Retries that do not make tests wait."""
 
 

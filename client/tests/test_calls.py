@@ -223,6 +223,37 @@ def test_a_server_that_comes_back_is_found_again(make_client, server):
     assert des.put(b"y").file.size_bytes == 1
 
 
+def test_by_default_a_server_that_is_away_for_many_attempts_is_waited_for(make_client, double):
+    des = make_client(retry=RetryConfig(backoff_initial_s=0.001, backoff_max_s=0.002))
+    name = double.add(b"x")
+    for call, method in (
+        (lambda: des.stat(name), "StatFile"),
+        (lambda: des.get(name), "GetFile"),
+        (lambda: des.put(b"y"), "PutFile"),
+        (lambda: des.put(bytes(2 * MIB)), "PutFile"),
+        (lambda: list(des.put_many([b"z"])), "BatchWriteFiles"),
+        (lambda: list(des.get_many([name])), "BatchReadFiles"),
+    ):
+        double.fail(method, times=20, code="UNAVAILABLE")
+        call()
+
+
+def test_who_was_never_reached_is_told_long_before_the_calls_time_is_over(make_client):
+    retry = RetryConfig(backoff_initial_s=0.01, backoff_max_s=0.01, unreached_s=0.05)
+    des = make_client("127.0.0.1:1", retry=retry, timeout_s=3600)
+    for call in (
+        lambda: des.stat("x"),
+        lambda: des.get("x"),
+        lambda: des.put(b"x"),
+        lambda: des.put(bytes(2 * MIB)),
+        lambda: list(des.put_many([b"x"])),
+        lambda: list(des.get_many(["x"])),
+    ):
+        with pytest.raises(Unavailable) as failed:
+            call()
+        assert "no server has answered yet" in failed.value.__notes__[-1]
+
+
 def test_nobody_there_is_unavailable(make_client):
     des = make_client("127.0.0.1:1", retry=RetryConfig(attempts=2, backoff_initial_s=0))
     for call in (lambda: des.stat("x"), lambda: des.get("x"), lambda: des.put(b"x")):

@@ -17,6 +17,24 @@ def test_waits_double_up_to_the_ceiling_and_then_end():
     assert waits(config, count=7) == [1, 2, 4, 8, 10, 10, None]
 
 
+def test_attempts_go_on_for_as_long_as_there_is_time():
+    config = RetryConfig(backoff_initial_s=1, backoff_max_s=2)
+    assert waits(config, count=1000)[-1] == 2
+    attempts = Attempts(config, lambda: 1.0)
+    left, made = 30.0, 0
+    while (wait_s := attempts.wait_s(Unavailable("x"), left)) is not None:
+        left, made = left - wait_s, made + 1
+    assert (left, made) == (1.0, 15)
+
+
+def test_a_server_that_never_answered_is_waited_for_a_little_only():
+    attempts = Attempts(RetryConfig(backoff_initial_s=1, unreached_s=7), lambda: 1.0)
+    final = Unavailable("x")
+    found = [attempts.wait_s(final, math.inf, reached=False) for _ in range(3)]
+    assert found == [1, 2, None]
+    assert final.__notes__ == ["given up after 3 attempts: no server has answered yet"]
+
+
 @pytest.mark.parametrize("random", [0.0, 0.25, 0.999])
 def test_jitter_is_drawn_from_the_whole_wait(random):
     config = RetryConfig(attempts=3, backoff_initial_s=1)
@@ -76,6 +94,8 @@ def test_very_many_attempts_do_not_overflow():
         {"backoff_multiplier": 0.5},
         {"backoff_multiplier": math.nan},
         {"attempt_timeout_s": 0},
+        {"unreached_s": -1},
+        {"unreached_s": math.nan},
     ],
 )
 def test_senseless_configurations_are_refused(wrong):

@@ -35,12 +35,10 @@ EXITS: Final[tuple[tuple[type[DesClientError], Exit], ...]] = (
 """The first row that fits decides; every other error is FAILED."""
 
 FIRST_CONTACT_S: Final = 3.0
-"""How long the first call of a bulk verb may take: a wrong address should not look like a slow server."""
+"""How long the first call of a verb may take: a wrong address should not look like a slow server."""
 CALL_S_MIN: Final = 5.0
 """Least time for a call: little patience with a dead server is not haste with a busy one."""
 PATIENT_BACKOFF_S: Final = 2.0
-PATIENT_ATTEMPTS: Final = 1_000_000
-"""Time, not this number, ends the attempts."""
 
 
 def failure(error: DesClientError) -> Failure:
@@ -92,7 +90,10 @@ def connected(address: str, *, timeout_s: float, retry: bool = True) -> Iterator
     """
     try:
         with DesClient(
-            address, timeout_s=timeout_s, retry=RetryConfig() if retry else None, **credentials()
+            address,
+            timeout_s=timeout_s,
+            retry=RetryConfig(unreached_s=FIRST_CONTACT_S) if retry else None,
+            **credentials(),
         ) as client:
             yield client
     except Unavailable as error:
@@ -110,7 +111,7 @@ async def connected_async(address: str, *, patience_s: float) -> AsyncIterator[A
     Raises:
         Failure: always in place of a `DesClientError`.
     """
-    retry = RetryConfig(attempts=PATIENT_ATTEMPTS, backoff_max_s=PATIENT_BACKOFF_S) if patience_s else None
+    retry = RetryConfig(backoff_max_s=PATIENT_BACKOFF_S) if patience_s else None
     timeout_s = max(patience_s, CALL_S_MIN) if patience_s else options.DEFAULT_TIMEOUT_S
     try:
         async with AsyncDesClient(address, timeout_s=timeout_s, retry=retry, **credentials()) as client:

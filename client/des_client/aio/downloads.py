@@ -59,6 +59,7 @@ class AsyncDownloads(AsyncUploads):
                         if not download.complete:
                             scope.reschedule(deadline_at)
                 download.end()
+                self._reached = True
                 if road is not None and self._roads is not None:
                     self._roads.answered(road, await call.trailing_metadata(), download.described)
                 return
@@ -87,6 +88,7 @@ class AsyncDownloads(AsyncUploads):
             if attempts is None:
                 attempts = Attempts(self._retry, random.random)
             if download.received > before:
+                self._reached = True
                 attempts.progressed()
             await self._wait_or_raise(attempts, error, pace.left_s(loop.time(), silent=scope.expired()))
 

@@ -221,6 +221,7 @@ class AsyncMany(AsyncFiles):
 
     def _went(self, way: Road) -> None:
         """Note that a stream brought something."""
+        self._reached = True
         if self._roads is not None:
             self._roads.worked(way)
 
@@ -234,7 +235,7 @@ class AsyncMany(AsyncFiles):
 
         Raises `error` when it is final, or would outlast a full timeout without any answer.
         """
-        wait_s = attempts.wait_s(error, left_s)
+        wait_s = attempts.wait_s(error, left_s, reached=self._has_reached(error))
         if wait_s is None:
             error.attempts = attempts.made
             raise error

@@ -65,6 +65,7 @@ class AsyncShards(AsyncListing):
                     if event is None or event.message is None:
                         break
                     attempts.progressed()
+                    self._reached = True
                     heard_at = time.monotonic()
                     update = convert.shard_update(event.message)
                     revision = update.revision or revision

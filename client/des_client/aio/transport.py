@@ -56,6 +56,8 @@ class AsyncTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         count = len(config.targets)
         self._roads = Roads(count, follow=follow, clock=time.monotonic) if count > 1 else None
+        self._reached = False
+        """Whether any server has answered."""
         self._closing = asyncio.Event()
         self._server_info: ServerInfo | None = None
         self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
@@ -160,6 +162,7 @@ class AsyncTransport:
                 headers = self._headers(road) if learns else self._metadata
                 call = method(channel)(request, timeout=limit_s, metadata=headers)
                 answer = await call
+                self._reached = True
                 if roads is not None and road is not None:
                     if learns:
                         file = getattr(answer, "file", None)
@@ -209,8 +212,14 @@ class AsyncTransport:
                 await self._closing.wait()
                 raise ClientClosed("the client was closed while the call ran")
 
+    def _has_reached(self, error: DesClientError) -> bool:
+        """Return whether any server has answered this client, `error` included."""
+        if error.reason or error.retry_after_s is not None:
+            self._reached = True
+        return self._reached
+
     async def _wait_or_raise(self, attempts: Attempts, error: DesClientError, remaining_s: float) -> None:
-        wait_s = attempts.wait_s(error, remaining_s)
+        wait_s = attempts.wait_s(error, remaining_s, reached=self._has_reached(error))
         if wait_s is None:
             error.attempts = attempts.made
             raise error

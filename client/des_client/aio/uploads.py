@@ -223,6 +223,7 @@ class AsyncUploads(AsyncTransport):
                 with contextlib.suppress(Exception):
                     await call.done_writing()
             answer = await call
+            self._reached = True
             if road is not None and self._roads is not None:
                 file = None if plan.upload_id else answer.file
                 self._roads.answered(road, await call.trailing_metadata(), file)

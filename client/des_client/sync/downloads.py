@@ -51,6 +51,7 @@ class Downloads(Uploads):
                         if on_progress is not None:
                             on_progress(Progress(download.received, download.total_bytes))
                 download.end()
+                self._reached = True
                 if road is not None and self._roads is not None:
                     self._roads.answered(road, call.trailing_metadata() or (), download.described)
                 return
@@ -75,6 +76,7 @@ class Downloads(Uploads):
             if attempts is None:
                 attempts = Attempts(self._retry, random.random)
             if download.received > before:
+                self._reached = True
                 attempts.progressed()
             now = time.monotonic()
             self._wait_or_raise(attempts, error, pace.left_s(now, silent=watched.expired))

@@ -66,6 +66,7 @@ class Shards(Listing):
                     if event is None or event.message is None:
                         break
                     attempts.progressed()
+                    self._reached = True
                     heard_at = time.monotonic()
                     update = convert.shard_update(event.message)
                     revision = update.revision or revision

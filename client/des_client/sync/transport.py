@@ -55,6 +55,8 @@ class Transport:
         count = len(config.targets)
         self._roads = Roads(count, follow=follow, clock=time.monotonic) if count > 1 else None
         self._watchdog = Watchdog()
+        self._reached = False
+        """Whether any server has answered."""
         self._closing = threading.Event()
         self._server_info: ServerInfo | None = None
         self._chunk_bytes = upload.CHUNK_BYTES_DEFAULT
@@ -139,13 +141,14 @@ class Transport:
             limit_s = timeout_s if attempt_s is None else min(timeout_s, attempt_s)
             try:
                 make = method(self._channel(road))
-                if roads is None or road is None:
-                    return make(request, timeout=limit_s, metadata=self._metadata)
-                if not learns:
+                if roads is None or road is None or not learns:
                     answer = make(request, timeout=limit_s, metadata=self._metadata)
-                    roads.worked(road)
+                    self._reached = True
+                    if roads is not None and road is not None:
+                        roads.worked(road)
                     return answer
                 answer, call = make.with_call(request, timeout=limit_s, metadata=self._headers(road))
+                self._reached = True
                 roads.answered(road, call.trailing_metadata() or (), getattr(answer, "file", None))
                 return answer
             except grpc.RpcError as failed:
@@ -180,8 +183,14 @@ class Transport:
         if self._closing.wait(wait_s):
             raise ClientClosed("the client was closed while the call ran")
 
+    def _has_reached(self, error: DesClientError) -> bool:
+        """Return whether any server has answered this client, `error` included."""
+        if error.reason or error.retry_after_s is not None:
+            self._reached = True
+        return self._reached
+
     def _wait_or_raise(self, attempts: Attempts, error: DesClientError, remaining_s: float) -> None:
-        wait_s = attempts.wait_s(error, remaining_s)
+        wait_s = attempts.wait_s(error, remaining_s, reached=self._has_reached(error))
         if wait_s is None:
             error.attempts = attempts.made
             raise error

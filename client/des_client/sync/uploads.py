@@ -213,6 +213,7 @@ class Uploads(Transport):
                 call.cancel()
             try:
                 answer = call.result()
+                self._reached = True
             except (grpc.RpcError, grpc.FutureCancelledError) as failed:
                 feed.stop()
                 if feed.failure is not None:
