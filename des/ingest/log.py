@@ -22,7 +22,7 @@ from des.ingest.errors import LogFullError, LogReadOnlyError, LogReclaimError
 from des.ingest.live import LiveSegment, LiveSegments
 from des.ingest.log_reader import LogReader
 from des.ingest.record import Draft, Kind
-from des.ingest.recovery import Recovery, recover
+from des.ingest.recovery import Recovery, has_room, recover
 from des.ingest.segment import HEADER_SIZE
 from des.ingest.values import DeleteDraft, Deletion, Extent, FileDraft, OpenFile, RecoveredLog, Sealing
 from des.ingest.writer import Committed, SegmentWriter
@@ -72,6 +72,8 @@ class IngestLog:
         self._floor_segment = recovery.floor_segment
         self._reclaiming = asyncio.Lock()
         self.counts = LogCounts()
+        self.room_needed_bytes = recovery.log.room_needed_bytes
+        """What the disk lacked for the log to be opened for writing; 0 where that is not the cause."""
         failure: DesError | None = None
         if cause := recovery.log.read_only_cause:
             failure = LogReadOnlyError(f"the ingest log takes no writes: {cause}", cause=cause)
@@ -157,6 +159,13 @@ class IngestLog:
     def failure(self) -> DesError | None:
         """Why appends fail; None while they do not."""
         return self._committer.failure
+
+    async def has_room(self) -> bool:
+        """Return whether the disk has by now what it lacked when the log was opened."""
+        try:
+            return await self._blocking(has_room, self._disk, self._directory, self.room_needed_bytes)
+        except OSError:
+            return False  # the disk has other troubles now
 
     @property
     def bytes_used(self) -> int:

@@ -58,6 +58,10 @@ class Recovery:
     floor_segment: int = 0
 
 
+ROOM_NAME: Final = f"room{TEMPORARY_SUFFIX}"
+"""A file that is made to see whether there is room; a start removes what a crash has left of it."""
+
+
 def judge(examined: list[Examined], *, node: UUID, boot_epoch: int) -> list[Damage]:
     """Return every place where the segments, in order, are not what a crash can leave behind."""
     damage: list[Damage] = []
@@ -151,6 +155,8 @@ def _recover(
                 disk.remove(f"{directory}/{name}")
         if examined:
             log.read_only_cause = _settle_tail(disk, directory, examined, opened, time_ms)
+            if log.read_only_cause is not None and (scan := examined[-1].scan):
+                log.room_needed_bytes = scan.stop + END_SIZE
         disk.sync_directory(directory)
 
     recovery = Recovery(log, floor_segment=found.floor_segment)
@@ -235,6 +241,29 @@ def _settle_tail(
     disk.rename(temporary, last.path)
     disk.sync_directory(directory)
     return None
+
+
+def has_room(disk: Disk, directory: str, size: int) -> bool:
+    """Return whether the disk would take a copy of `size` bytes now, by asking for the room. Blocks.
+
+    What is free says less: quotas and reserves of the file system count, too.
+
+    Raises:
+        OSError: the disk refused for another reason.
+    """
+    path = f"{directory}/{ROOM_NAME}"
+    try:
+        file = disk.create(path)
+        try:
+            file.allocate(size)
+        finally:
+            file.close()
+            disk.remove(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return False
+    return True
 
 
 def _write_again(file: DiskFile, start: int, stop: int) -> None:

@@ -139,3 +139,5 @@ class RecoveredLog:
     damage: list[Damage] = field(default_factory=list)
     read_only_cause: str | None = None
     """Why the log takes no writes; None when it does."""
+    room_needed_bytes: int = 0
+    """What the disk lacked for it to take writes; 0 where that is not the cause."""

@@ -32,6 +32,9 @@ LOG_FULL_ADVICE: Final = (
 LOG_FAILED_ADVICE: Final = (
     "look at the disk and the kernel's messages, then restart the server: a start recovers the log"
 )
+LOG_ROOM_ADVICE: Final = (
+    "free disk, or raise its quota: the server looks every few seconds, and opens its log by itself"
+)
 BACKGROUND_ADVICE: Final = (
     "it goes on by itself; the server's log has the trace of the error, which belongs into a report of it"
 )
@@ -108,7 +111,8 @@ def log_check(log: IngestLog, packer: MultiShardPacker, settings: LogSettings) -
 
     async def look() -> Reading:
         if log.failure is not None:
-            return Reading(CheckState.FAILED, str(log.failure), LOG_FAILED_ADVICE)
+            advice = LOG_ROOM_ADVICE if log.room_needed_bytes else LOG_FAILED_ADVICE
+            return Reading(CheckState.FAILED, str(log.failure), advice)
         fill = log.fill
         whose = " that the disk has room for" if fill.bytes_limit < fill.bytes_max else ""
         used = (

@@ -52,6 +52,8 @@ class StatMany(Protocol):
 
 
 LOG_THREADS: Final = 4
+ROOM_LOOK_S: Final = 5.0
+"""How often a log that was opened on a full disk looks for room."""
 """One commits groups, the others read what is not in the page cache."""
 
 
@@ -184,6 +186,16 @@ class Node:
             if self._parts.executor is not None:
                 self._parts.executor.shutdown()
             self._parts.directory.close()
+
+    async def wait_room(self) -> None:
+        """Return when the node is to be opened anew, for it found its disk full and there is room now.
+
+        Never, where its log takes writes or has another reason not to.
+        """
+        while True:
+            await self._doors.clock.sleep(ROOM_LOOK_S)
+            if self._log.room_needed_bytes and await self._log.has_room():
+                return
 
     async def join(self, address: str) -> None:
         """Take part in the cluster, if there is one, reachable for other nodes at `address`."""

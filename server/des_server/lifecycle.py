@@ -116,7 +116,8 @@ async def _serve(
         tracing, traces = open_tracing(settings.tracing)
         use_tracing(tracing)
     try:
-        # Once, and again with the same ports whenever the store is divided into other shards (ADR 0021).
+        # Once, and again with the same ports whenever the store is divided into other shards (ADR 0021), and
+        # when a disk that was too full for the log to be opened for writing has room again.
         again = False
         while not stopping.is_set():
             try:
@@ -172,7 +173,7 @@ async def _serve_once(
                 await _leave(server, node)
             else:
                 drained = await server.drain(notice_s=0, within_s=REOPEN_DRAIN_S, quiet_s=REOPEN_QUIET_S)
-                _log.info("opening anew, for other shards", drained=drained)
+                _log.info("opening anew, for other shards or since the disk has room again", drained=drained)
         finally:
             await cancelled(exposed)
             await server.stop()
@@ -188,7 +189,10 @@ async def _serve_once(
 
 async def _ends(stopping: asyncio.Event, node: Node) -> bool:
     """Wait for a signal, and return True; False where the node has to be opened anew before."""
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
+    waiting: list[asyncio.Task[Any]] = [
+        asyncio.create_task(stopping.wait()),
+        asyncio.create_task(node.wait_room()),
+    ]
     if node.cluster is not None:
         waiting.append(asyncio.create_task(node.cluster.wait_resharded()))
     try:

@@ -118,9 +118,14 @@ async def test_no_room_for_the_copy_makes_the_log_read_only_until_there_is(disk)
         await log.append_file(draft("b", b"2"))
     assert refused.value.reason == "LOG_FAILED"
     assert await log.reclaim() == 0
-    await log.close()
+    assert log.room_needed_bytes > 100
+    assert not await log.has_room()
     disk.capacity = 1 << 20
+    assert await log.has_room()
+    assert [name for name in disk.list("log") if "room" in name] == []
+    await log.close()
     log, recovered = await open_log(disk, 3)
     assert recovered.read_only_cause is None
+    assert log.room_needed_bytes == 0
     assert [file] == recovered.files
     await log.close()
