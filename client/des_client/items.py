@@ -130,6 +130,9 @@ class BatchProgress:
     failed_files: int
     done_bytes: int
     """Bytes of the files that succeeded."""
+    waiting_for: Exception | None = None
+    """Why files were refused that are to be sent again later, the last reason; None when none wait.
+    Only `put_many` tells this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ stream to `broke`. What is not acknowledged is sent again with the same name or 
 ever written twice.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -83,6 +84,11 @@ class WriteMany:
         self._numbers: dict[int, int] = {}
         """By stream, the number of its next item: who was refused must not come again under the old one."""
         self._delayed: list[tuple[float, Pending]] = []
+        self._refusal: DesClientError | None = None
+        """Why the last of these was refused."""
+        self._refusals_since = self._refused_at = -math.inf
+        """Begin and end of the time in which files were refused and none was stored."""
+        self._is_wait_told = True
         self._open_bytes = 0
         """Bounds of everything that is not acknowledged."""
         self._open_items = 0
@@ -257,19 +263,42 @@ class WriteMany:
                 self._refused(pending, from_status(result.status, request_id=pending.request_id), now)
                 continue
             answer = convert.write_result(result)
+            self._refusals_since = -math.inf
             self._close(pending)
             self.finish(pending.index, pending.item, answer, None, len(pending.data))
 
     def _refused(self, pending: Pending, error: DesClientError, now: float) -> None:
+        since = self._refusal_began(error, now)
         if pending.attempts is None:
             pending.attempts = Attempts(self._retry, self._random)
-            pending.gives_up_at = now + self._patience_s
+            pending.gives_up_at = since + self._patience_s
         wait_s = pending.attempts.wait_s(error, pending.gives_up_at - now)
         if wait_s is None:
             self._close(pending)
             self.finish(pending.index, pending.item, None, error, 0)
         else:
+            if not self._delayed:
+                self._is_wait_told = False
+            self._refusal = error
             self._delayed.append((now + wait_s, pending))
+
+    def _refusal_began(self, error: DesClientError, now: float) -> float:
+        """Return since when such refusals have come: a server that stores nothing is waited for once in all.
+
+        Each file waiting for itself would stop a long call for the whole patience at every window of files.
+        """
+        if not error.retryable:
+            return now
+        if now - self._refused_at > self._patience_s:
+            self._refusals_since = -math.inf  # that was another time
+        self._refused_at = now
+        self._refusals_since = now if self._refusals_since == -math.inf else self._refusals_since
+        return self._refusals_since
+
+    def begins_to_wait(self) -> bool:
+        """Return True once, when refused files begin to wait for their next attempt."""
+        told, self._is_wait_told = self._is_wait_told, True
+        return not told
 
     def broke(self, stream: int) -> bool:
         """Queue again, in front, whatever a lost stream did not acknowledge; return whether that is any."""
@@ -347,7 +376,8 @@ class WriteMany:
     @property
     def progress(self) -> BatchProgress:
         """Count what is done."""
-        return BatchProgress(self._done_files, self._failed_files, self._done_bytes)
+        waiting_for = self._refusal if self._delayed else None
+        return BatchProgress(self._done_files, self._failed_files, self._done_bytes, waiting_for)
 
 
 def _index(pending: Pending) -> int:

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 CODES = {"NOT_FOUND": 5, "ALREADY_EXISTS": 6, "INVALID_ARGUMENT": 3, "UNAVAILABLE": 14, "OUT_OF_RANGE": 11}
+CODES |= {"RESOURCE_EXHAUSTED": 8}
 
 
 def status(code, reason, message, retry_after_s=None, **metadata):

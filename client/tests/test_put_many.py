@@ -19,6 +19,8 @@ from des_client import (
     Unavailable,
 )
 from des_client.write_items import Sizes, request_ids
+from des_client.write_many import WriteMany
+from des_proto.v1.file_service_pb2 import BatchWriteFilesResponse
 from double_many import status
 
 MIB = 1 << 20
@@ -342,3 +344,53 @@ def test_many_attempts_do_not_outlast_the_timeout(make_client, double):
     double._faults.clear()
     (outcome,) = des.put_many([b"never"], timeout_s=0.4)
     assert isinstance(outcome.error, Unavailable)
+
+
+def test_progress_tells_what_refused_files_wait_for(des, double):
+    double.refuse_items[b"full"] = [status("RESOURCE_EXHAUSTED", "DISK_FULL", "no room", retry_after_s=0.05)]
+    seen = []
+    outcomes = list(des.put_many([b"one", b"full"], on_progress=seen.append))
+    assert [one.error for one in outcomes] == [None, None]
+    told = [one.waiting_for.reason for one in seen if one.waiting_for is not None]
+    assert told[0] == "DISK_FULL"
+    assert seen[-1].waiting_for is None
+
+
+def test_a_server_that_stores_nothing_is_waited_for_once_in_all():
+    plan = WriteMany(
+        prefix="",
+        durability=None,
+        sizes=Sizes.of(None),
+        streams=1,
+        verify=False,
+        ordered=False,
+        ids=request_ids(),
+        retry=RetryConfig(),
+        random=lambda: 0.5,
+        patience_s=60,
+    )
+
+    def answer(now, refusal):
+        (item,) = plan.take(0, now, flush=True).items
+        response = BatchWriteFilesResponse()
+        result = response.results.add(index=item.index)
+        if refusal:
+            result.status.CopyFrom(status("RESOURCE_EXHAUSTED", "DISK_FULL", "no room", retry_after_s=30))
+        else:
+            result.file.name = "X"
+        plan.accept(0, response, now)
+        return [one.error and one.error.reason for one in plan.drain()]
+
+    def put(now, refusal=True):
+        plan.add(b"x", b"x", now)
+        return answer(now, refusal)
+
+    assert put(0) == []
+    assert answer(31, refusal=True) == ["DISK_FULL"]
+    assert put(31) == put(32) == ["DISK_FULL"]  # not another minute for each window of files
+    assert put(33, refusal=False) == [None]
+    assert put(34) == []
+    assert answer(70, refusal=False) == [None]
+    assert put(71) == []
+    assert answer(102, refusal=True) == ["DISK_FULL"]
+    assert put(1000) == []  # another time

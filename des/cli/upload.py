@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import google_crc32c
 from des_client import (
     AsyncDesClient,
+    BatchProgress,
     DeadlineExceeded,
     DesClientError,
     Durability,
@@ -35,7 +36,7 @@ from des.cli import manifest, sources, text
 from des.cli.connection import failure
 from des.cli.exits import Exit, Failure
 from des.cli.progress import Meter
-from des.cli.report import Report
+from des.cli.report import Report, say
 from des.cli.sources import Found, Skipped, Source, Stream, Unreadable
 from des.cli.tasks import first_of
 
@@ -78,6 +79,9 @@ class Loaded:
 
 Item: TypeAlias = Loaded | Source | Stream | Unreadable
 
+TOLD_WAITS: Final = frozenset({"DISK_FULL", "QUOTA_EXCEEDED", "LOG_FAILED"})
+"""What does not pass in a moment, as a busy server does: somebody has to do something about it."""
+
 
 class Upload:
     """Stores what paths mean."""
@@ -104,6 +108,8 @@ class Upload:
         self._small: asyncio.Queue[Loaded | None] | None = None
         """Small files on their way to one stream; None where the server has no batches."""
         self._stopped = threading.Event()
+        self._waits_for = ""
+        """Reason for which files wait, as it was told last."""
         self._answered_s = 0.0
         """Loop time of the server's last answer."""
 
@@ -240,7 +246,9 @@ class Upload:
                 )
 
         loop = asyncio.get_running_loop()
-        outcomes = self._client.put_many(items(), durability=self._choice.durability, ordered=False)
+        outcomes = self._client.put_many(
+            items(), durability=self._choice.durability, ordered=False, on_progress=self._tell_wait
+        )
         try:
             async with aclosing(outcomes):
                 async for outcome in outcomes:
@@ -254,6 +262,13 @@ class Upload:
                     self._done(item, result, item.sha256)
         except (Unavailable, DeadlineExceeded) as error:
             raise self._stayed_away(error) from None
+
+    def _tell_wait(self, progress: BatchProgress) -> None:
+        """Say once what files wait for, and again when it is something else."""
+        waits_for = getattr(progress.waiting_for, "reason", "")
+        if waits_for in TOLD_WAITS and waits_for != self._waits_for:
+            say(f"waiting, for the server takes no files now: {progress.waiting_for}")
+        self._waits_for = waits_for
 
     def _stayed_away(self, error: DesClientError) -> Failure:
         return Failure(

@@ -100,9 +100,10 @@ class Many(Files):
                             error = event.error or silent("put_many", plan.progress.done_bytes)
                             begin_at = now + self._wait_s(attempts, error, heard_at + timeout_s - now)
                     event = streams.next(None, 0)
-                if ready := plan.drain():
-                    if on_progress is not None:
-                        on_progress(plan.progress)
+                ready = plan.drain()
+                if on_progress is not None and (plan.begins_to_wait() or ready):
+                    on_progress(plan.progress)
+                if ready:
                     yield ready
         finally:
             puller.close()
