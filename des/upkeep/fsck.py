@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from des.core import S3DesReader
 from des.db.catalog import Catalog, ContainerRow, ContainerState
-from des.db.rows import LogSegmentState, Tombstone
+from des.db.rows import LogSegmentState
 from des.errors import DesError
 from des.format.name_key import hash_of, name_digest
 from des.storage.object_store import ObjectInfo, ObjectStore
@@ -152,7 +152,7 @@ async def fsck(
             report.findings.append(
                 Finding(Kind.MISSING, segment.key, "a shipped log segment that is still needed")
             )
-    tombstoned = {one.external_key for one in await _all_tombstones(catalog)}
+    tombstoned = await _tombstoned_objects(catalog)
     whole = depth >= Depth.STRUCTURE and parts == 1
     report.findings += _strangers(objects, rows, prefix, big_files | tombstoned if whole else None)
     return report
@@ -258,8 +258,11 @@ def _strangers(
             yield Finding(Kind.UNNAMED, key, f"big file of {info.size} bytes that no container names")
 
 
-async def _all_tombstones(catalog: Catalog) -> list[Tombstone]:
-    found: list[Tombstone] = []
-    while page := await catalog.tombstones(after=found[-1].name if found else ""):
-        found += page
+async def _tombstoned_objects(catalog: Catalog) -> set[str]:
+    """Return the keys of big files that tombstones own: of millions of tombstones most own none."""
+    found: set[str] = set()
+    after = ""
+    while page := await catalog.tombstones(after=after):
+        found.update(one.external_key for one in page if one.external_key)
+        after = page[-1].name
     return found
