@@ -3,7 +3,7 @@
 Needs the extra `fsspec` (and `s3`). A name says its day and shard, the keys of a day are listed once, and the
 containers whose shards come close are asked; an index page that was read is kept. What this cannot know:
 files that are not in a container yet, and deletions, which the catalog holds. A deleted file can be read here
-until compaction has removed its bytes.
+for as long as its bytes are in a container.
 """
 
 import asyncio
@@ -118,7 +118,7 @@ class DirectFileSystem(AsyncFileSystem):
         try:
             reader = await self._search(place.root, place.day, name)
         except NotFoundError:
-            # A container went away under the listing, as compaction replaces them.
+            # A container went away under the listing.
             reader = None
         if reader is None and listed_before:
             # What was listed earlier is no proof: it may be in a container made since.

@@ -32,7 +32,7 @@ _NO_CHECKSUMS: Final = (
 _NO_READ_CONDITIONS: Final = "If-Match on reads is ignored: the etag of each answer is compared instead"
 _NO_DELETE_CONDITIONS: Final = "{}: the object is looked at before it is removed"
 _NO_RANGES: Final = "ranges are not served right: files cannot be read from this store"
-_NO_COPY: Final = "{} are not copied inside the store: compaction moves the bytes through the node"
+_NO_COPY: Final = "{} are not copied inside the store: their bytes go through whoever copies them"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class _FileStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     FILE_STATE_STORED: _FileState.ValueType  # 2
     """In a sealed container in the object store."""
     FILE_STATE_DELETED: _FileState.ValueType  # 3
-    """Tombstoned; bytes go away at the next compaction."""
+    """Tombstoned: hidden from every reader, and its name is never given again."""
 
 class FileState(_FileState, metaclass=_FileStateEnumTypeWrapper):
     """Where a file is in its life."""
@@ -68,7 +68,7 @@ FILE_STATE_OPEN: FileState.ValueType  # 1
 FILE_STATE_STORED: FileState.ValueType  # 2
 """In a sealed container in the object store."""
 FILE_STATE_DELETED: FileState.ValueType  # 3
-"""Tombstoned; bytes go away at the next compaction."""
+"""Tombstoned: hidden from every reader, and its name is never given again."""
 Global___FileState: typing_extensions.TypeAlias = FileState
 
 class _FileView:

@@ -430,6 +430,7 @@ def test_the_guard_has_all_that_the_doors_use_of_a_node():
         "cluster",
         "join",
         "leave",
+        "wait_room",
     }
     used = {name for name in used if hasattr(Node, name)}
     assert used

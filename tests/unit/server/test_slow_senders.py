@@ -8,6 +8,7 @@ from des_proto.v1 import types_pb2
 from des_proto.v1.file_service_pb2 import BatchWriteFilesRequest, FileSpec, PutFileRequest, WriteItem
 from des_server.credits import ByteCredits
 from des_server.errors import StalledError
+from des_server.leaving import Leaving
 from des_server.servicers import batch_write, put_file
 from prometheus_client import CollectorRegistry
 
@@ -76,12 +77,12 @@ def run(node, monkeypatch):
         stream = Stream(messages, wait_s)
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: stream.now))
         lending = ByteCredits(1 << 20, wait_s=1)
-        served = kind(node, LIMITS, lending, NodeMetrics(CollectorRegistry()))
+        parts = (node, LIMITS, lending, NodeMetrics(CollectorRegistry()))
         try:
-            if module is put_file:
-                await served.run(stream)
+            if kind is put_file.PutFile:
+                await kind(*parts).run(stream)
             else:
-                await served.run(stream, stream)
+                await kind(*parts, Leaving()).run(stream, stream)
         finally:
             assert lending.lent == 0
         return stream
